@@ -1,0 +1,1 @@
+"""Measurements behind the figures voxloom claims: ``python -m benchmarks [names]``."""

@@ -1,0 +1,78 @@
+"""Out-of-core fMRI GLM analysis on Dask: first level, group models and permutation inference."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from voxloom._version import __version__
+
+if TYPE_CHECKING:
+    from voxloom.io.images import from_nifti, to_nifti
+    from voxloom.io.study import Study, open_study
+    from voxloom.kernels.multiplicity import bonferroni, fdr
+    from voxloom.models.contrasts import contrast
+    from voxloom.models.design import design_matrix
+    from voxloom.models.first_level import fit_first_level, fixed_effects
+    from voxloom.models.group import fit_group, group_design
+    from voxloom.models.inference import Exchangeability, permutation_test, threshold
+    from voxloom.pipeline import plan, run
+    from voxloom.spec import Analysis, load_analysis
+
+#: Public name -> module that holds it. Imported at first use, so that `import voxloom` costs nothing.
+_PUBLIC = {
+    "Analysis": "voxloom.spec",
+    "Exchangeability": "voxloom.models.inference",
+    "Study": "voxloom.io.study",
+    "bonferroni": "voxloom.models.inference",
+    "contrast": "voxloom.models.contrasts",
+    "design_matrix": "voxloom.models.design",
+    "fdr": "voxloom.models.inference",
+    "fit_first_level": "voxloom.models.first_level",
+    "fit_group": "voxloom.models.group",
+    "fixed_effects": "voxloom.models.first_level",
+    "from_nifti": "voxloom.io.images",
+    "group_design": "voxloom.models.group",
+    "load_analysis": "voxloom.spec",
+    "open_study": "voxloom.io.study",
+    "permutation_test": "voxloom.models.inference",
+    "plan": "voxloom.pipeline",
+    "run": "voxloom.pipeline",
+    "threshold": "voxloom.models.inference",
+    "to_nifti": "voxloom.io.images",
+}
+
+__all__ = [
+    "Analysis",
+    "Exchangeability",
+    "Study",
+    "__version__",
+    "bonferroni",
+    "contrast",
+    "design_matrix",
+    "fdr",
+    "fit_first_level",
+    "fit_group",
+    "fixed_effects",
+    "from_nifti",
+    "group_design",
+    "load_analysis",
+    "open_study",
+    "permutation_test",
+    "plan",
+    "run",
+    "threshold",
+    "to_nifti",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'voxloom' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

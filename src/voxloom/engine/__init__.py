@@ -1,0 +1,1 @@
+"""Runs many small tasks on a cluster, remembers what is done, and survives being killed."""

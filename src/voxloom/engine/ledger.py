@@ -1,0 +1,124 @@
+"""What has been done: one small JSON object per task, written after the task's data.
+
+Objects are only ever put whole, got and listed, so that a local disk and an object store serve alike.
+A task is done when its record says so for the same inputs; data without a record does not count.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Reads in flight. An object store answers in about 20 ms, so 50,000 records take half a minute, not 17.
+READERS = 32
+
+Status = Literal["done", "failed", "quarantined"]
+
+
+class Objects(Protocol):
+    """Bytes by key. Keys are relative, with ``/`` between their parts; `put` and `put_new` are atomic."""
+
+    def get(self, key: str) -> bytes | None:
+        """Return the bytes under `key`; None where there are none."""
+
+    def put(self, key: str, value: bytes) -> None:
+        """Write `value` under `key`, replacing what was there."""
+
+    def put_new(self, key: str, value: bytes) -> bool:
+        """Write `value` under `key` unless it exists; return whether it was written."""
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens where it does not exist."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Every key that starts with `prefix`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """How one task ended.
+
+    Parameters
+    ----------
+    stage, key : str
+        The task.
+    status : {"done", "failed", "quarantined"}
+        Quarantined: its input is wrong, and the user must mend it. Failed: anything else.
+    inputs : str
+        Digest of all that determines the result.
+    digest : str
+        Digest of what was written; empty unless done.
+    bytes_read, bytes_written : int
+    seconds : float
+        Wall time, retries included.
+    attempt : int
+        Number of the attempt that gave this record, from 1.
+    host : str
+        Where it ran.
+    finished : str
+        When, UTC, ISO 8601.
+    reason : str
+        Why it is not done; empty when it is.
+    details : dict
+        JSON-able values of the stage's own; ``warnings`` (list of str) and ``traceback`` (str) if any.
+    """
+
+    stage: str
+    key: str
+    status: Status
+    inputs: str
+    digest: str = ""
+    bytes_read: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+    attempt: int = 1
+    host: str = ""
+    finished: str = ""
+    reason: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """UTF-8 JSON, one object; NumPy scalars in `details` become numbers."""
+        return json.dumps(asdict(self), sort_keys=True, default=lambda scalar: scalar.item()).encode()
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> Record | None:
+        """Inverse of `to_json`; None for bytes that are no record, which then counts as not done."""
+        try:
+            return cls(**json.loads(raw))
+        except (ValueError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The records of one store. Picklable when `objects` is: workers write, the client reads.
+
+    Parameters
+    ----------
+    objects : Objects
+    """
+
+    objects: Objects
+
+    def write(self, record: Record) -> None:
+        """Keep a record, replacing an earlier one of the same task."""
+        self.objects.put(f"ledger/{record.stage}/{record.key}.json", record.to_json())
+
+    def read(self, stage: str) -> dict[str, Record]:
+        """Every record of a stage, by task key."""
+        names = self.objects.list(f"ledger/{stage}/")
+        batches = [names[i::READERS] for i in range(min(READERS, len(names)))]
+        with ThreadPoolExecutor(READERS) as pool:
+            found = [record for batch in pool.map(self._read, batches) for record in batch]
+        return {record.key: record for record in sorted(found, key=lambda record: record.key)}
+
+    def _read(self, names: Iterable[str]) -> list[Record]:
+        raws = (self.objects.get(name) for name in names)
+        records = (Record.from_json(raw) for raw in raws if raw is not None)
+        return [record for record in records if record is not None]

@@ -1,0 +1,181 @@
+"""How tasks reach the processes that run them: a window on a cluster, or one after the other here."""
+
+from __future__ import annotations
+
+import queue
+import time
+import uuid
+from collections import deque
+from typing import TYPE_CHECKING
+
+import distributed
+from distributed.scheduler import KilledWorker
+
+from voxloom.engine.events import Note
+from voxloom.engine.task import Job
+from voxloom.engine.worker import CANCELLED_TEXT, execute, execute_job, failure, one_line
+from voxloom.errors import Cancelled, StageError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator, Sequence
+
+    from voxloom.engine.events import OnEvent
+    from voxloom.engine.ledger import Ledger, Record
+    from voxloom.engine.task import Task
+
+#: How often the client looks for workers that came or went, and for a request to stop, seconds.
+TICK_SECONDS = 0.5
+
+
+def run_here(
+    tasks: Sequence[Task], *, ledger: Ledger, retries: int, stop: threading.Event
+) -> Iterator[Record]:
+    """Run the tasks in this process, in order; yield each record.
+
+    Raises
+    ------
+    Cancelled
+        `stop` was set.
+    """
+    for task in tasks:
+        if stop.is_set():
+            raise Cancelled(CANCELLED_TEXT)
+        yield execute(task, ledger, retries=retries, is_stopped=stop.is_set)
+
+
+class Window:
+    """A few tasks per worker in flight; results are dropped as they come, so memory is flat.
+
+    The scheduler runs a task whose worker died again, a few times. It blames whatever was on the dead worker,
+    also neighbours that only waited there; so a task it gives up on is tried once more at the end, alone on
+    the cluster, and only then counts as failed.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    ledger : Ledger
+    retries : int
+        Further attempts after a transient input/output error.
+    width : int
+        Tasks in flight per thread of the cluster.
+    stop : threading.Event
+        Set to stop.
+    emit : callable
+        Receives notes.
+    """
+
+    def __init__(
+        self,
+        client: distributed.Client,
+        *,
+        ledger: Ledger,
+        retries: int,
+        width: int,
+        stop: threading.Event,
+        emit: OnEvent,
+    ) -> None:
+        self.client, self.ledger, self.retries, self.width = client, ledger, retries, width
+        self.stop, self.emit = stop, emit
+        self.run_id = uuid.uuid4().hex
+        self.flying: dict[str, tuple[Task, distributed.Future[Record]]] = {}
+        self.landed: queue.SimpleQueue[distributed.Future[Record]] = queue.SimpleQueue()
+        self.suspects: deque[Task] = deque()
+        self.slots, self.looked = -1, 0.0
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Record]:
+        """Yield the record of each task as it ends.
+
+        Raises
+        ------
+        Cancelled
+            `stop` was set; tasks in flight are asked to stop and are let go.
+        StageError
+            The disk is full, or the scheduler went away.
+        """
+        try:
+            yield from self._drain(deque(tasks), alone=False)
+            yield from self._drain(self.suspects, alone=True)
+        finally:
+            if self.flying and self.client.status == "running":
+                self._abandon()
+
+    def _drain(self, waiting: deque[Task], *, alone: bool) -> Iterator[Record]:
+        while waiting or self.flying:
+            limit = 1 if alone else max(1, self.width * self._slots())
+            while waiting and len(self.flying) < limit:
+                self._submit(waiting.popleft(), attempt=2 if alone else 1)
+            record = self._next(alone)
+            if self.stop.is_set():
+                raise Cancelled(CANCELLED_TEXT)
+            if record is not None:
+                yield record
+
+    def _slots(self) -> int:
+        """Threads of the cluster now, asked once a tick."""
+        if time.monotonic() - self.looked > TICK_SECONDS:
+            found = sum(self.client.nthreads().values())
+            if found == 0 != self.slots:
+                self.emit(Note("the cluster has no worker; waiting for one"))
+            self.slots, self.looked = found, time.monotonic()
+        return self.slots
+
+    def _submit(self, task: Task, attempt: int) -> None:
+        job = Job(task=task, ledger=self.ledger, retries=self.retries, stop=self._stop_name, attempt=attempt)
+        key = f"{task.stage}-{self.run_id}-{attempt}-{task.key}"
+        future = self.client.submit(execute_job, job, key=key, pure=False)
+        self.flying[key] = task, future
+        future.add_done_callback(self.landed.put)
+
+    def _next(self, alone: bool) -> Record | None:
+        """Record of the next task to end; None after a tick, or for a task that will be tried again."""
+        try:
+            future = self.landed.get(timeout=TICK_SECONDS)
+        except queue.Empty:
+            return None
+        task, _ = self.flying.pop(str(future.key))
+        try:
+            return self._settle(task, future, alone)
+        finally:
+            future.release()
+
+    def _settle(self, task: Task, future: distributed.Future[Record], alone: bool) -> Record | None:
+        if future.status == "finished":
+            return future.result()
+        if future.status != "error":
+            raise StageError(
+                f"{task.stage}: lost the scheduler. Run the same command again when it is back; "
+                "what was done is kept."
+            )
+        error = future.exception()
+        if isinstance(error, (StageError, Cancelled)):
+            raise error
+        if isinstance(error, KilledWorker) and not alone:
+            self.suspects.append(task)
+            return None
+        # not the task's own error, which its worker would have recorded: it could not start, or not end
+        reason = _death(error) if isinstance(error, KilledWorker) else one_line(error)
+        record = failure(task, reason, attempt=2 if alone else 1)
+        self.ledger.write(record)
+        return record
+
+    @property
+    def _stop_name(self) -> str:
+        return f"voxloom-stop-{self.run_id}"
+
+    def _abandon(self) -> None:
+        """Let go of the tasks in flight: those that wait never start, those that run end at their next check.
+
+        The event stays set, since tasks that run ask for it later; the scheduler keeps its name, a few bytes.
+        """
+        distributed.Event(self._stop_name, client=self.client).set()
+        self.client.cancel([future for _, future in self.flying.values()])
+
+
+def _death(error: KilledWorker) -> str:
+    deaths = error.allowed_failures + 1
+    return (
+        f"{2 * deaths} workers died while they had it, the last {deaths} with nothing else to do. Most often "
+        "a worker is killed for the memory it uses: lower memory_budget or give workers more; "
+        "else see the workers' logs."
+    )

@@ -1,0 +1,1 @@
+"""Files to Datasets and back: NIfTI, the Zarr store, BIDS."""

@@ -1,0 +1,71 @@
+"""Tab-separated tables as BIDS writes them: `n/a` is missing, and nothing else is guessed."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from voxloom.errors import InputError
+
+#: BIDS knows `n/a`; NA and NaN come from R and Python. pandas' own list also takes "None" and "null", which
+#: are names of conditions.
+MISSING = ("n/a", "N/A", "NA", "NaN", "nan", "")
+
+
+def read_tsv(path: str | Path, *, remedy: str, as_text: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a table with one header line.
+
+    Parameters
+    ----------
+    path : str or Path
+    remedy : str
+        What the user should do where the file is missing or empty.
+    as_text : tuple of str
+        Columns whose values are names even where they look like numbers.
+
+    Raises
+    ------
+    InputError
+        The file is missing, unreadable, empty, or names a column twice.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(str(path), "no such file.", remedy) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(str(path), f"cannot be read: {error}.", "A text file in UTF-8 is wanted.") from None
+    if not text.strip():
+        raise InputError(str(path), "is empty.", remedy)
+    header = [name.strip() for name in text.splitlines()[0].split("\t")]
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise InputError(str(path), f"has several columns named {', '.join(twice)}.", "Keep one of each.")
+    try:
+        with warnings.catch_warnings():
+            # rows longer than the header would lose their last values with a warning only
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return _parse(path, header, as_text)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
+        raise InputError(
+            str(path), f"is no table: {str(error).strip()}.", "Columns are separated by tabs."
+        ) from None
+
+
+def _parse(path: Path, header: list[str], as_text: tuple[str, ...]) -> pd.DataFrame:
+    return pd.read_csv(
+        path,
+        sep="\t",
+        names=header,
+        skiprows=1,
+        index_col=False,
+        dtype=dict.fromkeys(set(as_text) & set(header), str),
+        keep_default_na=False,
+        na_values=list(MISSING),
+        skipinitialspace=True,
+        # the default parser is off by one unit in the last place
+        float_precision="round_trip",
+        encoding="utf-8-sig",
+    )

@@ -1,0 +1,117 @@
+"""Degrees of freedom and small-sample covariance of contrasts of AR(1) fits.
+
+rho is estimated, so t = effect / sqrt(variance) has neither T - r degrees of freedom nor, quite, that variance.
+Satterthwaite (1946) matches the first two moments of the variance to a scaled chi-square, through the expected REML
+information I of theta = (sigma2, rho); Kenward and Roger (1997, Biometrics 53:983) also widen the covariance of beta
+for what the plug-in of rho loses, and extend the match to F with several rows. Both depend on the design, the
+contrast and rho, not on the data: a table over the grid of rho, looked up per voxel.
+
+With ``V = D^-1``, sigma2 = 1 and dots for d/drho: ``dD = 2 rho (I - E) - N``, ``ddD = 2 (I - E)``,
+``A = Q'dD Q``, ``B = Q'dD V dD Q``, ``Phi = W^-1``; no T x T matrix is formed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, solveh_banded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from voxloom.kernels.lags import LagDesign, Segments
+
+    FloatArray = NDArray[np.float64]
+
+
+class SmallSample(NamedTuple):
+    """What contrasts of a design need to know at one rho, in the basis Q and in units of sigma2.
+
+    Attributes
+    ----------
+    phi : (r, r) array
+        Covariance of gamma with rho known.
+    adjusted : (r, r) array
+        Kenward and Roger's covariance of gamma.
+    slope : (r, r) array
+        dW/drho.
+    theta : (2, 2) array
+        Asymptotic covariance of the REML estimates (sigma2, rho).
+    """
+
+    phi: FloatArray
+    adjusted: FloatArray
+    slope: FloatArray
+    theta: FloatArray
+
+
+def small_sample(design: LagDesign, rho: float) -> SmallSample:
+    """Covariances of gamma and of (sigma2, rho) when e is stationary AR(1) with this rho, sigma2 = 1."""
+    r, eye = design.rank, np.eye(design.rank)
+    edges = design.edge.T @ design.edge
+    lag = np.diag(design.eigenvalues)
+    W = (1 + rho**2) * eye - rho * lag - rho**2 * edges
+    A, curve = 2 * rho * (eye - edges) - lag, 2 * (eye - edges)
+    dD_Q = 2 * rho * design.Q - design.NQ
+    dD_Q[design.segments.ends] -= 2 * rho * design.segments.weights[:, None] * design.Q[design.segments.ends]
+    B = dD_Q.T @ solve_precision(design.segments, rho, dD_Q)
+    phi = cho_solve(cho_factor(W), eye)
+    phi_A = phi @ A
+    trace, trace2 = _traces(design.segments, rho)
+    information = np.empty((2, 2))
+    information[0, 0] = design.dof / 2
+    information[0, 1] = information[1, 0] = (np.trace(phi_A) - trace) / 2
+    information[1, 1] = (trace2 - 2 * np.sum(phi * B) + np.sum(phi_A * phi_A.T)) / 2
+    theta = np.linalg.inv(information)
+    # sum_ij theta_ij (Q_ij - P_i Phi P_j - R_ij / 4) of Kenward and Roger: the sigma2 terms cancel but for R
+    lost = theta[1, 1] * (B / 2 - A @ phi_A + curve / 4) + theta[0, 1] * A / 2
+    return SmallSample(phi, phi + 2 * phi @ lost @ phi, A, theta)
+
+
+def _traces(segments: Segments, rho: float) -> tuple[float, float]:
+    """``tr(V dD)`` and ``tr(V dD V dD)``, from the derivatives of ``log|D| = S log(1 - rho^2)``."""
+    S, rest = segments.starts.size, 1 - rho**2
+    second = -2 * S * (1 + rho**2) / rest**2
+    return -2 * rho * S / rest, 2 * (segments.n_rows - segments.weights.sum()) / rest - second
+
+
+def solve_precision(segments: Segments, rho: float, F: FloatArray) -> FloatArray:
+    """``D(rho)^-1 F`` for F (T, n), by a banded Cholesky factorisation."""
+    bands = np.empty((2, segments.n_rows))
+    bands[0] = 1 + rho**2
+    bands[0, segments.ends] -= rho**2 * segments.weights
+    bands[1] = -rho
+    bands[1, segments.starts[1:] - 1] = 0.0
+    return np.asarray(solveh_banded(bands, F, lower=True))
+
+
+def kenward_roger(pieces: SmallSample, C: FloatArray) -> tuple[FloatArray, float, float]:
+    """Covariance, denominator degrees of freedom and scale of F for the contrast rows C (q, r) of gamma.
+
+    ``scale * (C gamma)' cov^-1 (C gamma) / (q sigma2)`` is about F(q, dof). For q = 1 the scale is 1 and dof is
+    Satterthwaite's ``2 h^2 / (g' I^-1 g)`` with ``h = C Phi C'`` and g its gradient.
+    """
+    q = len(C)
+    h = C @ pieces.phi @ C.T
+    dh = -C @ pieces.phi @ pieces.slope @ pieces.phi @ C.T
+    # tr(h^-1 dh_i) and tr(h^-1 dh_i h^-1 dh_j) for theta = (sigma2, rho); dh/dsigma2 = h
+    K = np.linalg.solve(h, dh)
+    first = np.array([q, np.trace(K)])
+    second = np.array([[q, first[1]], [first[1], np.sum(K * K.T)]])
+    A1, A2 = float(first @ pieces.theta @ first), float(np.sum(pieces.theta * second))
+    dof, scale = _match_moments(q, A1, A2)
+    return C @ pieces.adjusted @ C.T, dof, scale
+
+
+def _match_moments(q: int, A1: float, A2: float) -> tuple[float, float]:
+    """Degrees of freedom m and scale of Kenward and Roger's F from their A1 and A2."""
+    B = (A1 + 6 * A2) / (2 * q)
+    g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
+    denominator = 3 * q + 2 * (1 - g)
+    c1, c2, c3 = g / denominator, (q - g) / denominator, (q + 2 - g) / denominator
+    mean = 1 / (1 - A2 / q)
+    variance = 2 / q * (1 + c1 * B) / ((1 - c2 * B) ** 2 * (1 - c3 * B))
+    ratio = variance / (2 * mean**2)
+    m = 4 + (q + 2) / (q * ratio - 1)
+    return m, m / (mean * (m - 2))

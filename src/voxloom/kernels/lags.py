@@ -1,0 +1,268 @@
+"""Sufficient statistics of AR(1) fits: one pass over the data serves every rho, and no residual array is kept.
+
+Within a gap-free segment the precision matrix of an AR(1) process of unit innovation variance is
+``D(rho) = (1 + rho^2) I - rho N - rho^2 E``: N joins neighbouring rows, E is diagonal and marks the rows at the
+ends of segments. Every cross product that a fit needs is then a combination of three that do not know rho,
+``X'DY = (1 + rho^2) X'Y - rho (NX)'Y - rho^2 X'EY``, and likewise for ``Y'DY``. Source: METHODS.md, section 1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numba as nb
+import numpy as np
+
+from voxloom.errors import DesignError
+from voxloom.kernels.linalg import reduce_design
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    FloatArray = NDArray[np.float64]
+
+#: Sums may be re-associated into SIMD lanes (their order depends on the length alone); NaN keeps its meaning.
+REASSOCIATE = {"reassoc", "contract"}
+#: Bytes of the float64 copy of one sub-block. Of 1 to 32 MiB, 2 to 8 were equally fast (L2 1 MiB, L3 32 MiB).
+BLOCK_BYTES = 8 * 2**20
+#: A residual sum of squares below this share of the total one is rounding error: the fit is perfect.
+PERFECT_RTOL = 1e-13
+
+
+class Segments(NamedTuple):
+    """Rows of a time series that follow each other without a gap, as the AR(1) precision needs them.
+
+    Attributes
+    ----------
+    starts : (S,) array of int
+        First row of each segment.
+    n_rows : int
+    ends : (m,) array of int
+        Rows where E is not zero.
+    weights : (m,) array
+        Diagonal of E at these rows.
+    """
+
+    starts: NDArray[np.int64]
+    n_rows: int
+    ends: NDArray[np.int64]
+    weights: FloatArray
+
+
+def segments_of(starts: Sequence[int], n_rows: int, *, stationary: bool) -> Segments:
+    """Segments that start at these rows.
+
+    Parameters
+    ----------
+    starts : sequence of int
+        Increasing, the first one 0.
+    n_rows : int
+    stationary : bool
+        True: the process is stationary from the first row of a segment on, E counts the ends of segments at a
+        row (2 for a segment of one row). False: it starts from zero, E marks last rows alone (nilearn's whitening,
+        which leaves first rows as they are).
+
+    Raises
+    ------
+    DesignError
+        Where the starts are not increasing rows from 0.
+    """
+    first = np.asarray(starts, dtype=np.int64)
+    if first.size == 0 or first[0] != 0 or np.any(np.diff(first) <= 0) or first[-1] >= n_rows:
+        raise DesignError("segments", f"start at rows {first.tolist()} of {n_rows}.", "Increasing, from row 0.")
+    diagonal = np.zeros(n_rows)
+    diagonal[np.append(first[1:], n_rows) - 1] += 1.0
+    if stationary:
+        diagonal[first] += 1.0
+    ends = np.flatnonzero(diagonal)
+    return Segments(first, n_rows, ends, diagonal[ends])
+
+
+def neighbours(X: FloatArray, segments: Segments) -> FloatArray:
+    """``N X``: for every row the sum of the rows before and after it in its segment. X is (T, n)."""
+    NX = np.zeros_like(X)
+    NX[1:] += X[:-1]
+    NX[:-1] += X[1:]
+    inner = segments.starts[1:]
+    NX[inner] -= X[inner - 1]
+    NX[inner - 1] -= X[inner]
+    return NX
+
+
+class LagDesign(NamedTuple):
+    """A design of rank r in the basis Q that diagonalises ``Q'NQ``; what all voxels share.
+
+    Attributes
+    ----------
+    Q : (T, r) array
+        Orthonormal.
+    NQ : (T, r) array
+    eigenvalues : (r,) array
+        ``Q'NQ = diag(eigenvalues)``.
+    back : (K, r) array
+        ``beta = back @ gamma``.
+    ones : (r,) array or None
+        Coefficients of the constant in this basis where the design holds it: a mean may then be taken away
+        from the data and given back to gamma without any other effect.
+    segments : Segments
+    rank : int
+    """
+
+    Q: FloatArray
+    NQ: FloatArray
+    eigenvalues: FloatArray
+    back: FloatArray
+    ones: FloatArray | None
+    segments: Segments
+    rank: int
+
+    @property
+    def dof(self) -> int:
+        """Rows minus rank."""
+        return self.segments.n_rows - self.rank
+
+    @property
+    def edge(self) -> FloatArray:
+        """Rows (m, r) of Q where E is not zero, times the square root of E: ``Q'EQ = edge' edge``."""
+        return np.sqrt(self.segments.weights)[:, None] * self.Q[self.segments.ends]
+
+
+def lag_design(X: ArrayLike, segments: Segments) -> LagDesign:
+    """Reduce the design X (T, K) to the basis its lag sums are taken in.
+
+    Raises
+    ------
+    DesignError
+        Where X has other rows than the data, no column that is not zero, or as many independent columns as rows.
+    """
+    basis = reduce_design(X)
+    T = basis.Q.shape[0]
+    if T != segments.n_rows:
+        raise DesignError("design", f"has {T} rows, but the data {segments.n_rows}.", "Give both the same rows.")
+    if basis.rank == 0 or basis.rank >= T:
+        raise DesignError(
+            "design",
+            f"rank {basis.rank} with {T} rows leaves nothing to estimate.",
+            "Between 1 and rows - 1 independent columns are wanted: drop regressors or keep more volumes.",
+        )
+    lag = basis.Q.T @ neighbours(basis.Q, segments)
+    eigenvalues, P = np.linalg.eigh((lag + lag.T) / 2)
+    Q = np.ascontiguousarray(basis.Q @ P)
+    ones = Q.sum(axis=0)
+    has_constant = np.abs(Q @ ones - 1).max() < 1e-9
+    return LagDesign(
+        Q, neighbours(Q, segments), eigenvalues, basis.back @ P, ones if has_constant else None, segments, basis.rank
+    )
+
+
+class LagSums(NamedTuple):
+    """What a fit needs to know of n voxels; R are their OLS residuals. Voxels first, so that each one's are adjacent.
+
+    Attributes
+    ----------
+    gamma : (n, r) array
+        OLS coefficients in the basis Q; NaN where the voxel cannot be fitted.
+    lag, end : (n, r) arrays
+        ``(NQ)'R`` and ``Q'ER`` (``Q'R`` is zero).
+    ss : (n, 3) array
+        ``R'R``, ``R'NR``, ``R'ER``.
+    perfect : (n,) array of bool
+        Where the residuals are nothing but rounding error.
+    """
+
+    gamma: FloatArray
+    lag: FloatArray
+    end: FloatArray
+    ss: FloatArray
+    perfect: NDArray[np.bool_]
+
+
+def block_size(n_rows: int) -> int:
+    """Voxels per sub-block: a power of two up to 4096 whose float64 copy stays within `BLOCK_BYTES`."""
+    return int(2 ** np.clip(np.floor(np.log2(BLOCK_BYTES / (8 * n_rows))), 4, 12))
+
+
+def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False) -> LagSums:
+    """Sufficient statistics of the columns of Y.
+
+    Parameters
+    ----------
+    design : LagDesign
+    Y : (T, n) array
+        Signal of any real dtype. One sub-block: it is copied to float64.
+    percent : bool
+        Fit ``100 (y / mean - 1)`` in place of y; a mean that is not positive gives NaN.
+    """
+    r, segments = design.rank, design.segments
+    block = np.empty((Y.shape[1], Y.shape[0]))
+    block[...] = Y.T
+    mean, ss = _centre_and_square(block, segments.starts, design.ones is not None, percent)
+    products = block @ np.hstack([design.Q, design.NQ])
+    gamma, lag = np.ascontiguousarray(products[:, :r]), np.ascontiguousarray(products[:, r:])
+    perfect = _of_residuals(gamma, lag, ss, design.eigenvalues)
+    at_ends = block[:, segments.ends] - gamma @ design.Q[segments.ends].T
+    ss[:, 2] = at_ends**2 @ segments.weights
+    end = (at_ends * segments.weights) @ design.Q[segments.ends]
+    if design.ones is not None and not percent:
+        gamma += mean[:, None] * design.ones
+    return LagSums(gamma, lag, end, ss, perfect)
+
+
+@nb.njit(cache=True, fastmath=REASSOCIATE)  # type: ignore[untyped-decorator]
+def _centre_and_square(
+    block: FloatArray, starts: NDArray[np.int64], centre: bool, percent: bool
+) -> tuple[FloatArray, FloatArray]:
+    """Take means away in place (and scale), constant rows become NaN; returns the means and ``y'y``, ``y'Ny``.
+
+    ``y'Ny`` is twice the sum of products of neighbours; none crosses a gap.
+    """
+    n, T = block.shape
+    means, ss = np.empty(n), np.empty((n, 3))
+    for v in range(n):
+        y = block[v]
+        changes, mean = 0, 0.0
+        for t in range(T):
+            mean += y[t]
+            changes += y[t] != y[0]
+        mean /= T
+        scale = 1.0
+        if percent:
+            scale = 100.0 / mean if mean > 0 else np.nan
+        if changes == 0:
+            scale = np.nan
+        shift = mean if centre or percent else 0.0
+        for t in range(T):
+            y[t] = (y[t] - shift) * scale
+        square, product = y[0] * y[0], 0.0
+        for t in range(1, T):
+            square += y[t] * y[t]
+            product += y[t] * y[t - 1]
+        for start in starts[1:]:
+            product -= y[start] * y[start - 1]
+        means[v], ss[v, 0], ss[v, 1] = mean, square, 2.0 * product
+    return means, ss
+
+
+@nb.njit(cache=True, fastmath=REASSOCIATE)  # type: ignore[untyped-decorator]
+def _of_residuals(
+    gamma: FloatArray, lag: FloatArray, ss: FloatArray, eigenvalues: FloatArray
+) -> NDArray[np.bool_]:
+    """Turn lag products and sums of squares of the data into those of the OLS residuals, in place."""
+    n, r = gamma.shape
+    perfect = np.zeros(n, np.bool_)
+    for v in range(n):
+        square, product = 0.0, 0.0
+        for k in range(r):
+            g, kept = gamma[v, k], eigenvalues[k] * gamma[v, k]
+            square += g * g
+            product += g * (kept - 2.0 * lag[v, k])
+            lag[v, k] -= kept
+        total = ss[v, 0]
+        ss[v, 0] = max(total - square, 0.0)
+        ss[v, 1] += product
+        perfect[v] = ss[v, 0] <= PERFECT_RTOL * total
+        if not np.isfinite(total):
+            gamma[v], ss[v] = np.nan, np.nan
+    return perfect

@@ -1,0 +1,14 @@
+"""The straight line, stage by stage: ingest, design, fit, combine, consolidate, group, infer, correct, export.
+
+Every stage is a module with a `NAME` and a function ``tasks(workspace) -> list of Task``; the task's function
+runs on a worker. A task's ``inputs`` is a digest over its settings and the digests of what it reads, so a
+changed input redoes exactly what depends on it, and nothing else.
+"""
+
+from __future__ import annotations
+
+from voxloom.pipeline.planning import plan
+from voxloom.pipeline.running import RunResult, export, run
+from voxloom.pipeline.state import Status, status, verify
+
+__all__ = ["RunResult", "Status", "export", "plan", "run", "status", "verify"]

@@ -1,0 +1,110 @@
+"""Stage 8: p values corrected over the whole map; one task per first-level and group contrast."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxloom.engine.runner import Output, Task
+from voxloom.io.store import Objects, create_array, read_block, write_block
+from voxloom.kernels.multiplicity import bonferroni, fdr
+from voxloom.models.inference import fwe_p
+from voxloom.pipeline.group import GroupTest, group_tests, inputs_of
+from voxloom.pipeline.infer import null_path, prepared
+from voxloom.pipeline.stored_maps import make_map_array
+from voxloom.pipeline.workspace import Stage, Workspace, content_digest
+from voxloom.spec import digest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from voxloom.spec import Inference
+
+NAME = "correct"
+#: Corrected maps by method of the analysis file.
+CORRECTED = {"bonferroni": "p_bonferroni", "fdr": "p_fdr", "permutation": "p_max_stat"}
+
+
+def tasks(ws: Workspace) -> list[Task]:
+    """One task per pair of contrasts whose statistics and nulls are complete."""
+    found = []
+    for test in group_tests(ws):
+        wanted = ws.analysis.group[test.name].inference
+        nulls = {k: r.digest for k, r in ws.done("infer").items() if k.startswith(f"{test.results}/")}
+        inputs = digest([inputs_of(ws, test), sorted(nulls.items()), wanted.model_dump(mode="json")])
+        found += [
+            Task(
+                stage=NAME,
+                key=f"{test.results}/{i}-{j}",
+                function=correct,
+                kwargs={
+                    "store": ws.url,
+                    "test": test,
+                    "row": i,
+                    "column": j,
+                    "inference": wanted,
+                    "seed": ws.analysis.seed,
+                },
+                inputs=inputs,
+            )
+            for i in range(len(test.first_level))
+            for j in range(len(test.contrasts))
+        ]
+    return found
+
+
+def prepare(ws: Workspace) -> None:
+    """Room for the corrected maps of every group model."""
+    for test in group_tests(ws):
+        make_corrected(ws, test, ws.analysis.group[test.name].inference)
+
+
+def make_corrected(ws: Workspace, test: GroupTest, wanted: Inference) -> None:
+    """Create the arrays of corrected p and of the nulls."""
+    pairs = {"contrast": len(test.first_level), "group_contrast": len(test.contrasts)}
+    for method in wanted.method:
+        make_map_array(ws.objects, f"{test.path}/{CORRECTED[method]}", pairs, len(ws.voxel))
+    if "permutation" in wanted.method:
+        lengths = {prepared(test, e, wanted, ws.analysis.seed).n_perm for e in test.contrasts.values()}
+        create_array(
+            ws.objects,
+            f"{test.path}/null_max_stat",
+            dims=(*pairs, "permutation"),
+            shape=(*pairs.values(), max(lengths)),
+            chunks=(1, 1, max(lengths)),
+        )
+
+
+def correct(*, store: str, test: GroupTest, row: int, column: int, inference: Inference, seed: int) -> Output:
+    """Write every corrected p map of one pair of contrasts, and its merged null."""
+    objects = Objects(store)
+    stat, p = (read_map(objects, test, name, row, column) for name in ("stat", "p_value"))
+    if inference.two_sided:
+        p = 2 * np.minimum(p, 1 - p)
+    maps = {"p_bonferroni": bonferroni, "p_fdr": fdr}
+    written = {CORRECTED[m]: maps[CORRECTED[m]](p) for m in inference.method if m != "permutation"}
+    if "permutation" in inference.method:
+        setup = prepared(test, list(test.contrasts.values())[column], inference, seed)
+        partial = read_block(objects, null_path(test, row, column), (slice(None), slice(None)))
+        null = partial.max(axis=0)
+        written["p_max_stat"] = fwe_p(setup, stat, null)
+        write_block(objects, f"{test.path}/null_max_stat", (row, column, 0), null[np.newaxis, np.newaxis])
+    for name, values in written.items():
+        write_block(objects, f"{test.path}/{name}", (row, column, 0), values[np.newaxis, np.newaxis])
+    return Output(
+        digest=content_digest(written.values()),
+        bytes_read=2 * stat.nbytes,
+        bytes_written=sum(values.nbytes for values in written.values()),
+    )
+
+
+def read_map(objects: Objects, test: GroupTest, name: str, row: int, column: int) -> NDArray[np.float64]:
+    """One whole map of a group model, (V,)."""
+    block = read_block(
+        objects, f"{test.path}/{name}", (slice(row, row + 1), slice(column, column + 1), slice(None))
+    )
+    return np.asarray(block[0, 0], dtype=float)
+
+
+STAGE = Stage(NAME, tasks, prepare)

@@ -1,0 +1,66 @@
+"""Stage 3: the first-level model of every run, one task per run and shard of voxels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from voxloom.engine.runner import Output, Task
+from voxloom.io.store import Objects
+from voxloom.io.study import read_bold
+from voxloom.models.first_level import fit_first_level
+from voxloom.pipeline.stored_fit import PER_VOXEL, load_design, write_fit
+from voxloom.pipeline.workspace import Stage, Workspace, content_digest
+from voxloom.spec import digest
+
+if TYPE_CHECKING:
+    from voxloom.engine.ledger import Record
+
+NAME = "fit"
+
+
+def tasks(ws: Workspace) -> list[Task]:
+    """One task per run and shard."""
+    found = []
+    for run in ws.runs:
+        design = ws.done("design").get(ws.fit_path(run))
+        if design is not None:
+            found += [shard_task(ws, ws.stored_id(run), design, i) for i in range(design.details["n_shards"])]
+    return found
+
+
+def shard_task(ws: Workspace, run_id: str, design: Record, i: int) -> Task:
+    """The task of shard `i` of one run."""
+    start, stop = design.details["shards"][i]
+    return Task(
+        stage=NAME,
+        key=f"{design.key}/{i:04d}",
+        function=fit_shard,
+        kwargs={
+            "store": ws.url,
+            "run_id": run_id,
+            "fit_path": design.key,
+            "start": start,
+            "stop": stop,
+            "signal_scaling": ws.analysis.first_level.signal_scaling,
+        },
+        inputs=digest([design.digest, ws.done("ingest")[run_id].digest]),
+    )
+
+
+def fit_shard(
+    *, store: str, run_id: str, fit_path: str, start: int, stop: int, signal_scaling: int | None
+) -> Output:
+    """Fit one shard of one run and write its estimates."""
+    objects, voxels = Objects(store), slice(start, stop)
+    design, noise_model = load_design(objects, fit_path)
+    raw = read_bold(objects, run_id, voxels)
+    bold = xr.Dataset({"bold": (("voxel", "time"), raw)}, coords={"time": design.index.to_numpy()})
+    fit = fit_first_level(bold, design, noise_model=noise_model, signal_scaling=signal_scaling)
+    written = write_fit(objects, fit_path, fit, voxels)
+    arrays = [fit[name].to_numpy() for name in ("beta", *PER_VOXEL[noise_model])]
+    return Output(digest=content_digest(arrays), bytes_read=raw.nbytes, bytes_written=written)
+
+
+STAGE = Stage(NAME, tasks)

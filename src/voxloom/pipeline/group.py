@@ -1,0 +1,217 @@
+"""Stage 6: group models on the consolidated subject maps, one task per model and shard of voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from voxloom.engine.runner import Output, Task
+from voxloom.errors import DesignError, InputError
+from voxloom.io.bids import read_participants
+from voxloom.io.store import Objects, read_block, set_group, write_block
+from voxloom.kernels.expression import contrast_matrix
+from voxloom.models.contrasts import contrast
+from voxloom.models.group import fit_group, group_design
+from voxloom.pipeline.stored_maps import make_map_array, map_chunks
+from voxloom.pipeline.workspace import Stage, Workspace, content_digest, subject_of
+from voxloom.schema import MAP_CHUNK_VOXELS, shard_slices
+from voxloom.spec import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voxloom.io.bids import RunFile
+    from voxloom.spec import Analysis, GroupModel
+
+NAME = "group"
+GROUP_STATISTICS = ("effect", "variance", "stat", "z_score", "p_value", "dof", "n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupTest:
+    """One group model of the analysis with the subjects it is fitted to: all a task needs, without arrays."""
+
+    name: str
+    results: str
+    source: str
+    subjects: tuple[str, ...]
+    first_level: tuple[str, ...]
+    rows: tuple[int, ...]
+    design: pd.DataFrame
+    contrasts: Mapping[str, str]
+
+    @property
+    def path(self) -> str:
+        """Where its results lie in the store."""
+        return f"results/{self.results}"
+
+
+def group_tests(ws: Workspace) -> list[GroupTest]:
+    """Every group model of the analysis, with its design for the subjects that are consolidated.
+
+    Raises
+    ------
+    InputError
+        A subject is missing from the table of covariates, or a covariate is.
+    """
+    subjects = ws.combined_subjects()
+    return [group_test(ws.analysis, model, subjects) for model in ws.analysis.group] if subjects else []
+
+
+def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupTest:
+    """The group model `name` for these subjects."""
+    model, contrasts = analysis.group[name], list(analysis.first_level.contrasts)
+    chosen = analysis.group_contrasts(name)
+    design = design_for(analysis, name, model, subjects)
+    for expression in model.contrasts.values():
+        contrast_matrix(expression, list(design.columns))
+    return GroupTest(
+        name=name,
+        results=analysis.group_digest(name),
+        source=analysis.combine_digest,
+        subjects=tuple(subjects),
+        first_level=chosen,
+        rows=tuple(contrasts.index(c) for c in chosen),
+        design=design,
+        contrasts=dict(model.contrasts),
+    )
+
+
+def design_for(analysis: Analysis, name: str, model: GroupModel, subjects: Sequence[str]) -> pd.DataFrame:
+    """Design rows of these subjects: an intercept, or formula / covariates over the participants table."""
+    where = f"group.{name}"
+    if model.formula is None and not model.covariates:
+        design = pd.DataFrame({"intercept": np.ones(len(subjects))}, index=list(subjects))
+    else:
+        table = read_participants(model.table or analysis.data.bids_dir)
+        missing = [s for s in subjects if s not in table.index]
+        if missing:
+            raise InputError(
+                where, f"{len(missing)} subjects are not in the participants table: {', '.join(missing[:8])}.",
+                "Add their rows, or leave them out with data.filters.",
+            )
+        design = group_design(table.loc[list(subjects)], model.formula or " + ".join(["1", *model.covariates]))
+    if len(design) <= design.shape[1]:
+        raise DesignError(
+            where,
+            f"{len(design)} subjects cannot determine {design.shape[1]} regressors and their error.",
+            "Use fewer regressors or more subjects.",
+        )
+    return design
+
+
+def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:
+    """Refuse group models that the planned subjects cannot answer, before anything is computed.
+
+    Raises
+    ------
+    InputError
+        As `design_for`, or a contrast names columns that the design has not.
+    """
+    subjects = list(dict.fromkeys(subject_of(run) for run in runs))
+    for name in analysis.group:
+        group_test(analysis, name, subjects)
+
+
+def tasks(ws: Workspace) -> list[Task]:
+    """One task per model and shard of voxels."""
+    _, shard = map_chunks(len(ws.voxel))
+    found = []
+    for test in group_tests(ws):
+        inputs = digest([test.results, inputs_of(ws, test)])
+        found += [
+            Task(
+                stage=NAME,
+                key=f"{test.results}/{voxels.start:09d}",
+                function=fit_group_shard,
+                kwargs={
+                    "store": ws.url,
+                    "test": test,
+                    "start": voxels.start,
+                    "stop": voxels.stop,
+                    "memory_budget": ws.analysis.memory_budget,
+                },
+                inputs=inputs,
+            )
+            for voxels in shard_slices(len(ws.voxel), shard)
+        ]
+    return found
+
+
+def inputs_of(ws: Workspace, test: GroupTest) -> str:
+    """Digest of the maps and the design a group test depends on."""
+    maps = {key: r.digest for key, r in ws.done("consolidate").items() if key.startswith(test.source)}
+    design = [list(map(str, test.design.columns)), test.design.to_numpy(dtype=float).tolist()]
+    return digest([sorted(maps.items()), test.subjects, design])
+
+
+def prepare(ws: Workspace) -> None:
+    """Make room for every group model."""
+    for test in group_tests(ws):
+        make_group_maps(ws, test)
+
+
+def make_group_maps(ws: Workspace, test: GroupTest) -> None:
+    """Create the arrays of a group model: dims (contrast, group_contrast, voxel)."""
+    leading = {"contrast": len(test.first_level), "group_contrast": len(test.contrasts)}
+    set_group(
+        ws.objects,
+        test.path,
+        attrs={
+            "level": "group",
+            "model": test.name,
+            "coords": {"contrast": list(test.first_level), "group_contrast": list(test.contrasts)},
+            "subjects": list(test.subjects),
+            "columns": list(map(str, test.design.columns)),
+            "design": test.design.to_numpy(dtype=float).tolist(),
+        },
+    )
+    for name in GROUP_STATISTICS:
+        make_map_array(ws.objects, f"{test.path}/{name}", leading, len(ws.voxel))
+
+
+def load_effects(objects: Objects, test: GroupTest, row: int, voxels: slice) -> xr.Dataset:
+    """Effect maps of one first-level contrast, all subjects, a stretch of voxels."""
+    values = read_block(
+        objects,
+        f"results/{test.source}/effect",
+        (slice(0, len(test.subjects)), slice(row, row + 1), voxels),
+    )
+    return xr.Dataset({"effect": (("map", "voxel"), values[:, 0])}, coords={"map": list(test.subjects)})
+
+
+def voxels_within(budget: int, n_maps: int) -> int:
+    """Voxels whose maps fit a quarter of the budget as float64 (maps, residuals, float32 copies), in whole chunks."""
+    return max(1, int(budget / 4 / (8 * n_maps)) // MAP_CHUNK_VOXELS) * MAP_CHUNK_VOXELS
+
+
+def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memory_budget: int) -> Output:
+    """Fit one group model on one shard of voxels and write the statistics of its contrasts."""
+    objects = Objects(store)
+    shape = (len(test.first_level), len(test.contrasts), stop - start)
+    maps = {name: np.full(shape, np.nan) for name in GROUP_STATISTICS}
+    step = voxels_within(memory_budget, len(test.subjects))
+    read = 0
+    for i, row in enumerate(test.rows):
+        for piece in shard_slices(stop - start, step):
+            effects = load_effects(objects, test, row, slice(start + piece.start, start + piece.stop))
+            read += effects.nbytes
+            fit = fit_group(effects, test.design)
+            for j, expression in enumerate(test.contrasts.values()):
+                answer = contrast(fit, expression).assign(n=fit["n"])
+                for name in GROUP_STATISTICS:
+                    maps[name][i, j, piece] = answer[name]
+    for name, values in maps.items():
+        write_block(objects, f"{test.path}/{name}", (0, 0, start), values)
+    return Output(
+        digest=content_digest(maps.values()),
+        bytes_read=read,
+        bytes_written=sum(values.nbytes for values in maps.values()),
+    )
+
+
+STAGE = Stage(NAME, tasks, prepare)

@@ -1,0 +1,128 @@
+"""Stage 7: permutation nulls, one task per test, stretch of voxels and batch of permutations; merged in stage 8."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxloom.engine.runner import Output, Task
+from voxloom.io.store import Objects, create_array, write_block
+from voxloom.models.inference import Exchangeability, null_max_stat, prepare_test
+from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effects, voxels_within
+from voxloom.pipeline.workspace import Stage, Workspace, content_digest
+from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
+from voxloom.spec import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from voxloom.models.inference import PreparedTest
+    from voxloom.spec import Inference
+
+NAME = "infer"
+#: Permutations of one task; large enough that reading the maps again for each batch costs nothing.
+BATCH = 2_500
+
+
+def tasks(ws: Workspace) -> list[Task]:
+    """One task per contrast, group contrast, stretch of voxels and batch of permutations."""
+    found = []
+    for test in group_tests(ws):
+        wanted = ws.analysis.group[test.name].inference
+        if "permutation" in wanted.method:
+            inputs = digest([test.results, inputs_of(ws, test)])
+            found += list(null_tasks(ws, test, wanted, inputs))
+    return found
+
+
+def null_tasks(ws: Workspace, test: GroupTest, wanted: Inference, inputs: str) -> Iterator[Task]:
+    """The tasks of one group model."""
+    stretches = voxel_stretches(len(ws.voxel), len(test.subjects), ws.analysis.memory_budget)
+    for j, expression in enumerate(test.contrasts.values()):
+        n_perm = prepared(test, expression, wanted, ws.analysis.seed).n_perm
+        for i in range(len(test.first_level)):
+            for s, voxels in enumerate(stretches):
+                for batch in shard_slices(n_perm, BATCH):
+                    yield Task(
+                        stage=NAME,
+                        key=f"{test.results}/{i}-{j}/{len(stretches)}-{s:04d}-{batch.start:07d}",
+                        function=null_batch,
+                        kwargs={
+                            "store": ws.url,
+                            "test": test,
+                            "row": i,
+                            "column": j,
+                            "stretch": s,
+                            "voxels": (voxels.start, voxels.stop),
+                            "batch": (batch.start, batch.stop),
+                            "inference": wanted,
+                            "seed": ws.analysis.seed,
+                        },
+                        inputs=inputs,
+                    )
+
+
+def prepare(ws: Workspace) -> None:
+    """Room for the partial maxima of every permutation test."""
+    for test in group_tests(ws):
+        wanted = ws.analysis.group[test.name].inference
+        if "permutation" not in wanted.method:
+            continue
+        stretches = voxel_stretches(len(ws.voxel), len(test.subjects), ws.analysis.memory_budget)
+        for j, expression in enumerate(test.contrasts.values()):
+            n_perm = prepared(test, expression, wanted, ws.analysis.seed).n_perm
+            for i in range(len(test.first_level)):
+                create_array(
+                    ws.objects,
+                    null_path(test, i, j),
+                    dims=("stretch", "permutation"),
+                    shape=(len(stretches), n_perm),
+                    chunks=(1, min(BATCH, n_perm)),
+                )
+
+
+def voxel_stretches(n_voxels: int, n_maps: int, budget: int) -> list[slice]:
+    """Stretches of voxels whose maps fit the budget; maxima merge exactly, so the cut does not show in the result."""
+    return shard_slices(n_voxels, min(MAP_SHARD_VOXELS, voxels_within(budget, n_maps)))
+
+
+def null_path(test: GroupTest, i: int, j: int) -> str:
+    """Where the partial maxima of first-level contrast `i` and group contrast `j` lie."""
+    return f"nulls/{test.results}/{i}-{j}"
+
+
+def prepared(test: GroupTest, expression: str, wanted: Inference, seed: int) -> PreparedTest:
+    """The permutation test of one group contrast: partition, scheme and number of rearrangements."""
+    return prepare_test(
+        test.design,
+        expression,
+        n_perm=wanted.n_perm,
+        exchangeability=Exchangeability(scheme=wanted.scheme),
+        two_sided=wanted.two_sided,
+        seed=seed,
+    )
+
+
+def null_batch(
+    *,
+    store: str,
+    test: GroupTest,
+    row: int,
+    column: int,
+    stretch: int,
+    voxels: tuple[int, int],
+    batch: tuple[int, int],
+    inference: Inference,
+    seed: int,
+) -> Output:
+    """Maxima of the statistic over one stretch of voxels, for one batch of permutations."""
+    objects = Objects(store)
+    effects = load_effects(objects, test, test.rows[row], slice(*voxels))
+    setup = prepared(test, list(test.contrasts.values())[column], inference, seed)
+    maxima = null_max_stat(setup, effects["effect"].to_numpy(), start=batch[0], stop=batch[1])
+    write_block(objects, null_path(test, row, column), (stretch, batch[0]), maxima[np.newaxis])
+    return Output(digest=content_digest([maxima]), bytes_read=effects.nbytes, bytes_written=maxima.nbytes)
+
+
+STAGE = Stage(NAME, tasks, prepare)

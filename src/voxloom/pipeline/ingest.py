@@ -1,0 +1,110 @@
+"""Stage 1: every run's image becomes a voxel-major array; one task per run, one decode per task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxloom.engine.runner import Output, Task
+from voxloom.io.bids import resolve_t_r
+from voxloom.io.confounds import read_confounds, require_rows
+from voxloom.io.events import read_events
+from voxloom.io.ingest import write_run
+from voxloom.io.nifti import read_header
+from voxloom.io.store import Objects
+from voxloom.pipeline.workspace import Stage, Workspace
+from voxloom.spec import digest
+
+if TYPE_CHECKING:
+    from voxloom.io.bids import RunFile
+
+NAME = "ingest"
+
+
+def tasks(ws: Workspace) -> list[Task]:
+    """One task per run; its inputs are the files, by name, size and time of change."""
+    return [task_of(ws, run) for run in ws.runs]
+
+
+def task_of(ws: Workspace, run: RunFile) -> Task:
+    """The ingest task of one run."""
+    assert ws.study is not None, "the study is made before the first stage"
+    data, level = ws.analysis.data, ws.analysis.first_level
+    return Task(
+        stage=NAME,
+        key=ws.stored_id(run),
+        function=ingest_run,
+        kwargs={
+            "store": ws.url,
+            "run_id": ws.stored_id(run),
+            "run": run,
+            "t_r": data.t_r,
+            "smoothing_fwhm": level.smoothing_fwhm,
+            "memory_budget": ws.analysis.memory_budget,
+        },
+        inputs=digest(
+            [
+                [fingerprint(path) for path in (run.bold, run.mask, run.events, run.confounds)],
+                run.t_r,
+                data.t_r,
+                level.smoothing_fwhm,
+                ws.study.digest,
+            ]
+        ),
+    )
+
+
+def fingerprint(path: str | Path | None) -> list[Any] | None:
+    """Name, bytes and time of change of a file; enough to see that it is another one."""
+    if path is None or not Path(path).exists():
+        return None
+    stat = Path(path).stat()
+    return [Path(path).name, stat.st_size, stat.st_mtime_ns]
+
+
+def ingest_run(
+    *,
+    store: str,
+    run_id: str,
+    run: RunFile,
+    t_r: float | None,
+    smoothing_fwhm: float | None,
+    memory_budget: int,
+) -> Output:
+    """Write one run into the store, with its events and confounds.
+
+    Raises
+    ------
+    InputError
+        The image, events, confounds or mask are not as wanted; the message names the file.
+    """
+    info = read_header(run.bold)
+    confounds = None
+    if run.confounds is not None:
+        confounds = read_confounds(run.confounds)
+        require_rows(confounds, info.n_volumes, str(run.confounds))
+    summary = write_run(
+        Objects(store),
+        run_id,
+        run.bold,
+        mask=run.mask,
+        t_r=t_r if t_r is not None else resolve_t_r(run.t_r, info.t_r, str(run.bold)),
+        events=None if run.events is None else read_events(run.events),
+        confounds=confounds,
+        entities=run.entities,
+        smoothing_fwhm=smoothing_fwhm,
+        memory_budget=memory_budget,
+    )
+    return Output(
+        digest=summary.digest,
+        bytes_read=summary.bytes_read,
+        bytes_written=summary.bytes_written,
+        details={
+            "n_volumes": summary.n_volumes,
+            "n_outside": summary.n_outside,
+            "n_nonfinite": summary.n_nonfinite,
+        },
+    )
+
+
+STAGE = Stage(NAME, tasks)

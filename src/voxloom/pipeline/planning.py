@@ -1,0 +1,244 @@
+"""What a run would do, and what is wrong with its inputs, without writing anything."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from voxloom.engine.plan import Plan, Problem, StagePlan
+from voxloom.errors import ContrastError, InputError, VoxloomWarning
+from voxloom.io.bids import resolve_t_r
+from voxloom.io.confounds import read_confounds, require_rows
+from voxloom.io.events import read_events
+from voxloom.io.store import Objects
+from voxloom.io.study import is_study, open_study
+from voxloom.kernels.expression import contrast_matrix
+from voxloom.kernels.linalg import is_estimable, reduce_design
+from voxloom.pipeline import design, group
+from voxloom.pipeline.prepare import check_grids, common_grid, read_headers, study_mask
+from voxloom.pipeline.running import STAGES, as_analysis, recall
+from voxloom.pipeline.stored_maps import map_chunks
+from voxloom.pipeline.workspace import Workspace, find_runs, subject_of
+from voxloom.schema import MAP_CHUNK_VOXELS, bold_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+    from voxloom.io.bids import RunFile
+    from voxloom.io.nifti import NiftiInfo
+    from voxloom.pipeline.prepare import Inputs
+    from voxloom.spec import Analysis
+
+#: Voxels a kernel works on at once, as float64.
+SUB_BLOCK = 4096
+
+
+@dataclass
+class Survey:
+    """What is known of the runs before any of them is read whole."""
+
+    ws: Workspace
+    inputs: Inputs
+    n_voxels: int
+    designs: dict[str, pd.DataFrame] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def plan(spec: Analysis | str | Path | Mapping[str, Any]) -> Plan:
+    """Check every input of an analysis that can be checked cheaply, and count the work.
+
+    Parameters
+    ----------
+    spec : Analysis, path of an analysis file, or mapping
+
+    Returns
+    -------
+    Plan
+        Tasks, bytes and peak memory by stage; a `Problem` for each input that will be quarantined (error) or of
+        which something was assumed (warning).
+
+    Raises
+    ------
+    InputError
+        The analysis cannot be run at all: nothing is found, or no image can be read.
+    """
+    analysis = as_analysis(spec)
+    survey = look(analysis)
+    for run in survey.ws.runs:
+        check_run(survey, run)
+    require_answers(survey)
+    try:
+        group.check(analysis, survey.ws.runs)
+    except InputError as error:
+        survey.problems.append(problem(error))
+    done = done_tasks(survey.ws)
+    stages = [
+        StagePlan(name=name, n_done=done.get(name, 0), **size) for name, size in sizes(survey).items()
+    ]
+    return Plan(stages=tuple(stages), problems=tuple(survey.problems), files=())
+
+
+def look(analysis: Analysis) -> Survey:
+    """Headers, grid and voxels: from the store where it exists, else from the masks."""
+    ws = Workspace(analysis, Objects(analysis.store.path), find_runs(analysis))
+    inputs = read_headers(tuple(ws.runs))
+    if is_study(ws.objects):
+        ws.study = open_study(ws.url)
+        check_grids(inputs, ws.study.grid)
+        n_voxels = len(ws.voxel)
+    elif not inputs.headers:
+        raise InputError(
+            str(analysis.data.bids_dir), "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values()))
+        )
+    else:
+        grid = common_grid(inputs.headers, analysis.data.mask, analysis.data.space or "")
+        check_grids(inputs, grid)
+        n_voxels = int(study_mask(ws, inputs, grid).sum())
+    ws.runs = [run for run in ws.runs if run.id in inputs.headers]
+    return Survey(ws, inputs, n_voxels, problems=[problem(e) for e in inputs.problems.values()])
+
+
+def problem(error: InputError) -> Problem:
+    """An error as a line of the plan."""
+    return Problem(level="error", where=error.where, what=error.what, remedy=error.remedy)
+
+
+def check_run(survey: Survey, run: RunFile) -> None:
+    """Read events and confounds of a run and build its design; what is wrong becomes a problem."""
+    analysis = survey.ws.analysis
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", VoxloomWarning)
+        try:
+            matrix = design_of(analysis, run, survey.inputs.headers[run.id])
+            check_estimable(analysis, run.id, matrix)
+            survey.designs[run.id] = matrix
+        except InputError as error:
+            survey.problems.append(problem(error))
+    survey.problems += [Problem(level="warning", where=run.id, what=str(w.message)) for w in caught]
+
+
+def design_of(analysis: Analysis, run: RunFile, info: NiftiInfo) -> pd.DataFrame:
+    """The design matrix a run will have, from its files."""
+    t_r = analysis.data.t_r or resolve_t_r(run.t_r, info.t_r, str(run.bold))
+    confounds = None
+    if run.confounds is not None and analysis.first_level.confounds:
+        confounds = read_confounds(run.confounds)
+        require_rows(confounds, info.n_volumes, str(run.confounds))
+    events = None if run.events is None else read_events(run.events)
+    return design.build(info.n_volumes, t_r, events, confounds, analysis.first_level, run.id)
+
+
+def check_estimable(analysis: Analysis, where: str, matrix: pd.DataFrame) -> None:
+    """Raise `ContrastError` for a contrast whose columns are there but which the design cannot estimate."""
+    basis = reduce_design(matrix.to_numpy(dtype=float))
+    for name, wanted in analysis.first_level.contrasts.items():
+        try:
+            rows = contrast_matrix(wanted.expression, list(matrix.columns))
+        except ContrastError:
+            continue  # a condition that this run lacks; judged over all runs
+        if not is_estimable(rows, basis):
+            raise ContrastError(
+                where, f"contrast {name} ({wanted.expression}) is not estimable: the design is rank deficient.",
+                "Take the dependent columns out of the model, or ask another question.",
+            )
+
+
+def require_answers(survey: Survey) -> None:
+    """A contrast that no run can answer is an error of the analysis."""
+    columns = {run_id: list(matrix.columns) for run_id, matrix in survey.designs.items()}
+    if not columns:
+        return
+    try:
+        notes = design.check_contrasts(survey.ws.analysis, columns)
+    except ContrastError as error:
+        survey.problems.append(problem(error))
+    else:
+        survey.problems += [Problem(level="warning", where="first_level.contrasts", what=note) for note in notes]
+
+
+def done_tasks(ws: Workspace) -> dict[str, int]:
+    """Tasks that earlier runs have finished, by stage."""
+    if ws.study is None:
+        return {}
+    for stage in STAGES:
+        recall(ws, stage)
+    return {stage.name: len(ws.done(stage.name)) for stage in STAGES}
+
+
+def sizes(survey: Survey) -> dict[str, dict[str, int]]:
+    """Number of tasks, bytes and peak memory of each stage, in order."""
+    analysis, n_voxels = survey.ws.analysis, survey.n_voxels
+    subjects = len({subject_of(run) for run in survey.ws.runs})
+    n_contrasts, maps = len(analysis.first_level.contrasts), 4 * 8 * n_voxels
+    shards = -(-n_voxels // map_chunks(n_voxels)[1])
+    tests = sum(
+        len(analysis.group_contrasts(name)) * len(model.contrasts) for name, model in analysis.group.items()
+    )
+    group_memory = 4 * 8 * subjects * MAP_CHUNK_VOXELS
+    subject_maps = subjects * n_contrasts * maps
+    return {
+        **run_sizes(survey),
+        "combine": {
+            "n_tasks": subjects,
+            "bytes_read": sum(8 * m.shape[1] * n_voxels for m in survey.designs.values()),
+            "bytes_written": subject_maps + len(survey.designs) * n_contrasts * maps,
+            "peak_memory": 2 * combine_memory(survey),
+        },
+        "consolidate": {
+            "n_tasks": -(-subjects // 128) * shards,
+            "bytes_read": subject_maps,
+            "bytes_written": subject_maps,
+            "peak_memory": 3 * 8 * min(128, subjects) * map_chunks(n_voxels)[1],
+        },
+        "group": {
+            "n_tasks": shards * len(analysis.group),
+            "bytes_read": subjects * tests * 8 * n_voxels,
+            "bytes_written": 7 * tests * 8 * n_voxels,
+            "peak_memory": group_memory,
+        },
+        "infer": {"n_tasks": tests, "bytes_read": subjects * tests * 8 * n_voxels, "peak_memory": group_memory},
+        "correct": {"n_tasks": tests, "bytes_read": tests * 16 * n_voxels, "peak_memory": 8 * 8 * n_voxels},
+        "export": {"n_tasks": subjects + tests, "bytes_read": subject_maps, "peak_memory": 8 * 8 * n_voxels},
+    }
+
+
+def run_sizes(survey: Survey) -> dict[str, dict[str, int]]:
+    """Sizes of the stages that work run by run."""
+    n_voxels, budget = survey.n_voxels, survey.ws.analysis.memory_budget
+    infos = [survey.inputs.headers[run.id] for run in survey.ws.runs]
+    raw = [n_voxels * info.n_volumes * info.itemsize for info in infos]
+    shards = peak = 0
+    for run in survey.ws.runs:
+        info, matrix = survey.inputs.headers[run.id], survey.designs.get(run.id)
+        if matrix is None:
+            continue
+        rule = bold_chunks(n_voxels, info.n_volumes, info.itemsize)
+        shards += -(-n_voxels // rule.shard)
+        voxels = min(rule.shard, n_voxels)
+        held = voxels * (info.n_volumes * info.itemsize + 8 * (matrix.shape[1] + 2))
+        peak = max(peak, held + 4 * 8 * info.n_volumes * min(SUB_BLOCK, voxels))
+    return {
+        "ingest": {
+            "n_tasks": len(infos),
+            "bytes_read": sum(info.path.stat().st_size for info in infos),
+            "bytes_written": sum(raw),
+            "peak_memory": min(budget, max(raw, default=0)),
+        },
+        "design": {"n_tasks": len(infos)},
+        "fit": {
+            "n_tasks": shards,
+            "bytes_read": sum(raw),
+            "bytes_written": sum(8 * (m.shape[1] + 2) * n_voxels for m in survey.designs.values()),
+            "peak_memory": peak,
+        },
+    }
+
+
+def combine_memory(survey: Survey) -> int:
+    """Bytes of one run's estimates over one shard of maps."""
+    voxels = min(survey.n_voxels, map_chunks(survey.n_voxels)[1])
+    return max((8 * (matrix.shape[1] + 2) * voxels for matrix in survey.designs.values()), default=0)

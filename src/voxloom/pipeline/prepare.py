@@ -1,0 +1,149 @@
+"""Before the first stage: which grid, which voxels. Makes or opens the study's store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from voxloom.errors import GridError, InputError, StoreError
+from voxloom.io.nifti import read_header, read_mask, volumes
+from voxloom.io.study import create_study, is_study, open_study
+from voxloom.kernels.automask import compute_brain_mask
+from voxloom.schema import Grid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from voxloom.io.bids import RunFile
+    from voxloom.io.nifti import NiftiInfo
+    from voxloom.io.study import Study
+    from voxloom.pipeline.workspace import Workspace
+
+#: Volumes averaged for the mask of a run that comes without one.
+MASK_VOLUMES = 8
+MASK_RULES = ("union", "intersection")
+
+
+class Inputs(NamedTuple):
+    """Headers of the runs that can be read, and why the others cannot."""
+
+    headers: dict[str, NiftiInfo]
+    problems: dict[str, InputError]
+
+
+def read_headers(runs: tuple[RunFile, ...]) -> Inputs:
+    """Header of every run's image; an unreadable or 3-D image becomes a problem, not an end."""
+    headers, problems = {}, {}
+    for run in runs:
+        try:
+            info = read_header(run.bold)
+            if info.n_volumes < 2:
+                raise InputError(
+                    str(run.bold),
+                    f"has shape {info.shape}, but a run must be 4-D with several volumes.",
+                    "Point the analysis at the BOLD series.",
+                )
+            headers[run.id] = info
+        except InputError as error:
+            problems[run.id] = error
+    return Inputs(headers, problems)
+
+
+def common_grid(headers: Mapping[str, NiftiInfo], mask: str, space: str) -> Grid:
+    """Grid of the study: that of a given mask, else the one most runs have (the first of equals)."""
+    if mask not in MASK_RULES:
+        grid = read_mask(mask)[1]
+        return Grid(shape=grid.shape, affine=grid.affine, space=space)
+    kinds: list[Grid] = []
+    votes: Counter[int] = Counter()
+    for info in headers.values():
+        place = next((i for i, grid in enumerate(kinds) if grid.same_as(info.grid)), len(kinds))
+        if place == len(kinds):
+            kinds.append(info.grid)
+        votes[place] += 1
+    grid = kinds[votes.most_common(1)[0][0]]
+    return Grid(shape=grid.shape, affine=grid.affine, space=space)
+
+
+def check_grids(inputs: Inputs, grid: Grid) -> None:
+    """Move runs on another grid from the headers to the problems."""
+    for run_id, info in list(inputs.headers.items()):
+        try:
+            grid.require(
+                info.grid, str(info.path), "One study is one grid: resample the run, or give it a study of its own."
+            )
+        except GridError as error:
+            del inputs.headers[run_id]
+            inputs.problems[run_id] = error
+
+
+def run_mask(run: RunFile, grid: Grid) -> NDArray[np.bool_]:
+    """The run's own mask, else one computed from its first volumes."""
+    if run.mask is not None:
+        mask, mask_grid = read_mask(run.mask)
+        grid.require(mask_grid, str(run.mask))
+        return mask
+    total = np.zeros(grid.shape)
+    for volume in islice(volumes(run.bold), MASK_VOLUMES):
+        total += volume
+    return compute_brain_mask(total / MASK_VOLUMES)
+
+
+def study_mask(ws: Workspace, inputs: Inputs, grid: Grid) -> NDArray[np.bool_]:
+    """The study's voxels by the rule of ``data.mask``: union (default), intersection, or a mask file."""
+    rule = ws.analysis.data.mask
+    if rule not in MASK_RULES:
+        mask = read_mask(rule)[0]
+    else:
+        mask = np.full(grid.shape, rule == "intersection")
+        join = np.logical_and if rule == "intersection" else np.logical_or
+        for run in ws.runs:
+            if run.id not in inputs.headers:
+                continue
+            try:
+                join(mask, run_mask(run, grid), out=mask)
+            except InputError as error:
+                del inputs.headers[run.id]
+                inputs.problems[run.id] = error
+    if not mask.any():
+        raise InputError(
+            f"data.mask: {rule}", "holds no voxel.", "Check data.mask and the masks of the runs."
+        )
+    return mask
+
+
+def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
+    """Open the store of this analysis, or make it from the masks of its runs.
+
+    Raises
+    ------
+    StoreError
+        The store was made with another mask rule.
+    InputError
+        No run can be read, or the mask is empty.
+    """
+    inputs = read_headers(tuple(ws.runs))
+    rule = ws.analysis.data.mask
+    if is_study(ws.objects):
+        study = open_study(ws.url)
+        made_with = study.meta.get("mask", "union")
+        if made_with != rule:
+            raise StoreError(
+                ws.url, f"was made with data.mask: {made_with}, but the analysis says {rule}.", "Give it another `store:`."
+            )
+        check_grids(inputs, study.grid)
+        return study, inputs
+    if not inputs.headers:
+        raise InputError(
+            str(ws.analysis.data.bids_dir),
+            "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values())),
+        )
+    grid = common_grid(inputs.headers, ws.analysis.data.mask, ws.analysis.data.space or "")
+    check_grids(inputs, grid)
+    mask = study_mask(ws, inputs, grid)
+    return create_study(ws.url, grid, mask, meta={"mask": rule}), inputs

@@ -1,0 +1,202 @@
+"""Runs an analysis: every stage in turn, on a cluster, under the store's lock."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxloom.engine.cluster import connect
+from voxloom.engine.events import Note, ignore
+from voxloom.engine.ledger import Record
+from voxloom.engine.lock import StoreLock
+from voxloom.engine.runner import run_stage
+from voxloom.errors import InputError
+from voxloom.io.store import Objects
+from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest
+from voxloom.pipeline import export as export_stage
+from voxloom.pipeline.prepare import prepare_study
+from voxloom.pipeline.workspace import Workspace, find_runs
+from voxloom.spec import Analysis, load_analysis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import distributed
+
+    from voxloom.engine.events import OnEvent
+    from voxloom.engine.runner import StageResult
+
+STAGES = (ingest, design, fit, combine, consolidate, group, infer, correct, export_stage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """How a run ended.
+
+    Parameters
+    ----------
+    results_name : str
+        Digest that names the subject-level results in the store: ``open_study(store).results(results_name)``.
+    store : str
+    output : Path
+        Folder of the NIfTI files.
+    quarantined, failed : tuple of Record
+        Tasks without a result, with their reasons.
+    warnings : tuple of str
+    """
+
+    results_name: str
+    store: str
+    output: Path
+    quarantined: tuple[Record, ...]
+    failed: tuple[Record, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every task has its result."""
+        return not (self.quarantined or self.failed)
+
+
+def run(
+    spec: Analysis | str | Path | Mapping[str, Any],
+    client: distributed.Client | None = None,
+    *,
+    on_event: OnEvent | None = None,
+) -> RunResult:
+    """Run an analysis to its end, or go on where an earlier run stopped.
+
+    Parameters
+    ----------
+    spec : Analysis, path of an analysis file, or mapping
+    client : distributed.Client, optional
+        Cluster to run on; by default as the analysis says (``cluster:``), a local one sized from the machine.
+    on_event : callable, optional
+        Called with each event of the engine.
+
+    Returns
+    -------
+    RunResult
+        Inputs that are wrong are quarantined with the reason and do not stop the others.
+
+    Raises
+    ------
+    InputError
+        The analysis cannot be run as it stands.
+    StoreError
+        Another process works on the store.
+    """
+    with at_work(spec, client, on_event) as (ws, connected):
+        return go(ws, connected, STAGES)
+
+
+def export(
+    spec: Analysis | str | Path | Mapping[str, Any],
+    client: distributed.Client | None = None,
+    *,
+    output: str | Path | None = None,
+    on_event: OnEvent | None = None,
+) -> RunResult:
+    """Write the maps that are in the store as NIfTI, without computing anything new.
+
+    Parameters
+    ----------
+    output : path, optional
+        Another folder than the analysis names.
+
+    Others as in `run`.
+    """
+    analysis = as_analysis(spec)
+    if output is not None:
+        analysis = analysis.with_output(output)
+    with at_work(analysis, client, on_event) as (ws, connected):
+        for stage in STAGES[:-1]:
+            recall(ws, stage)
+        return go(ws, connected, (export_stage,))
+
+
+def as_analysis(spec: Analysis | str | Path | Mapping[str, Any]) -> Analysis:
+    """The analysis, read from its file or checked from a mapping where it is not one yet."""
+    if isinstance(spec, Analysis):
+        return spec
+    return load_analysis(spec) if isinstance(spec, (str, Path)) else Analysis.model_validate(spec)
+
+
+@contextmanager
+def at_work(
+    spec: Analysis | str | Path | Mapping[str, Any],
+    client: distributed.Client | None,
+    on_event: OnEvent | None,
+) -> Iterator[tuple[Workspace, distributed.Client | None]]:
+    """A workspace whose store is locked for us, and the cluster."""
+    analysis = as_analysis(spec)
+    runs = find_runs(analysis)
+    group.check(analysis, runs)
+    with ExitStack() as stack:
+        ws = Workspace(analysis, Objects(analysis.store_url), runs, on_event)
+        stack.enter_context(StoreLock(ws.objects, on_event=on_event))
+        if client is None:
+            client = stack.enter_context(
+                connect(analysis.cluster, workers=analysis.workers, memory_budget=analysis.memory_budget)
+            )
+        ws.study, inputs = prepare_study(ws)
+        for run_id, problem in inputs.problems.items():
+            ws.quarantined.append(
+                Record(stage="prepare", key=run_id, status="quarantined", inputs="", reason=str(problem))
+            )
+        ws.runs = [found for found in runs if found.id in inputs.headers]
+        yield ws, client
+
+
+def go(ws: Workspace, client: distributed.Client | None, stages: tuple[Any, ...]) -> RunResult:
+    """Run stages in turn; a failed task ends the line after its stage, a quarantined one does not."""
+    failed: tuple[Record, ...] = ()
+    for stage in stages:
+        result = run_stage(stage.NAME, stage.tasks(ws), ledger=ws.ledger, client=client, on_event=ws.on_event)
+        absorb(ws, result)
+        if stage is design:
+            require_contrasts(ws)
+        failed = result.failed
+        if failed:
+            break
+    return RunResult(
+        results_name=ws.analysis.contrast_digest,
+        store=ws.url,
+        output=Path(ws.analysis.output_dir),
+        quarantined=tuple(ws.quarantined),
+        failed=failed,
+        warnings=tuple(ws.notes),
+    )
+
+
+def absorb(ws: Workspace, result: StageResult) -> None:
+    """Take over what a stage has done, and its warnings."""
+    ws.records[result.stage] = {key: r for key, r in result.records.items() if r.status == "done"}
+    ws.quarantined += result.quarantined
+    for record in result.records.values():
+        for text in record.details.get("warnings", ()):
+            ws.note(f"{record.key}: {text}")
+
+
+def recall(ws: Workspace, stage: Any) -> None:
+    """Take over what earlier runs have done in a stage, where it is still valid."""
+    known = ws.ledger.read(stage.NAME)
+    wanted = {task.key: task.inputs for task in stage.tasks(ws)}
+    ws.records[stage.NAME] = {
+        key: known[key]
+        for key, inputs in wanted.items()
+        if key in known and known[key].status == "done" and known[key].inputs == inputs
+    }
+
+
+def require_contrasts(ws: Workspace) -> None:
+    """Refuse contrasts that no run can answer before anything is fitted."""
+    columns = {key: record.details["columns"] for key, record in ws.done(design.NAME).items()}
+    if not columns:
+        reasons = "\n  ".join(record.reason for record in ws.quarantined[:10])
+        raise InputError("no run is left to fit", f"every one was quarantined:\n  {reasons}")
+    for text in design.check_contrasts(ws.analysis, columns):
+        ws.note(text)
+        (ws.on_event or ignore)(Note(text))

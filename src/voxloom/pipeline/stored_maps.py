@@ -1,0 +1,71 @@
+"""Statistic maps in the store: per unit as they are made, and consolidated for the group stage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from voxloom.io.store import create_array, read_voxels, write_voxels
+from voxloom.schema import MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voxloom.io.store import Objects
+
+#: Maps kept of every run and subject; z and p follow from stat and dof.
+STATISTICS = ("effect", "variance", "stat", "dof")
+
+
+def map_chunks(n_voxels: int) -> tuple[int, int]:
+    """Voxels per chunk and per shard of a map of so many voxels."""
+    chunk = min(MAP_CHUNK_VOXELS, n_voxels)
+    return chunk, min(MAP_SHARD_VOXELS, -(-n_voxels // chunk) * chunk)
+
+
+def make_map_array(
+    objects: Objects,
+    path: str,
+    leading: Mapping[str, int],
+    n_voxels: int,
+    *,
+    chunk: Sequence[int] | None = None,
+    shard: Sequence[int] | None = None,
+) -> None:
+    """Create a float64 array of dims ``(*leading, voxel)``; one map a chunk unless told otherwise."""
+    voxel_chunk, voxel_shard = map_chunks(n_voxels)
+    create_array(
+        objects,
+        path,
+        dims=(*leading, "voxel"),
+        shape=(*leading.values(), n_voxels),
+        chunks=(*(chunk or (1,) * len(leading)), voxel_chunk),
+        shards=(*(shard or chunk or (1,) * len(leading)), voxel_shard),
+    )
+
+
+def make_maps(objects: Objects, path: str, contrasts: Sequence[str], n_voxels: int) -> None:
+    """Room for the contrast maps of one run or subject: one object a shard, one contrast a chunk."""
+    for name in STATISTICS:
+        make_map_array(
+            objects, f"{path}/{name}", {"contrast": len(contrasts)}, n_voxels, chunk=(1,), shard=(len(contrasts),)
+        )
+
+
+def write_maps(objects: Objects, path: str, maps: xr.Dataset, voxels: slice) -> int:
+    """Write a stretch of voxels of every statistic; return the raw bytes."""
+    for name in STATISTICS:
+        write_voxels(objects, f"{path}/{name}", voxels, maps[name].to_numpy())
+    return sum(maps[name].nbytes for name in STATISTICS)
+
+
+def load_maps(objects: Objects, path: str, contrasts: Sequence[str], voxels: slice) -> xr.Dataset:
+    """Read a stretch of voxels of the contrast maps of one run or subject."""
+    return xr.Dataset(
+        {
+            name: (("contrast", "voxel"), read_voxels(objects, f"{path}/{name}", voxels))
+            for name in STATISTICS
+        },
+        coords={"contrast": list(contrasts)},
+    )

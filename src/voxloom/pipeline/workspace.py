@@ -1,0 +1,157 @@
+"""What every stage needs: the analysis, its runs, the store, the ledger, and what has been done so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from voxloom.engine.ledger import Ledger
+from voxloom.io.bids import RunFile, index_runs
+from voxloom.spec import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from voxloom.engine.events import OnEvent
+    from voxloom.engine.ledger import Record
+    from voxloom.engine.runner import Task
+    from voxloom.io.store import Objects
+    from voxloom.io.study import Study
+    from voxloom.spec import Analysis
+
+
+class Stage(NamedTuple):
+    """One arrow of the line.
+
+    Parameters
+    ----------
+    name : str
+    tasks : callable
+        The tasks of a workspace, from what the stages before have done. Writes nothing.
+    prepare : callable, optional
+        Makes room in the store, once, before the tasks run.
+    """
+
+    name: str
+    tasks: Callable[[Workspace], list[Task]]
+    prepare: Callable[[Workspace], None] | None = None
+
+
+@dataclass
+class Workspace:
+    """One analysis at work on one store.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    objects : Objects
+        The store, as keys and bytes.
+    runs : sequence of RunFile
+        Every run the analysis names, in natural order.
+    on_event : callable, optional
+        Receives the engine's events.
+    """
+
+    analysis: Analysis
+    objects: Objects
+    runs: Sequence[RunFile]
+    on_event: OnEvent | None = None
+    study: Study | None = None
+    records: dict[str, dict[str, Record]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    quarantined: list[Record] = field(default_factory=list)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger of this store."""
+        return Ledger(self.objects)
+
+    @property
+    def url(self) -> str:
+        """Address of the store; what tasks are given."""
+        return str(self.objects.url)
+
+    @property
+    def voxel(self) -> NDArray[np.int64]:
+        """Flat indices of the study's voxels."""
+        assert self.study is not None, "the study is made before the first stage"
+        return self.study.voxel
+
+    def done(self, stage: str) -> dict[str, Record]:
+        """Records of the tasks of `stage` that are done and belong to this analysis, by key."""
+        return self.records.get(stage, {})
+
+    def note(self, text: str) -> None:
+        """Keep one line for the user; the same line is kept once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def stored_id(self, run: RunFile) -> str:
+        """Name of the run in the store; a smoothed copy has its own, so that neither replaces the other."""
+        fwhm = self.analysis.first_level.smoothing_fwhm
+        return run.id if not fwhm else f"{run.id}_smooth-{fwhm:g}".replace(".", "p")
+
+    @property
+    def fitted_runs(self) -> list[RunFile]:
+        """Runs whose every fit shard is done."""
+        return [run for run in self.runs if self.fit_digest_of(run) is not None]
+
+    def fit_digest_of(self, run: RunFile) -> str | None:
+        """Digest over design and all fit shards of one run; None while one is missing."""
+        path = self.fit_path(run)
+        design = self.done("design").get(path)
+        if design is None:
+            return None
+        keys = [f"{path}/{i:04d}" for i in range(design.details["n_shards"])]
+        shards = [self.done("fit").get(key) for key in keys]
+        if any(shard is None for shard in shards):
+            return None
+        return digest([design.digest, *(shard.digest for shard in shards if shard is not None)])
+
+    def fit_path(self, run: RunFile) -> str:
+        """Where the fit of a run lies below ``fits/``, and the key of its design."""
+        return f"{self.analysis.fit_digest}/{self.stored_id(run)}"
+
+    def combined_subjects(self) -> list[str]:
+        """Subjects whose maps are done, in order."""
+        name = self.analysis.combine_digest
+        return [subject for subject in self.subjects() if f"{name}/{subject}" in self.done("combine")]
+
+    def subjects(self) -> dict[str, list[RunFile]]:
+        """Fitted runs by subject (``sub-01``), in order."""
+        found: dict[str, list[RunFile]] = {}
+        for run in self.fitted_runs:
+            found.setdefault(subject_of(run), []).append(run)
+        return found
+
+
+def subject_of(run: RunFile) -> str:
+    """``sub-<label>`` of a run."""
+    return f"sub-{run.entities['sub']}"
+
+
+def find_runs(analysis: Analysis) -> tuple[RunFile, ...]:
+    """Every run the analysis names."""
+    data = analysis.data
+    return tuple(
+        index_runs(
+            data.bids_dir, data.derivatives, task=data.task, space=data.space, filters=dict(data.filters)
+        )
+    )
+
+
+def content_digest(arrays: Iterable[NDArray[Any]], *more: Any) -> str:
+    """Digest of array contents and small JSON-able values: what a record says was written."""
+    import hashlib
+
+    h = hashlib.sha256()
+    for array in arrays:
+        h.update(str((array.shape, array.dtype.str)).encode())
+        h.update(np.ascontiguousarray(array).tobytes())
+    h.update(digest(list(more)).encode())
+    return h.hexdigest()[:16]
+

@@ -1,0 +1,36 @@
+"""An analysis as data: what its file may say, how it is read, and the digests that name results."""
+
+from __future__ import annotations
+
+from voxloom.spec.analysis import Analysis, json_schema, schema_text
+from voxloom.spec.data import Data, Output, Store
+from voxloom.spec.digests import digest
+from voxloom.spec.entities import long_name, short_name
+from voxloom.spec.files import load_analysis, parse_analysis
+from voxloom.spec.first_level import Contrast, FirstLevel, FixedEffects, SubjectLevel
+from voxloom.spec.group import GroupModel, Inference
+from voxloom.spec.labels import bids_label, require_distinct_labels
+from voxloom.spec.values import parse_bytes
+
+__all__ = [
+    "Analysis",
+    "Contrast",
+    "Data",
+    "FirstLevel",
+    "FixedEffects",
+    "GroupModel",
+    "Inference",
+    "Output",
+    "Store",
+    "SubjectLevel",
+    "bids_label",
+    "digest",
+    "json_schema",
+    "load_analysis",
+    "long_name",
+    "parse_analysis",
+    "parse_bytes",
+    "require_distinct_labels",
+    "schema_text",
+    "short_name",
+]

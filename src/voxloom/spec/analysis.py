@@ -1,0 +1,143 @@
+"""A whole analysis, the digests that name its results, and its JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from voxloom.errors import InputError
+from voxloom.spec.data import Data, Output, Store
+from voxloom.spec.digests import digest
+from voxloom.spec.first_level import FirstLevel, SubjectLevel
+from voxloom.spec.group import GroupModel  # noqa: TC001 - pydantic reads annotations
+from voxloom.spec.labels import require_distinct_labels
+from voxloom.spec.section import Section, did_you_mean
+from voxloom.spec.values import Memory, Name  # noqa: TC001
+
+
+class Analysis(Section):
+    """A whole analysis; `load_analysis` reads it from a file."""
+
+    version: Literal[1] = 1
+    """Version of this format."""
+    data: Data
+    store: Store = Field(default_factory=Store)
+    output: Output = Field(default_factory=Output)
+    first_level: FirstLevel = Field(default_factory=FirstLevel)
+    subject_level: SubjectLevel = Field(default_factory=SubjectLevel)
+    group: dict[Name, GroupModel] = Field(default_factory=dict)
+    """Group models by name."""
+    cluster: Name = "local"
+    """`local`, or the address of a Dask scheduler such as `tcp://host:8786`."""
+    workers: int | None = Field(default=None, ge=1)
+    """Worker processes; null: one per core as far as memory allows."""
+    memory_budget: Memory = 512 * 2**20
+    """Memory of one worker, such as `512MiB`."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the permutations."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent_sections(cls, raw: Any) -> Any:
+        """Read `key:` with nothing after it as absent; store and output take their names from the file."""
+        if not isinstance(raw, dict):
+            return raw
+        return {"store": {}, "output": {}} | {key: value for key, value in raw.items() if value is not None}
+
+    @field_validator("cluster")
+    @classmethod
+    def _local_or_address(cls, value: str) -> str:
+        if value != "local" and not re.match(r"[a-z]+://.", value):
+            raise InputError("", f"is {value!r}.", "Wanted: local, or an address such as tcp://host:8786.")
+        return value
+
+    @field_validator("group")
+    @classmethod
+    def _file_names(cls, value: dict[str, GroupModel]) -> dict[str, GroupModel]:
+        require_distinct_labels(value, "")
+        return value
+
+    @model_validator(mode="after")
+    def _group_contrasts_exist(self) -> Self:
+        for name, model in self.group.items():
+            where = f"group.{name}.first_level_contrasts"
+            if not self.group_contrasts(name):
+                raise InputError(where, "has no t contrast to work on.", "Add one to first_level.contrasts.")
+            for contrast in model.first_level_contrasts if model.first_level_contrasts != "all" else ():
+                known = self.first_level.contrasts
+                if contrast not in known:
+                    raise InputError(
+                        where, f"{contrast!r} is no first-level contrast.", did_you_mean(contrast, known)
+                    )
+                if known[contrast].stat_type != "t":
+                    raise InputError(
+                        where, f"{contrast!r} is an F contrast.", "A group model needs t contrasts."
+                    )
+        return self
+
+    def group_contrasts(self, model: str) -> tuple[str, ...]:
+        """First-level contrasts that a group model is fitted to."""
+        wanted = self.group[model].first_level_contrasts
+        if wanted != "all":
+            return wanted
+        return tuple(name for name, c in self.first_level.contrasts.items() if c.stat_type == "t")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; `parse_analysis` of it gives an equal analysis."""
+        return self.model_dump(mode="json")
+
+    @property
+    def ingest_digest(self) -> str:
+        """Digest of what determines the stored data of a run, its files apart."""
+        data = self.data
+        return digest(
+            {
+                "version": self.version,
+                "data": [data.preprocessed, data.space, Path(data.mask), data.t_r],
+                "smoothing_fwhm": self.first_level.smoothing_fwhm,
+            }
+        )
+
+    @property
+    def fit_digest(self) -> str:
+        """Digest of what determines the fit of a run; contrasts do not."""
+        return digest(
+            [self.ingest_digest, self.first_level.model_dump(exclude={"contrasts", "smoothing_fwhm"})]
+        )
+
+    @property
+    def contrast_digest(self) -> str:
+        """Digest of what determines the contrasts of a run."""
+        return digest([self.fit_digest, self.first_level.model_dump(include={"contrasts"})])
+
+    @property
+    def combine_digest(self) -> str:
+        """Digest of what determines the maps of a subject: contrasts, the choice of runs, fixed effects."""
+        chosen = {"task": self.data.task, "filters": self.data.filters}
+        return digest([self.contrast_digest, chosen, self.subject_level.model_dump()])
+
+    def group_digest(self, model: str) -> str:
+        """Digest of what determines the fit and the contrasts of a group model; inference does not."""
+        return digest([self.combine_digest, self.group[model].model_dump(exclude={"inference"})])
+
+    def infer_digest(self, model: str) -> str:
+        """Digest of what determines the inference of a group model."""
+        return digest([self.group_digest(model), self.group[model].inference.model_dump(), self.seed])
+
+    def digest(self) -> str:
+        """Digest of all that determines results; not where they are kept, nor who computes them."""
+        return digest([self.combine_digest, {name: self.infer_digest(name) for name in self.group}])
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the analysis file, as editors use it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Analysis.model_json_schema()}
+
+
+def schema_text() -> str:
+    """Text of the published `analysis.schema.json`."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,44 @@
+"""Names of BIDS entities: `subject` in an analysis file is `sub` in a file name."""
+
+from __future__ import annotations
+
+#: Long name -> key in file names, in the order in which BIDS puts them there.
+ENTITIES = {
+    "subject": "sub",
+    "session": "ses",
+    "sample": "sample",
+    "task": "task",
+    "acquisition": "acq",
+    "ceagent": "ce",
+    "reconstruction": "rec",
+    "direction": "dir",
+    "run": "run",
+    "echo": "echo",
+    "part": "part",
+    "space": "space",
+    "cohort": "cohort",
+    "resolution": "res",
+    "density": "den",
+    "label": "label",
+    "description": "desc",
+}
+_LONG = {short: long for long, short in ENTITIES.items()}
+#: Entities whose value is a number: `run-1` and `run-01` are the same run.
+INDICES = frozenset({"run", "echo"})
+
+
+def short_name(name: str) -> str | None:
+    """Key in file names of an entity given by either name; None for an unknown one."""
+    return ENTITIES.get(name, name if name in _LONG else None)
+
+
+def long_name(key: str) -> str:
+    """Long name of an entity given by its key in file names; the key itself where it has none."""
+    return _LONG.get(key, key)
+
+
+def same_value(key: str, one: str, other: str) -> bool:
+    """Whether two values of the entity `key` mean the same."""
+    if key in INDICES and one.isdecimal() and other.isdecimal():
+        return int(one) == int(other)
+    return one == other

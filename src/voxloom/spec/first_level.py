@@ -1,0 +1,138 @@
+"""Sections `first_level` and `subject_level`: the model of a run, and how a subject's runs are joined."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from voxloom.errors import InputError
+from voxloom.spec.labels import require_distinct_labels
+from voxloom.spec.section import Section
+from voxloom.spec.values import Name, Words
+
+HRFModel = Literal[
+    "spm",
+    "spm + derivative",
+    "spm + derivative + dispersion",
+    "glover",
+    "glover + derivative",
+    "glover + derivative + dispersion",
+    "fir",
+]
+
+
+class Contrast(Section):
+    """A question to the model: one expression for t, one or several for F."""
+
+    expression: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+    """Sum of weighted column names, such as `face - house`."""
+    stat_type: Literal["t", "F"] = "t"
+    """By default `t` for a single expression, `F` for a list."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_any_spelling(cls, raw: Any) -> Any:
+        if isinstance(raw, (str, list, tuple)):
+            raw = {"expression": raw}
+        if not isinstance(raw, dict):
+            raise InputError("", f"is {raw!r}.", "An expression such as `face - house` is wanted.")
+        if "expression" not in raw:
+            return raw
+        rows = raw["expression"]
+        kind = raw.get("stat_type") or ("t" if isinstance(rows, str) else "F")
+        if isinstance(rows, (list, tuple)) and len(rows) == 1:
+            rows = rows[0]
+        if kind == "t" and not isinstance(rows, str):
+            raise InputError("stat_type", "is t for several expressions.", "Several rows are an F test.")
+        return raw | {"expression": rows, "stat_type": kind}
+
+    @field_validator("expression")
+    @classmethod
+    def _single_spaces(cls, rows: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(rows, str):
+            return " ".join(rows.split())
+        return tuple(" ".join(row.split()) for row in rows)
+
+
+ContrastSpelling = Name | Annotated[tuple[Name, ...], Field(min_length=1)] | Contrast
+Contrasts = Annotated[
+    dict[Name, Contrast],
+    BeforeValidator(
+        lambda raw: {} if raw is None else raw, json_schema_input_type=dict[Name, ContrastSpelling]
+    ),
+]
+
+
+class FirstLevel(Section):
+    """The model of every run."""
+
+    hrf_model: HRFModel | None = "spm"
+    """Haemodynamic response; null for none (the bare boxcar)."""
+    drift_model: Literal["cosine", "polynomial"] | None = "cosine"
+    """Slow drift; null where the confounds hold it."""
+    high_pass: float = Field(default=0.01, gt=0)
+    """Cut-off of the cosine drift in Hz."""
+    drift_order: int = Field(default=1, ge=0)
+    """Order of the polynomial drift."""
+    fir_delays: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Delays of the `fir` model in scans."""
+    noise_model: Literal["ar1", "ols", "ar1-yule-walker"] = "ar1"
+    """Serial correlation: AR(1) by REML per voxel, none, or AR(1) by nilearn's rule."""
+    signal_scaling: Literal[0] | None = None
+    """0: percent of each voxel's mean over time; null: the data's own units."""
+    smoothing_fwhm: float | None = Field(default=None, ge=0)
+    """Gaussian smoothing of every volume at ingest, full width at half maximum in mm."""
+    slice_time_ref: float = Field(default=0.0, ge=0, le=1)
+    """Moment of a volume, as a part of its TR, to which slices were aligned."""
+    modulation: Literal["separate", "amplitude"] = "separate"
+    """A `modulation` column of the events: regressor of its own (`name*modulation`), or the amplitude."""
+    confounds: Words = ()
+    """Columns of the confounds table; globs such as `cosine*` or `trans_?` are allowed."""
+    contrasts: Contrasts = Field(default_factory=dict)
+    """Contrasts by name: an expression (t), a list of expressions (F), or {expression, stat_type}."""
+
+    @field_validator("high_pass")
+    @classmethod
+    def _in_hertz(cls, value: float) -> float:
+        if value > 1:
+            raise InputError(
+                "", f"is {value:g} Hz, faster than any scanner.", f"For a period write 1/{value:g} Hz."
+            )
+        return value
+
+    @field_validator("smoothing_fwhm")
+    @classmethod
+    def _zero_is_none(cls, value: float | None) -> float | None:
+        return value or None
+
+    @field_validator("contrasts")
+    @classmethod
+    def _file_names(cls, value: dict[str, Contrast]) -> dict[str, Contrast]:
+        require_distinct_labels(value, "")
+        return value
+
+    @model_validator(mode="after")
+    def _one_high_pass(self) -> Self:
+        cosines = [pattern for pattern in self.confounds if fnmatchcase("cosine00", pattern)]
+        if cosines and self.drift_model == "cosine":
+            raise InputError(
+                "confounds",
+                f"{cosines[0]!r} takes in fMRIPrep's cosines beside those of `drift_model: cosine`.",
+                "Set `drift_model: null` or leave the cosines out.",
+            )
+        return self
+
+
+class FixedEffects(Section):
+    """How the runs and sessions of a subject become one map."""
+
+    precision_weighted: bool = False
+    """Weight runs by the inverse of their variance instead of equally."""
+
+
+class SubjectLevel(Section):
+    """The model over the runs of a subject."""
+
+    fixed_effects: FixedEffects = Field(default_factory=FixedEffects)

@@ -1,0 +1,110 @@
+"""The whole line on a small study: laws that hold from files to files."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+
+import voxloom
+from voxloom.engine.ledger import Ledger
+from voxloom.io.store import Objects
+
+
+def done(store: str, stage: str) -> dict[str, str]:
+    """When each task of a stage was finished."""
+    records = Ledger(Objects(store)).read(stage)
+    return {key: record.finished for key, record in records.items() if record.status == "done"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cluster": "local", "workers": 2},
+        {"memory_budget": "100MiB"},
+        {"data": {"filters": {"subject": ["01", "02", "03", "04"]}}},
+    ],
+    ids=["two processes", "another budget", "a filter that keeps all"],
+)
+def test_output_does_not_depend_on_how_it_was_computed(
+    pristine_study, tmp_path, analysis_of, digests_of, undisturbed, changes
+):
+    changes = dict(changes)
+    if "data" in changes:
+        changes["data"] = {**changes["data"], "bids_dir": str(pristine_study), "task": "faces"}
+    result = voxloom.run(analysis_of(pristine_study, tmp_path, **changes))
+    assert result.ok
+    found = digests_of(result.output)
+    images = {name for name in undisturbed if name.endswith(".nii.gz")}
+    assert images
+    assert {name: found[name] for name in images} == {name: undisturbed[name] for name in images}
+
+
+def test_second_run_does_nothing_and_a_changed_contrast_does_not_refit(pristine_study, tmp_path, analysis_of):
+    first = voxloom.run(analysis_of(pristine_study, tmp_path))
+    before = {stage: done(first.store, stage) for stage in ("ingest", "design", "fit", "combine", "group", "export")}
+    assert all(before.values())
+
+    voxloom.run(analysis_of(pristine_study, tmp_path))
+    assert {stage: done(first.store, stage) for stage in before} == before
+
+    more = {"confounds": ["trans_?", "rot_?"], "contrasts": {"onlyFace": "face"}}
+    second = voxloom.run(analysis_of(pristine_study, tmp_path, first_level=more))
+    assert second.results_name != first.results_name
+    assert done(first.store, "fit") == before["fit"]
+    assert len(done(first.store, "combine")) == 2 * len(before["combine"])
+
+    voxloom.run(analysis_of(pristine_study, tmp_path, first_level=more | {"hrf_model": "glover"}))
+    assert done(first.store, "ingest") == before["ingest"]
+    assert len(done(first.store, "fit")) == 2 * len(before["fit"])
+
+
+def test_smoothing_keeps_both_versions(pristine_study, tmp_path, analysis_of):
+    plain = voxloom.run(analysis_of(pristine_study, tmp_path))
+    level = {"confounds": ["trans_?"], "contrasts": {"face": "face"}, "smoothing_fwhm": 12}
+    voxloom.run(analysis_of(pristine_study, tmp_path, first_level=level))
+    study = voxloom.open_study(plain.store)
+    run_id = next(name for name in study.runs.index if "smooth" not in name)
+    rough, smooth = study.run(run_id).bold, study.run(f"{run_id}_smooth-12").bold
+    difference = [float(np.abs(np.diff(b.astype(float), axis=0)).mean()) for b in (rough, smooth)]
+    assert difference[1] < difference[0] / 2
+
+
+def test_group_maps_follow_from_subject_maps(pristine_study, tmp_path, analysis_of):
+    """Written subject maps through plain NumPy give the written group maps."""
+    result = voxloom.run(analysis_of(pristine_study, tmp_path))
+    subjects = [
+        nibabel.load(path).get_fdata() for path in sorted(result.output.glob("sub-*/*faceVsHouse_stat-effect_*.nii.gz"))
+    ]
+    assert len(subjects) == 4
+    y = np.stack(subjects)
+    inside = (y != 0).all(axis=0)
+    expected = y.mean(axis=0) / (y.std(axis=0, ddof=1) / 2)
+    (path,) = result.output.glob("group/mean/*contrast-faceVsHouse*stat-t_statmap.nii.gz")
+    t = nibabel.load(path).get_fdata()
+    np.testing.assert_allclose(t[inside], expected[inside], rtol=1e-4)
+    assert not t[~inside & (y == 0).all(axis=0)].any()
+
+
+def test_results_are_lazy_datasets_with_names(pristine_study, tmp_path, analysis_of):
+    result = voxloom.run(analysis_of(pristine_study, tmp_path))
+    study = voxloom.open_study(result.store)
+    maps = study.results(result.results_name)
+    assert maps.effect.chunks is not None
+    assert list(maps.contrast.values) == ["faceVsHouse", "any"]
+    assert list(maps.subject.values) == ["sub-01", "sub-02", "sub-03", "sub-04"]
+    one = maps.sel(subject="sub-02", contrast="faceVsHouse").effect
+    written = nibabel.load(next(result.output.glob("sub-02/*faceVsHouse_stat-effect_*.nii.gz")))
+    np.testing.assert_allclose(one.vx.to_nifti().get_fdata(), written.get_fdata(), rtol=1e-6)
+
+
+def test_status_and_plan_agree_with_what_was_done(pristine_study, tmp_path, analysis_of):
+    analysis = analysis_of(pristine_study, tmp_path)
+    planned = voxloom.plan(analysis)
+    assert not planned.problems, planned.render()
+    voxloom.run(analysis)
+    status = voxloom.pipeline.status(analysis)
+    assert status.complete
+    counts = {stage.name: stage.total for stage in status.stages}
+    assert {stage.name: stage.n_tasks for stage in planned.stages} == counts
+    assert {stage.name: stage.n_done for stage in voxloom.plan(analysis).stages} == counts
