@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import itemgetter
 
 import numpy as np
 import pytest
@@ -77,8 +78,8 @@ def test_derivatives_point_the_way_of_spms_basis_set(voxloom_data):
         assert np.corrcoef(ours, theirs[: ours.size])[0, 1] > agreement
 
 
-#: Correlations with SPM's response and derivatives (measured: 0.999999, 0.97, 0.9999); the step is the cause.
-AGREEMENT = (0.9999, 0.95, 0.999)
+#: Correlations with SPM's response and derivatives (measured: 0.999995, 0.961, 0.99997).
+AGREEMENT = (0.9999, 0.96, 0.9999)
 
 
 def seconds(t):
@@ -106,7 +107,14 @@ def test_one_and_two_argument_functions_are_told_apart():
     np.testing.assert_array_equal(
         hrf_kernels(two, 2.0, 10).kernels[0], nilearn_hrf.spm_hrf(2.0, 10, time_length=20.0)
     )
-    for one in (seconds, lambda t, peak=6.0: stats.gamma.pdf(t, peak), np.cos, partial(np.power, 0.5)):
+    # the last is compiled and has no signature to look at
+    for one in (
+        seconds,
+        lambda t, peak=6.0: stats.gamma.pdf(t, peak),
+        np.cos,
+        partial(np.power, 0.5),
+        itemgetter(...),
+    ):
         dt = 0.2
         np.testing.assert_array_equal(
             hrf_kernels(one, 2.0, 10).kernels[0], dt * np.asarray(one(np.arange(160) * dt))
@@ -118,7 +126,7 @@ def test_what_is_no_response_is_refused():
     with pytest.raises(DesignError, match=r"'gamma' is not known.*'glover \+ derivative'"):
         hrf_kernels("gamma", 2.0)
     with pytest.raises(DesignError, match="non-finite"):
-        hrf_kernels(lambda t: np.log(t - 5), 2.0)
+        hrf_kernels(lambda t: np.where(t > 5, np.nan, 1.0), 2.0)
     with pytest.raises(DesignError, match="array of the same length"):
         hrf_kernels(lambda t: 1.0, 2.0)
     with pytest.raises(DesignError, match="too coarse"):
@@ -132,7 +140,7 @@ events = st.lists(
     st.tuples(
         st.one_of(st.floats(-24, 130), st.integers(-10, 130).map(float)),
         st.one_of(st.just(0.0), st.floats(0, 40)),
-        st.floats(-3, 3),
+        st.one_of(st.just(0.0), st.floats(0.01, 3), st.floats(-3, -0.01)),
     ),
     min_size=1,
     max_size=12,
@@ -154,7 +162,7 @@ def test_regressors_equal_nilearn(events, model, t_r, n_scans, reference, oversa
     times = np.linspace(reference * t_r, (n_scans - 1 + reference) * t_r, n_scans)
     # before min_onset the rules differ on purpose
     onsets, durations, amplitudes = np.array(
-        [e for e in events if e[0] >= times[0] + min_onset] or [(0, 1, 1)]
+        [e for e in events if e[0] >= times[0] + min_onset] or [(times[0], 1, 1)]
     ).T
     options = {"oversampling": oversampling, "min_onset": min_onset, "fir_delays": [0, 2, 5]}
     ours, suffixes = compute_regressor(onsets, durations, amplitudes, model, times, **options)

@@ -1,9 +1,9 @@
 """Confounds tables of fMRIPrep: read one, choose columns by name or glob, fill what a derivative leaves open.
 
 **The rule for leading `n/a`.** A temporal derivative has no first value, nor have `framewise_displacement`
-and `dvars`; fMRIPrep writes `n/a`. They take the first value that follows. nilearn's `load_confounds` does the
-same (it copies the second row into the first), so results agree; and unlike a zero the value is no outlier of
-columns such as `dvars` that lie far from zero. `n/a` anywhere else is refused.
+and `dvars`; fMRIPrep writes `n/a`. They take the first value that follows. nilearn's `load_confounds` does
+the same (it copies the second row into the first), so results agree; and unlike a zero the value is no
+outlier of columns such as `dvars` that lie far from zero. `n/a` anywhere else is refused.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def select_confounds(table: pd.DataFrame, columns: Sequence[str], where: str) ->
     table : DataFrame
         As `read_confounds` gives it, (T, n).
     columns : sequence of str
-        Names, or globs such as ``cosine*`` and ``trans_?``; a glob gives its columns in the table's order, and
-        a column named twice comes once.
+        Names, or globs such as ``cosine*`` and ``trans_?``; a glob gives its columns in the table's order,
+        and a column named twice comes once.
     where : str
         How messages name the table.
 
@@ -98,7 +98,7 @@ def select_confounds(table: pd.DataFrame, columns: Sequence[str], where: str) ->
         rows = np.flatnonzero(bad[:, names.index(name)])
         raise InputError(
             where,
-            f"column {name!r} has no finite value in {len(rows)} of {len(table)} rows, first in row {rows[0]}.",
+            f"column {name!r} lacks a finite value in {len(rows)} of {len(table)} rows, first row {rows[0]}.",
             "Only leading n/a can be filled; leave the column out or mend the table.",
         )
     return filled

@@ -146,7 +146,7 @@ def _file_source(path: str) -> _Source:
     dtype = info.dtype.newbyteorder("=") if plain else np.result_type(np.float32, info.dtype)
 
     def volumes() -> Iterator[NDArray[Any]]:
-        with VolumeReader(path, reuse=True) as reader:
+        with VolumeReader(path) as reader:
             for raw in reader:
                 yield raw if plain else info.physical(raw)
 

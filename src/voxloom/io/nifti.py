@@ -8,7 +8,7 @@ import io
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import nibabel as nib
 import numpy as np
@@ -112,8 +112,6 @@ class VolumeReader:
     Parameters
     ----------
     path : path-like
-    reuse : bool
-        Give every volume in the same memory; the caller must be done with one before it takes the next.
 
     Attributes
     ----------
@@ -129,11 +127,15 @@ class VolumeReader:
         Ends early, cannot be decoded, or does not match its checksum.
     """
 
-    def __init__(self, path: FilePath, *, reuse: bool = False) -> None:
-        self.path, self.reuse = str(path), reuse
+    def __init__(self, path: FilePath) -> None:
+        self.path = str(path)
         self._file = _open(Path(path))
         try:
-            self._stream = igzip.IGzipFile(fileobj=self._file, mode="rb") if self._file.is_gzip else self._file
+            self._stream: IO[bytes] = (
+                igzip.IGzipFile(fileobj=self._file, mode="rb")
+                if self._file.is_gzip
+                else io.BufferedReader(self._file)
+            )
             self.info = _parse_header(self.path, self._read_header)
         except BaseException:
             self._file.close()
@@ -156,42 +158,25 @@ class VolumeReader:
         return self._file.digest.hexdigest()
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Yield the stored values of each volume: (I, J, K), Fortran order, dtype of the file."""
-        shape, n = self.info.grid.shape, self.info.n_volumes
-        volume = np.empty(int(np.prod(shape)), self.info.dtype)
+        """Yield the stored values of each volume: (I, J, K), Fortran order, dtype of the file, read-only."""
+        info, n = self.info, self.info.n_volumes
+        size = int(np.prod(info.grid.shape)) * info.dtype.itemsize
         for t in range(n):
-            if not self._fill(volume.view(np.uint8)):
+            data = self._take(size)
+            if len(data) < size:
                 raise CorruptionError(self.path, f"ends after volume {t} of {n}.", REFETCH)
-            yield volume.reshape(shape, order="F")
-            if not self.reuse:
-                volume = np.empty_like(volume)
-        self._read_to_end()
+            yield np.frombuffer(data, info.dtype).reshape(info.grid.shape, order="F")
+        while self._take(2**17, "ends before its checksum."):
+            pass
 
-    def _fill(self, target: NDArray[np.uint8]) -> bool:
-        """Fill `target` from the stream; False when the stream ends before."""
-        view, done = memoryview(target), 0
-        while done < len(view):
-            n = self._guarded(view[done:])
-            if n == 0:
-                return False
-            done += n
-        return True
-
-    def _read_to_end(self) -> None:
-        rest = memoryview(bytearray(2**17))
+    def _take(self, size: int, at_end: str | None = None) -> bytes:
+        """The next `size` bytes, or what is left of them."""
         try:
-            while self._stream.readinto(rest):
-                pass
+            return self._stream.read(size)
         except EOFError as error:
-            raise CorruptionError(self.path, "ends before its checksum.", REFETCH) from error
-        except (gzip.BadGzipFile, zlib.error, isal_zlib.error) as error:
-            raise self._damaged(error) from error
-
-    def _guarded(self, view: memoryview) -> int:
-        try:
-            return int(self._stream.readinto(view) or 0)
-        except EOFError:
-            return 0
+            if at_end is None:
+                return b""
+            raise CorruptionError(self.path, at_end, REFETCH) from error
         except (gzip.BadGzipFile, zlib.error, isal_zlib.error) as error:
             raise self._damaged(error) from error
 
@@ -199,10 +184,10 @@ class VolumeReader:
         return CorruptionError(self.path, f"is damaged ({error}).", REFETCH)
 
     def _read_header(self, n: int) -> bytes:
-        target = np.empty(n, np.uint8)
-        if not self._fill(target):
+        data = self._take(n)
+        if len(data) < n:
             raise CorruptionError(self.path, "ends inside its header.", REFETCH)
-        return target.tobytes()
+        return data
 
 
 class _HashedFile(io.RawIOBase):

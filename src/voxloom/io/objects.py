@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from zarr.core.buffer.cpu import Buffer
 from zarr.core.buffer.core import default_buffer_prototype
 from zarr.core.sync import sync
@@ -86,9 +87,9 @@ class Objects:
     def _reader(self) -> Store:
         return self._open(read_only=True)
 
-    def put(self, key: str, value: bytes) -> None:
+    def put(self, key: str, value: bytes | memoryview) -> None:
         """Write an object, whole or not at all, over an older one."""
-        sync(self.store.set(key, Buffer.from_bytes(value)))
+        sync(self.store.set(key, Buffer.from_array_like(np.frombuffer(value, np.uint8))))
 
     def put_new(self, key: str, value: bytes) -> bool:
         """Write an object unless there is one; of several callers at once, one gets True.

@@ -16,6 +16,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from voxloom.errors import CorruptionError, StoreError
 from voxloom.io.objects import Objects, clean_partial
+from voxloom.io.shard import CLEVEL, CNAME, encode_shard
 from voxloom.schema import shard_slices
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ __all__ = [
     "write_voxels",
 ]
 
-#: Inside every shard, after the bytes codec. Blosc alone returned wrong numbers for flipped bytes.
-COMPRESSORS = (BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"), Crc32cCodec())
 #: Chunks of zeros are written too, so that a missing one is known to be lost.
 CONFIG: Any = {"write_empty_chunks": True}
 #: What Zarr raises for bytes that are not what was written: wrong checksums, sizes, offsets.
@@ -78,18 +77,9 @@ def create_array(
     attrs : mapping, optional
         JSON-able.
     """
-    memory = zarr.create_array(
-        {},
-        shape=tuple(shape),
-        chunks=tuple(chunks),
-        shards=None if shards is None else tuple(shards),
-        dtype=np.dtype(dtype) if dtype is not str else dtype,
-        compressors=COMPRESSORS,
-        fill_value=_default_fill(dtype) if fill_value is None else fill_value,
-        dimension_names=tuple(dims),
-        attributes=dict(attrs or {}),
-    )
-    wanted, key = _json(memory.metadata.to_dict()), f"{path}/zarr.json"
+    memory: dict[str, Any] = {}
+    _create(memory, dims, tuple(shape), tuple(chunks), tuple(shards) if shards else None, dtype, fill_value, attrs)
+    wanted, key = memory["zarr.json"].to_bytes(), f"{path}/zarr.json"
     found = objects.get(key)
     if found != wanted:
         if found is not None:
@@ -99,38 +89,57 @@ def create_array(
     return open_array(objects, path, writable=True)
 
 
+def _create(
+    memory: dict[str, Any],
+    dims: Sequence[str],
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...] | None,
+    dtype: Any,
+    fill_value: Any,
+    attrs: Mapping[str, Any] | None,
+) -> Array:
+    """An array in memory, with all of voxloom's settings."""
+    return zarr.create_array(
+        memory,
+        shape=shape,
+        chunks=chunks,
+        shards=shards,
+        dtype=dtype,
+        compressors=(BloscCodec(cname=CNAME, clevel=CLEVEL, shuffle="bitshuffle"), Crc32cCodec()),
+        fill_value=_default_fill(dtype) if fill_value is None else fill_value,
+        dimension_names=tuple(dims),
+        attributes=dict(attrs or {}),
+        config=CONFIG,
+    )
+
+
 def _default_fill(dtype: Any) -> Any:
     if dtype is str:
         return ""
     return np.nan if np.dtype(dtype).kind == "f" else 0
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, default=_plain).encode()
-
-
-def _plain(value: Any) -> Any:
-    """JSON form of what Zarr's metadata and attributes hold."""
-    if isinstance(value, np.generic):
-        return value.item()
-    return getattr(value, "value", None) or str(value)
+def _group(attrs: Mapping[str, Any]) -> bytes:
+    return json.dumps(
+        {"zarr_format": 3, "node_type": "group", "attributes": dict(attrs)}, indent=2, allow_nan=False
+    ).encode()
 
 
 def put_group(objects: Objects, path: str, attrs: Mapping[str, Any]) -> None:
     """Write a group's metadata, over older ones, in one step."""
     _put_parents(objects, path)
     key = f"{path}/zarr.json" if path else "zarr.json"
-    objects.put(key, _json({"zarr_format": 3, "node_type": "group", "attributes": dict(attrs)}))
+    objects.put(key, _group(attrs))
 
 
 def _put_parents(objects: Objects, path: str) -> None:
     """Make the groups above a path, so that xarray and other readers can walk the store."""
-    empty = _json({"zarr_format": 3, "node_type": "group", "attributes": {}})
     parts = path.split("/")[:-1]
     for depth in range(len(parts) + (path != "")):
         key = "/".join([*parts[:depth], "zarr.json"])
         if objects.get(key) is None:
-            objects.put_new(key, empty)
+            objects.put_new(key, _group({}))
 
 
 def get_attrs(objects: Objects, path: str = "") -> dict[str, Any] | None:
@@ -180,17 +189,14 @@ def put_array(
 ) -> int:
     """Write a small array as one chunk; return the bytes it takes in the store."""
     values = np.asarray(values)
-    is_text = values.dtype.kind in "UOT"
-    create_array(
-        objects,
-        path,
-        dims=dims,
-        shape=values.shape,
-        chunks=tuple(max(1, n) for n in values.shape),
-        dtype=str if is_text else values.dtype,
-        attrs=attrs,
-    )
-    return write_region(objects, path, tuple(slice(0, n) for n in values.shape), values)
+    memory: dict[str, Any] = {}
+    chunk = tuple(max(1, n) for n in values.shape)
+    dtype = str if values.dtype.kind in "UOT" else values.dtype
+    _create(memory, dims, values.shape, chunk, None, dtype, None, attrs)[...] = values
+    _put_parents(objects, path)
+    for key in sorted(memory):  # data ("c/0") before the metadata that announces them
+        objects.put(f"{path}/{key}", memoryview(memory[key].as_numpy_array()))
+    return sum(len(value) for value in memory.values())
 
 
 def unit_of(array: Array) -> tuple[int, ...]:
@@ -218,14 +224,16 @@ def write_region(objects: Objects, path: str, region: Sequence[slice], values: N
     StoreError
         The region cuts a shard, or the values are of another shape.
     """
-    array = open_array(objects, path, writable=True)
-    unit = unit_of(array)
+    return _write(objects, open_array(objects, path, writable=True), path, region, values)
+
+
+def _write(objects: Objects, array: Array, path: str, region: Sequence[slice], values: NDArray[Any]) -> int:
+    unit, written = unit_of(array), 0
     _require_whole(f"{objects.url}/{path}", array.shape, unit, region, values.shape)
-    written = 0
-    cuts = [shard_slices(n, size) for n, size in zip(values.shape, unit)]
-    for block in itertools.product(*cuts):
+    values = values.astype(array.dtype, copy=False)
+    for block in itertools.product(*(shard_slices(n, size) for n, size in zip(values.shape, unit))):
         place = tuple((r.start + b.start) // size for r, b, size in zip(region, block, unit))
-        encoded = _encode(array, values[block])
+        encoded = encode_shard(values[block], array.chunks, array.shards, array.fill_value)
         objects.put(f"{path}/{array.metadata.encode_chunk_key(place)}", encoded)
         written += len(encoded)
     return written
@@ -246,24 +254,6 @@ def _require_whole(
             )
 
 
-def _encode(array: Array, values: NDArray[Any]) -> bytes:
-    """The bytes of one shard, made by Zarr in memory: an array of this one shard."""
-    memory: dict[str, Any] = {}
-    single = zarr.create_array(
-        memory,
-        shape=values.shape,
-        chunks=array.chunks,
-        shards=array.shards,
-        dtype=array.metadata.data_type,
-        compressors=COMPRESSORS,
-        fill_value=array.fill_value,
-        config=CONFIG,
-    )
-    single[...] = values
-    (encoded,) = (value for key, value in memory.items() if key != "zarr.json")
-    return encoded.as_buffer_like() if hasattr(encoded, "as_buffer_like") else encoded.to_bytes()
-
-
 def voxel_axis(array: Array) -> int:
     """Position of the ``voxel`` axis."""
     names: Any = array.metadata.dimension_names
@@ -281,7 +271,7 @@ def write_voxels(objects: Objects, path: str, voxels: slice, values: NDArray[Any
     array = open_array(objects, path, writable=True)
     region = [slice(0, n) for n in array.shape]
     region[voxel_axis(array)] = slice(voxels.start, voxels.stop)
-    return write_region(objects, path, region, values)
+    return _write(objects, array, path, region, values)
 
 
 def read_voxels(objects: Objects, path: str, voxels: slice) -> NDArray[Any]:

@@ -2,8 +2,8 @@
 
 Events are placed on a fine grid by nilearn's rules. Convolving that whole grid costs T * oversampling * L
 operations for a kernel of L points, and all but T results are then thrown away. But a course of events is a
-sum of steps, so its convolution is a sum of step responses (running sums of the kernel), which change only for
-the 32 s after an edge. For T 6804, TR 0.7 and 300 events of a condition that takes 1.6 ms instead of 100 ms.
+sum of steps, so its convolution is a sum of step responses (running sums of the kernel), which change only
+for the 32 s after an edge. For T 6804, TR 0.7 and a condition of 300 events that takes 1.6 ms, not 100 ms.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ def fine_grid(frame_times: ArrayLike, *, oversampling: int = 50, min_onset: floa
         )
     n, first, last = frames.size, float(frames[0]), float(frames[-1])
     t_r = float(np.diff(frames).min())
-    end = last * (1 + 1.0 / (n - 1)) if first >= 0 else last + t_r
-    rate = (n - 1) * 1.0 / (last - first)
-    if abs(rate * t_r - 1) > UNIFORM_RTOL:
-        rate = 1 / t_r
+    end, rate = last + t_r, 1 / t_r
+    if first >= 0 and abs((last - first) / (n - 1) / t_r - 1) <= UNIFORM_RTOL:
+        # nilearn's expressions to the letter: a last bit may move an onset by one step of the grid
+        end, rate = last * (1 + 1.0 / (n - 1)), (n - 1) * 1.0 / (last - first)
     points = rate * ((end - first - min_onset) * oversampling) + 1
     times = np.linspace(first + min_onset, end, int(np.rint(points)))
     lower = np.clip(np.searchsorted(times, frames) - 1, 0, times.size - 2)

@@ -70,7 +70,8 @@ def parse_contrast(expression: str, columns: Sequence[str]) -> FloatArray:
         raise ContrastError(where, f"the columns {names} are not unique.", "Rename those that repeat.")
     if expression.strip() in names:
         return _unit(names.index(expression.strip()), len(names))
-    value = _Parser(_tokens(expression, names, where), names, where).parse()
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+        value = _Parser(_tokens(expression, names, where), names, where).parse()
     if not isinstance(value, np.ndarray):
         raise ContrastError(where, f"is the number {value:g}, no column.", f"The columns are {names}.")
     if not np.isfinite(value).all():

@@ -1,4 +1,4 @@
-"""First-level fits of all voxels: ordinary least squares and prewhitened AR(1), at about the price of the former."""
+"""First-level fits of all voxels: ordinary least squares, and AR(1) at about the same price."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def fit_ols(
     X : (T, K) array_like
         Design, may be rank deficient.
     Y : (T, V) array
-        Signal, any real dtype. Column v of the result depends on Y[:, v] alone; a column that is constant or holds
-        a value that is not finite gives NaN.
+        Signal, any real dtype. Column v of the result depends on Y[:, v] alone; a column that is constant or
+        holds a value that is not finite gives NaN.
     segments : sequence of int
         First rows of gap-free segments. OLS does not depend on them.
     percent : bool
@@ -72,10 +72,10 @@ def fit_ols(
 def fit_ar1(
     X: ArrayLike, Y: NDArray[Any], *, segments: Sequence[int] = (0,), percent: bool = False
 ) -> GLSFit:
-    """Maximise the restricted likelihood of ``Y_v = X b + e``, e stationary AR(1) in each segment, over b and rho.
+    """Maximise the restricted likelihood of ``Y_v = X b + e`` with e stationary AR(1) in each segment.
 
-    rho is the best value of `RHO_GRID` (step 0.01); beta and sigma2 are exact at it. Parameters, NaN rules and
-    errors as `fit_ols`. Source: METHODS.md, section 1.
+    rho is the best value of `RHO_GRID` (step 0.01); beta and sigma2 are exact at it. Parameters, NaN rules
+    and errors as `fit_ols`. Source: METHODS.md, section 1.
     """
     design = lag_design(X, segments_of(segments, len(Y), stationary=True))
     inverse = grid_inverse(design)
@@ -91,12 +91,12 @@ def fit_ar1(
 def fit_ar1_yule_walker(
     X: ArrayLike, Y: NDArray[Any], *, segments: Sequence[int] = (0,), percent: bool = False
 ) -> GLSFit:
-    """nilearn's AR(1): rho by Yule-Walker on OLS residuals, cut toward zero to 0.01, whitened from a zero start.
+    """Whiten as nilearn does: rho by Yule-Walker on OLS residuals, cut toward zero to 0.01, zero start.
 
-    ``rho = (sum_t r_t r_{t-1} / (T - S)) / (sum_t r_t^2 / T)`` for S segments, kept within +-0.99. nilearn also
-    takes from the residuals their mean over all voxels, which is zero when the design holds the constant; without
-    it nilearn's numbers depend on which voxels are fitted together, these do not. Biased toward zero by the
-    design: `fit_ar1` is not. Parameters, NaN rules and errors as `fit_ols`.
+    ``rho = (sum_t r_t r_{t-1} / (T - S)) / (sum_t r_t^2 / T)`` for S segments, kept within +-0.99. nilearn
+    also takes from the residuals their mean over all voxels, which is zero when the design holds the
+    constant; without it nilearn's numbers depend on which voxels are fitted together, these do not. Biased
+    toward zero by the design: `fit_ar1` is not. Parameters, NaN rules and errors as `fit_ols`.
     """
     design = lag_design(X, segments_of(segments, len(Y), stationary=False))
     inverse = grid_inverse(design)

@@ -1,8 +1,8 @@
 """Generalised least squares at any rho of a fixed grid, from lag sums.
 
-In the basis of `LagDesign`, ``W(rho) = Q'D(rho)Q = diag(1 + rho^2 - rho a) - rho^2 Z'Z`` with Z of as many rows as
-``Q'EQ`` has rank: 2 for a run without gaps, never more than r. So ``W^-1 = diag(d) + H'H``, and a fit costs
-O(r m) per voxel and rho in place of O(r^2).
+In the basis of `LagDesign`, ``W(rho) = Q'D(rho)Q = diag(1 + rho^2 - rho a) - rho^2 Z'Z`` with Z of as many
+rows as ``Q'EQ`` has rank: 2 for a run without gaps, never more than r. So ``W^-1 = diag(d) + H'H``, and a fit
+costs O(r m) per voxel and rho in place of O(r^2).
 """
 
 from __future__ import annotations
@@ -69,10 +69,12 @@ def _compress(Z: FloatArray) -> FloatArray:
 
 def solve_on_grid(sums: LagSums, inverse: GridInverse, index: IntArray) -> FloatArray:
     """Move ``sums.gamma`` in place from OLS to GLS at ``RHO_GRID[index]``; returns the whitened rss (n,)."""
-    return np.asarray(_solve(sums.gamma, sums.lag, sums.end, sums.ss, inverse.diagonal, inverse.factor, index))
+    return np.asarray(
+        _solve(sums.gamma, sums.lag, sums.end, sums.ss, inverse.diagonal, inverse.factor, index)
+    )
 
 
-@nb.njit(cache=True, fastmath=REASSOCIATE)  # type: ignore[untyped-decorator]
+@nb.njit(cache=True, fastmath=REASSOCIATE)
 def whitened_rss(
     lag: FloatArray,
     end: FloatArray,
@@ -82,9 +84,10 @@ def whitened_rss(
     factor: FloatArray,
     moved: FloatArray,
 ) -> float:
-    """Residual sum of squares of one voxel at rho: ``R'DR - b'W^-1 b`` with ``b = Q'DR = -rho (lag + rho end)``.
+    """Whitened rss of one voxel at rho: ``R'DR - b'W^-1 b`` with ``b = Q'DR = -rho (lag + rho end)``.
 
-    The change of gamma from OLS is ``-rho (d * c + H'(H c))`` with ``c = lag + rho end``, left in `moved` as c.
+    The change of gamma from OLS is ``-rho (d * c + H'(H c))`` with ``c = lag + rho end``, left in `moved` as
+    c.
     """
     explained = 0.0
     for k in range(lag.size):
@@ -96,10 +99,10 @@ def whitened_rss(
         for k in range(lag.size):
             dot += factor[j, k] * moved[k]
         explained += dot * dot
-    return (1.0 + rho * rho) * ss[0] - rho * ss[1] - rho * rho * (ss[2] + explained)
+    return float((1.0 + rho * rho) * ss[0] - rho * ss[1] - rho * rho * (ss[2] + explained))
 
 
-@nb.njit(cache=True, fastmath=REASSOCIATE)  # type: ignore[untyped-decorator]
+@nb.njit(cache=True, fastmath=REASSOCIATE)
 def _solve(
     gamma: FloatArray,
     lag: FloatArray,

@@ -1,9 +1,11 @@
-"""Sufficient statistics of AR(1) fits: one pass over the data serves every rho, and no residual array is kept.
+"""Sufficient statistics of AR(1) fits: one pass over the data serves every rho, and no residual array is
+kept.
 
 Within a gap-free segment the precision matrix of an AR(1) process of unit innovation variance is
-``D(rho) = (1 + rho^2) I - rho N - rho^2 E``: N joins neighbouring rows, E is diagonal and marks the rows at the
-ends of segments. Every cross product that a fit needs is then a combination of three that do not know rho,
-``X'DY = (1 + rho^2) X'Y - rho (NX)'Y - rho^2 X'EY``, and likewise for ``Y'DY``. Source: METHODS.md, section 1.
+``D(rho) = (1 + rho^2) I - rho N - rho^2 E``: N joins neighbouring rows, E is diagonal and marks the rows at
+the ends of segments. Every cross product that a fit needs is then a combination of three that do not know
+rho, ``X'DY = (1 + rho^2) X'Y - rho (NX)'Y - rho^2 X'EY``, and likewise for ``Y'DY``. Source: METHODS.md,
+section 1.
 """
 
 from __future__ import annotations
@@ -61,8 +63,8 @@ def segments_of(starts: Sequence[int], n_rows: int, *, stationary: bool) -> Segm
     n_rows : int
     stationary : bool
         True: the process is stationary from the first row of a segment on, E counts the ends of segments at a
-        row (2 for a segment of one row). False: it starts from zero, E marks last rows alone (nilearn's whitening,
-        which leaves first rows as they are).
+        row (2 for a segment of one row). False: it starts from zero, E marks last rows alone (nilearn's
+        whitening, which leaves first rows as they are).
 
     Raises
     ------
@@ -71,7 +73,9 @@ def segments_of(starts: Sequence[int], n_rows: int, *, stationary: bool) -> Segm
     """
     first = np.asarray(starts, dtype=np.int64)
     if first.size == 0 or first[0] != 0 or np.any(np.diff(first) <= 0) or first[-1] >= n_rows:
-        raise DesignError("segments", f"start at rows {first.tolist()} of {n_rows}.", "Increasing, from row 0.")
+        raise DesignError(
+            "segments", f"start at rows {first.tolist()} of {n_rows}.", "Increasing, from row 0."
+        )
     diagonal = np.zeros(n_rows)
     diagonal[np.append(first[1:], n_rows) - 1] += 1.0
     if stationary:
@@ -135,12 +139,15 @@ def lag_design(X: ArrayLike, segments: Segments) -> LagDesign:
     Raises
     ------
     DesignError
-        Where X has other rows than the data, no column that is not zero, or as many independent columns as rows.
+        Where X has other rows than the data, no column that is not zero, or as many independent columns as
+        rows.
     """
     basis = reduce_design(X)
     T = basis.Q.shape[0]
     if T != segments.n_rows:
-        raise DesignError("design", f"has {T} rows, but the data {segments.n_rows}.", "Give both the same rows.")
+        raise DesignError(
+            "design", f"has {T} rows, but the data {segments.n_rows}.", "Give both the same rows."
+        )
     if basis.rank == 0 or basis.rank >= T:
         raise DesignError(
             "design",
@@ -153,12 +160,19 @@ def lag_design(X: ArrayLike, segments: Segments) -> LagDesign:
     ones = Q.sum(axis=0)
     has_constant = np.abs(Q @ ones - 1).max() < 1e-9
     return LagDesign(
-        Q, neighbours(Q, segments), eigenvalues, basis.back @ P, ones if has_constant else None, segments, basis.rank
+        Q,
+        neighbours(Q, segments),
+        eigenvalues,
+        basis.back @ P,
+        ones if has_constant else None,
+        segments,
+        basis.rank,
     )
 
 
 class LagSums(NamedTuple):
-    """What a fit needs to know of n voxels; R are their OLS residuals. Voxels first, so that each one's are adjacent.
+    """What a fit needs to know of n voxels; R are their OLS residuals. Voxels first, so that each one's are
+    adjacent.
 
     Attributes
     ----------
@@ -210,11 +224,12 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
     return LagSums(gamma, lag, end, ss, perfect)
 
 
-@nb.njit(cache=True, fastmath=REASSOCIATE)  # type: ignore[untyped-decorator]
+@nb.njit(cache=True, fastmath=REASSOCIATE)
 def _centre_and_square(
     block: FloatArray, starts: NDArray[np.int64], centre: bool, percent: bool
 ) -> tuple[FloatArray, FloatArray]:
-    """Take means away in place (and scale), constant rows become NaN; returns the means and ``y'y``, ``y'Ny``.
+    """Take means away in place (and scale), constant rows become NaN; returns the means and ``y'y``,
+    ``y'Ny``.
 
     ``y'Ny`` is twice the sum of products of neighbours; none crosses a gap.
     """
@@ -245,7 +260,7 @@ def _centre_and_square(
     return means, ss
 
 
-@nb.njit(cache=True, fastmath=REASSOCIATE)  # type: ignore[untyped-decorator]
+@nb.njit(cache=True, fastmath=REASSOCIATE)
 def _of_residuals(
     gamma: FloatArray, lag: FloatArray, ss: FloatArray, eigenvalues: FloatArray
 ) -> NDArray[np.bool_]:

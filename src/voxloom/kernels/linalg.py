@@ -33,8 +33,8 @@ class Basis(NamedTuple):
     Q : (T, r) array
         Orthonormal columns that span those of X.
     back : (K, r) array
-        Coefficients of X from those of Q: ``beta = back @ gamma``. For a rank-deficient X this is the solution
-        of least norm in units of the column norms; estimable contrasts do not depend on that choice.
+        Coefficients of X from those of Q: ``beta = back @ gamma``. For a rank-deficient X this is the
+        solution of least norm in units of the column norms; estimable contrasts do not depend on that choice.
     rank : int
     forward : (r, K) array
         ``gamma = forward @ beta``.

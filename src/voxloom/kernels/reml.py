@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: The search looks at every 8th point of the grid, 3, 11, ..., 195, then at all points within 7 of the best one.
+#: The search looks at every 8th point of the grid, 3, 11, ..., 195, then at all points within 7 of the best
+#: one.
 COARSE_STEP = 8
 COARSE_FIRST = 3
 #: Voxels evaluated together, one per SIMD lane: their statistics (r of 33: 34 KB) fit the L1 cache.
@@ -36,13 +37,13 @@ def reml_weights(design: LagDesign, inverse: GridInverse) -> FloatArray:
 def reml_index(sums: LagSums, inverse: GridInverse, weights: FloatArray) -> IntArray:
     """Index into `RHO_GRID` (n,) of the REML estimate of each voxel.
 
-    39 of the 199 points are evaluated: every 8th, then all within 7 of the best. That is the best of all points
-    wherever the profile, seen in steps of 0.08, has its deepest valley where it has its least value.
+    39 of the 199 points are evaluated: every 8th, then all within 7 of the best. That is the best of all
+    points wherever the profile, seen in steps of 0.08, has its deepest valley where it has its least value.
     """
     return np.asarray(_search(sums.lag, sums.end, sums.ss, inverse.diagonal, inverse.factor, weights))
 
 
-@nb.njit(cache=True, fastmath=REASSOCIATE)  # type: ignore[untyped-decorator]
+@nb.njit(cache=True, fastmath=REASSOCIATE)
 def _search(
     lag: FloatArray,
     end: FloatArray,
@@ -73,7 +74,7 @@ def _search(
     return best
 
 
-@nb.njit(cache=True, fastmath=REASSOCIATE)  # type: ignore[untyped-decorator]
+@nb.njit(cache=True, fastmath=REASSOCIATE)
 def _scan(
     voxels: IntArray,
     points: IntArray,

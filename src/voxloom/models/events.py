@@ -80,7 +80,7 @@ def _numbers(events: pd.DataFrame, name: str, where: str) -> NDArray[np.float64]
         found = given.iloc[wrong[0]]
         raise DesignError(
             where,
-            f"{name} is {'empty (n/a)' if pd.isna(found) else repr(found)} in {_rows(wrong)}.",
+            f"{name} is {'empty (n/a)' if pd.isna(found) else repr(str(found))} in {_rows(wrong)}.",
             "Give finite numbers, or remove these events.",
         )
     return values
@@ -102,7 +102,7 @@ def _trial_types(events: pd.DataFrame, where: str) -> NDArray[Any]:
     names = np.array([_name(value) for value in events["trial_type"]], dtype=object)
     missing = np.flatnonzero([name is None for name in names])
     if missing.size:
-        _warn(where, f"{missing.size} events without trial_type are dropped: {_rows(missing)}.")
+        _warn(where, f"events without trial_type are dropped: {missing.size} ({_rows(missing)}).")
     return names
 
 
@@ -124,7 +124,7 @@ def _merged(rows: pd.DataFrame, where: str) -> pd.DataFrame:
         first = merged[merged["count"] > 1].iloc[0]
         _warn(
             where,
-            f"{twice} rows repeat an event (the first: {first['trial_type']!r} at {first['onset']:g} s); "
+            f"rows repeat an event: {twice} (the first {first['trial_type']!r} at {first['onset']:g} s); "
             "their modulations are added.",
         )
     return merged
@@ -137,14 +137,14 @@ def _marked(rows: pd.DataFrame, where: str, start: float | None, end: float | No
     if early.any():
         _warn(
             where,
-            f"{early.sum()} events start before {start:g} s and are dropped; "
+            f"events that start before {start:g} s are dropped: {early.sum()}, "
             f"the first at {onset[early].min():g} s.",
         )
     if late.any():
         _warn(
             where,
-            f"{late.sum()} events start at or after the end of the run ({end:g} s) and contribute nothing; "
-            f"the first at {onset[late].min():g} s.",
+            f"events that start at or after the end of the run ({end:g} s) contribute nothing: "
+            f"{late.sum()}, the first at {onset[late].min():g} s.",
         )
     return rows.assign(in_run=~(early | late))
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
-from voxloom.io.store import Objects, read_block, set_group, write_block
-from voxloom.pipeline.stored_maps import make_map_array, map_chunks
+from voxloom.io.store import Objects, read_region
+from voxloom.io.study import describe_results
+from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.schema import MAP_CHUNK_MAPS, shard_slices
 from voxloom.spec import digest
@@ -56,15 +57,12 @@ def prepare(ws: Workspace) -> None:
     name, subjects, contrasts = ws.analysis.combine_digest, ws.combined_subjects(), list(ws.analysis.first_level.contrasts)
     if not subjects:
         return
-    stat_types = [wanted.stat_type for wanted in ws.analysis.first_level.contrasts.values()]
-    set_group(
+    describe_results(
         ws.objects,
-        f"results/{name}",
-        attrs={
-            "level": "subject",
-            "coords": {"subject": subjects, "contrast": contrasts},
-            "stat_type": stat_types,
-        },
+        name,
+        level="subject",
+        coords={"subject": subjects, "contrast": contrasts},
+        stat_type=[wanted.stat_type for wanted in ws.analysis.first_level.contrasts.values()],
     )
     for variable in CONSOLIDATED:
         make_map_array(
@@ -87,7 +85,7 @@ def consolidate(
             block = np.empty((len(subjects), 1, stop - start))
             for i, subject in enumerate(subjects):
                 path = f"results/{results}/subjects/{subject}/{variable}"
-                block[i] = read_block(objects, path, (slice(row, row + 1), voxels))
+                block[i] = read_region(objects, path, (slice(row, row + 1), voxels))
             write_block(objects, f"results/{results}/{variable}", (first, row, start), block)
             moved += block.nbytes
             digests.append(content_digest([block]))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
-from voxloom.io.store import Objects, create_array, read_block, write_block
+from voxloom.io.store import Objects, create_array, read_region
 from voxloom.kernels.multiplicity import bonferroni, fdr
+from voxloom.kernels.tails import z_to_p
 from voxloom.models.inference import fwe_p
 from voxloom.pipeline.group import GroupTest, group_tests, inputs_of
 from voxloom.pipeline.infer import null_path, prepared
-from voxloom.pipeline.stored_maps import make_map_array
+from voxloom.pipeline.stored_maps import make_map_array, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.spec import digest
 
@@ -79,14 +80,13 @@ def make_corrected(ws: Workspace, test: GroupTest, wanted: Inference) -> None:
 def correct(*, store: str, test: GroupTest, row: int, column: int, inference: Inference, seed: int) -> Output:
     """Write every corrected p map of one pair of contrasts, and its merged null."""
     objects = Objects(store)
-    stat, p = (read_map(objects, test, name, row, column) for name in ("stat", "p_value"))
-    if inference.two_sided:
-        p = 2 * np.minimum(p, 1 - p)
+    stat, z = (read_map(objects, test, name, row, column) for name in ("stat", "z_score"))
+    p = 2 * z_to_p(np.abs(z)) if inference.two_sided else z_to_p(z)
     maps = {"p_bonferroni": bonferroni, "p_fdr": fdr}
     written = {CORRECTED[m]: maps[CORRECTED[m]](p) for m in inference.method if m != "permutation"}
     if "permutation" in inference.method:
         setup = prepared(test, list(test.contrasts.values())[column], inference, seed)
-        partial = read_block(objects, null_path(test, row, column), (slice(None), slice(None)))
+        partial = read_region(objects, null_path(test, row, column), (slice(None), slice(None)))
         null = partial.max(axis=0)
         written["p_max_stat"] = fwe_p(setup, stat, null)
         write_block(objects, f"{test.path}/null_max_stat", (row, column, 0), null[np.newaxis, np.newaxis])
@@ -101,7 +101,7 @@ def correct(*, store: str, test: GroupTest, row: int, column: int, inference: In
 
 def read_map(objects: Objects, test: GroupTest, name: str, row: int, column: int) -> NDArray[np.float64]:
     """One whole map of a group model, (V,)."""
-    block = read_block(
+    block = read_region(
         objects, f"{test.path}/{name}", (slice(row, row + 1), slice(column, column + 1), slice(None))
     )
     return np.asarray(block[0, 0], dtype=float)

@@ -9,26 +9,40 @@ import numpy as np
 import xarray as xr
 
 from voxloom.engine.runner import Output, Task
-from voxloom.io.derivatives import group_name, subject_name, write_description, write_sidecar
+from voxloom.io.derivatives import (
+    design_name,
+    group_design_name,
+    group_name,
+    sidecar,
+    subject_name,
+    write_description,
+    write_design,
+    write_sidecar,
+)
 from voxloom.io.images import to_nifti, write_nifti
-from voxloom.io.store import Objects, read_block
+from voxloom.io.store import Objects, read_region
 from voxloom.io.study import open_study
+from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.tails import f_to_p, f_to_z, t_to_p, t_to_z
-from voxloom.pipeline.correct import CORRECTED, read_map
+from voxloom.pipeline.correct import CORRECTED, prepared_all, read_map
 from voxloom.pipeline.group import GroupTest, group_tests
+from voxloom.pipeline.stored_fit import load_design
+from voxloom.pipeline.stored_maps import STATISTICS
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.schema import voxel_coords
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from voxloom.spec import Analysis
+    from voxloom.io.bids import RunFile
+    from voxloom.io.study import Study
+    from voxloom.spec import Contrast
 
 NAME = "export"
-#: Statistic in a file name, by variable of the store.
+#: Statistic in a file name, by variable of a group model in the store.
 GROUP_FILES = {
     "effect": "effect",
     "variance": "variance",
@@ -39,7 +53,7 @@ GROUP_FILES = {
     "n": "n",
 }
 #: ``desc`` entity of a corrected p map.
-CORRECTED_DESC = {"p_bonferroni": "bonferroni", "p_fdr": "fdr", "p_max_stat": "fwe"}
+CORRECTED_DESC = {"bonferroni": "bonferroni", "fdr": "fdr", "permutation": "fwe"}
 
 
 def tasks(ws: Workspace) -> list[Task]:
@@ -48,12 +62,189 @@ def tasks(ws: Workspace) -> list[Task]:
 
 
 def prepare(ws: Workspace) -> None:
-    """Describe the output folder; forget what was written into files that are gone."""
-    output = ws.analysis.output.dir
-    output.mkdir(parents=True, exist_ok=True)
-    write_description(output, name=ws.analysis.results_title)
-    for key, record in ws.ledger.read(NAME).items():
-        files = record.details.get("files", [])
-        if record.details.get("output") == str(output) and not all((output / f).exists() for f in files):
-            ws.ledger.forget(NAME, key)
-'''
+    """Describe the output folder; forget records of files that are gone, so that they are written again."""
+    output = Path(ws.analysis.output.dir)
+    write_description(output, name="voxloom results")
+    for task in tasks(ws):
+        record = ws.ledger.read_one(NAME, task.key)
+        if record is not None and not all((output / name).exists() for name in record.details.get("files", ())):
+            ws.ledger.forget(record)
+
+
+def subject_tasks(ws: Workspace) -> Iterator[Task]:
+    """One task per subject."""
+    name, output, level = ws.analysis.combine_digest, Path(ws.analysis.output.dir), ws.analysis.first_level
+    for subject in ws.combined_subjects():
+        runs = ws.subjects()[subject]
+        record = ws.done("combine")[f"{name}/{subject}"]
+        yield Task(
+            stage=NAME,
+            key=f"{name}/{subject}/{digest(str(output))}",
+            function=export_subject,
+            kwargs={
+                "store": ws.url,
+                "output": str(output),
+                "results": name,
+                "subject": subject,
+                "runs": [(run.entities, ws.fit_path(run)) for run in runs],
+                "contrasts": dict(level.contrasts),
+                "model": level.model_dump(mode="json", exclude={"contrasts"})
+                | ws.analysis.subject_level.model_dump(mode="json"),
+                "inputs": record.digest,
+            },
+            inputs=digest([name, record.digest]),
+        )
+
+
+def shared_entities(runs: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Entities that all runs have with one value: those of the map made of them."""
+    first = runs[0]
+    return {key: value for key, value in first.items() if all(run.get(key) == value for run in runs)}
+
+
+def export_subject(
+    *,
+    store: str,
+    output: str,
+    results: str,
+    subject: str,
+    runs: Sequence[tuple[Mapping[str, str], str]],
+    contrasts: Mapping[str, Contrast],
+    model: Mapping[str, Any],
+    inputs: str,
+) -> Output:
+    """Write the maps of one subject, and the designs of the runs."""
+    study, folder = open_study(store), Path(output)
+    entities = shared_entities([found for found, _ in runs])
+    designs = {design_name(found): load_design(study.objects, path)[0] for found, path in runs}
+    for name, design in designs.items():
+        write_design(folder / name, design.rename_axis(index="frame_time"))
+    columns = list(next(iter(designs.values())).columns)
+    files, digests = list(designs), []
+    for row, (name, wanted) in enumerate(contrasts.items()):
+        maps = subject_maps(study.objects, f"results/{results}/subjects/{subject}", row, wanted, columns)
+        for stat, values in maps.items():
+            path = subject_name(entities, contrast=name, stat=stat)
+            content = sidecar(
+                stat, contrast=name, expression=wanted.expression, model=model, n=len(runs), inputs=inputs
+            )
+            write_map(study, folder / path, values, content)
+            files.append(path)
+        digests.append(content_digest(maps.values()))
+    return Output(digest=digest(digests), details={"files": files})
+
+
+def subject_maps(
+    objects: Objects, path: str, row: int, wanted: Contrast, columns: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Every map of one contrast of a subject, by statistic."""
+    effect, variance, stat, dof = (
+        read_region(objects, f"{path}/{name}", (slice(row, row + 1), slice(None)))[0] for name in STATISTICS
+    )
+    if wanted.stat_type == "F":
+        q = np.linalg.matrix_rank(contrast_matrix(wanted.expression, columns))
+        return {"F": stat, "z": f_to_z(stat, q, dof), "p": f_to_p(stat, q, dof), "dof": dof}
+    return {
+        "effect": effect,
+        "variance": variance,
+        "t": stat,
+        "z": t_to_z(stat, dof),
+        "p": t_to_p(stat, dof),
+        "dof": dof,
+    }
+
+
+def write_map(study: Study, path: Path, values: NDArray[np.float64], content: Mapping[str, Any]) -> None:
+    """Write one map over the study's voxels as NIfTI, its sidecar first: an image is never without one."""
+    write_sidecar(path, content)
+    background = 1.0 if "_stat-p_" in path.name else 0.0
+    array = xr.DataArray(values, dims="voxel", coords=voxel_coords(study.grid, study.voxel))
+    write_nifti(to_nifti(array, fill=background), path)
+
+
+def group_tasks(ws: Workspace) -> Iterator[Task]:
+    """One task per group model, first-level contrast and group contrast."""
+    output = Path(ws.analysis.output.dir)
+    runs: list[RunFile] = [run for found in ws.subjects().values() for run in found]
+    for test in group_tests(ws):
+        model = ws.analysis.group[test.name]
+        for i, first in enumerate(test.first_level):
+            for j, name in enumerate(test.contrasts):
+                record = ws.done("correct").get(f"{test.results}/{i}-{j}")
+                if record is None:
+                    continue
+                yield Task(
+                    stage=NAME,
+                    key=f"{test.results}/{i}-{j}/{digest(str(output))}",
+                    function=export_group,
+                    kwargs={
+                        "store": ws.url,
+                        "output": str(output),
+                        "test": test,
+                        "row": i,
+                        "column": j,
+                        "names": (first, name),
+                        "expression": ws.analysis.first_level.contrasts[first].expression,
+                        "model": model.model_dump(mode="json", exclude={"contrasts", "inference", "table"}),
+                        "corrections": corrections(ws, test, j),
+                        "entities": {
+                            k: v for k, v in shared_entities([r.entities for r in runs]).items() if k != "sub"
+                        },
+                        "inputs": record.digest,
+                    },
+                    inputs=digest([test.results, record.digest]),
+                )
+
+
+def corrections(ws: Workspace, test: GroupTest, column: int) -> dict[str, dict[str, Any]]:
+    """How each corrected p of a group contrast was made."""
+    wanted = ws.analysis.group[test.name].inference
+    tail = "two-sided" if wanted.two_sided else "upper"
+    made: dict[str, dict[str, Any]] = {m: {"Method": m, "Tail": tail} for m in wanted.method}
+    if "permutation" in made:
+        setup = prepared_all(test, wanted, ws.analysis.seed)[column]
+        made["permutation"] |= setup.describe()
+    return made
+
+
+def export_group(
+    *,
+    store: str,
+    output: str,
+    test: GroupTest,
+    row: int,
+    column: int,
+    names: tuple[str, str],
+    expression: str | Sequence[str],
+    model: Mapping[str, Any],
+    corrections: Mapping[str, Mapping[str, Any]],
+    entities: Mapping[str, str],
+    inputs: str,
+) -> Output:
+    """Write every map of one group test, and the design of its model."""
+    study, folder = open_study(store), Path(output)
+    first, second = names
+    about = {"Name": second, "Expression": test.contrasts[second], "Model": test.name}
+    design = group_design_name(test.name)
+    write_design(folder / design, test.design.rename_axis(index="participant_id"))
+    files = [design]
+    wanted = [(variable, stat, None, None) for variable, stat in GROUP_FILES.items()]
+    wanted += [(CORRECTED[m], "p", CORRECTED_DESC[m], how) for m, how in corrections.items()]
+    for variable, stat, desc, how in wanted:
+        path = group_name(test.name, contrast=first, test=second, stat=stat, entities=entities, desc=desc)
+        content = sidecar(
+            stat,
+            contrast=first,
+            expression=expression,
+            model=model,
+            test=about,
+            n=len(test.subjects),
+            correction=how,
+            inputs=inputs,
+        )
+        write_map(study, folder / path, read_map(study.objects, test, variable, row, column), content)
+        files.append(path)
+    return Output(digest=inputs, details={"files": files})
+
+
+STAGE = Stage(NAME, tasks, prepare)

@@ -10,14 +10,15 @@ import pandas as pd
 import xarray as xr
 
 from voxloom.engine.runner import Output, Task
-from voxloom.errors import DesignError, InputError
-from voxloom.io.bids import read_participants
-from voxloom.io.store import Objects, read_block, set_group, write_block
+from voxloom.errors import DesignError
+from voxloom.io.bids import participants_of, read_participants
+from voxloom.io.store import Objects, read_region
+from voxloom.io.study import describe_results
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import contrast
 from voxloom.models.group import fit_group, group_design
-from voxloom.pipeline.stored_maps import make_map_array, map_chunks
-from voxloom.pipeline.workspace import Stage, Workspace, content_digest, subject_of
+from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
+from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.schema import MAP_CHUNK_VOXELS, shard_slices
 from voxloom.spec import digest
 
@@ -87,14 +88,9 @@ def design_for(analysis: Analysis, name: str, model: GroupModel, subjects: Seque
     if model.formula is None and not model.covariates:
         design = pd.DataFrame({"intercept": np.ones(len(subjects))}, index=list(subjects))
     else:
-        table = read_participants(model.table or analysis.data.bids_dir)
-        missing = [s for s in subjects if s not in table.index]
-        if missing:
-            raise InputError(
-                where, f"{len(missing)} subjects are not in the participants table: {', '.join(missing[:8])}.",
-                "Add their rows, or leave them out with data.filters.",
-            )
-        design = group_design(table.loc[list(subjects)], model.formula or " + ".join(["1", *model.covariates]))
+        path = model.table or analysis.data.bids_dir
+        table = participants_of(read_participants(path), subjects, str(path))
+        design = group_design(table, model.formula or " + ".join(["1", *(model.covariates or ())]))
     if len(design) <= design.shape[1]:
         raise DesignError(
             where,
@@ -112,7 +108,7 @@ def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:
     InputError
         As `design_for`, or a contrast names columns that the design has not.
     """
-    subjects = list(dict.fromkeys(subject_of(run) for run in runs))
+    subjects = list(dict.fromkeys(run.subject for run in runs))
     for name in analysis.group:
         group_test(analysis, name, subjects)
 
@@ -158,17 +154,14 @@ def prepare(ws: Workspace) -> None:
 def make_group_maps(ws: Workspace, test: GroupTest) -> None:
     """Create the arrays of a group model: dims (contrast, group_contrast, voxel)."""
     leading = {"contrast": len(test.first_level), "group_contrast": len(test.contrasts)}
-    set_group(
+    describe_results(
         ws.objects,
-        test.path,
-        attrs={
-            "level": "group",
-            "model": test.name,
-            "coords": {"contrast": list(test.first_level), "group_contrast": list(test.contrasts)},
-            "subjects": list(test.subjects),
-            "columns": list(map(str, test.design.columns)),
-            "design": test.design.to_numpy(dtype=float).tolist(),
-        },
+        test.results,
+        level="group",
+        model=test.name,
+        coords={"contrast": list(test.first_level), "group_contrast": list(test.contrasts)},
+        subjects=list(test.subjects),
+        design={name: test.design[name].tolist() for name in test.design},
     )
     for name in GROUP_STATISTICS:
         make_map_array(ws.objects, f"{test.path}/{name}", leading, len(ws.voxel))
@@ -176,7 +169,7 @@ def make_group_maps(ws: Workspace, test: GroupTest) -> None:
 
 def load_effects(objects: Objects, test: GroupTest, row: int, voxels: slice) -> xr.Dataset:
     """Effect maps of one first-level contrast, all subjects, a stretch of voxels."""
-    values = read_block(
+    values = read_region(
         objects,
         f"results/{test.source}/effect",
         (slice(0, len(test.subjects)), slice(row, row + 1), voxels),

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
-from voxloom.io.store import Objects, create_array, write_block
+from voxloom.io.store import Objects, create_array
 from voxloom.models.inference import Exchangeability, null_max_stat, prepare_test
 from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effects, voxels_within
+from voxloom.pipeline.stored_maps import write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
 from voxloom.spec import digest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxloom.engine.plan import Plan, Problem, StagePlan
@@ -19,13 +20,11 @@ from voxloom.pipeline import design, group
 from voxloom.pipeline.prepare import check_grids, common_grid, read_headers, study_mask
 from voxloom.pipeline.running import STAGES, as_analysis, recall
 from voxloom.pipeline.stored_maps import map_chunks
-from voxloom.pipeline.workspace import Workspace, find_runs, subject_of
+from voxloom.pipeline.workspace import Workspace, find_runs
 from voxloom.schema import MAP_CHUNK_VOXELS, bold_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
-
     import pandas as pd
 
     from voxloom.io.bids import RunFile
@@ -172,7 +171,7 @@ def done_tasks(ws: Workspace) -> dict[str, int]:
 def sizes(survey: Survey) -> dict[str, dict[str, int]]:
     """Number of tasks, bytes and peak memory of each stage, in order."""
     analysis, n_voxels = survey.ws.analysis, survey.n_voxels
-    subjects = len({subject_of(run) for run in survey.ws.runs})
+    subjects = len({run.subject for run in survey.ws.runs})
     n_contrasts, maps = len(analysis.first_level.contrasts), 4 * 8 * n_voxels
     shards = -(-n_voxels // map_chunks(n_voxels)[1])
     tests = sum(
@@ -210,21 +209,21 @@ def run_sizes(survey: Survey) -> dict[str, dict[str, int]]:
     """Sizes of the stages that work run by run."""
     n_voxels, budget = survey.n_voxels, survey.ws.analysis.memory_budget
     infos = [survey.inputs.headers[run.id] for run in survey.ws.runs]
-    raw = [n_voxels * info.n_volumes * info.itemsize for info in infos]
+    raw = [n_voxels * info.n_volumes * itemsize(survey, info) for info in infos]
     shards = peak = 0
     for run in survey.ws.runs:
         info, matrix = survey.inputs.headers[run.id], survey.designs.get(run.id)
         if matrix is None:
             continue
-        rule = bold_chunks(n_voxels, info.n_volumes, info.itemsize)
+        rule = bold_chunks(n_voxels, info.n_volumes, itemsize(survey, info))
         shards += -(-n_voxels // rule.shard)
         voxels = min(rule.shard, n_voxels)
-        held = voxels * (info.n_volumes * info.itemsize + 8 * (matrix.shape[1] + 2))
+        held = voxels * (info.n_volumes * itemsize(survey, info) + 8 * (matrix.shape[1] + 2))
         peak = max(peak, held + 4 * 8 * info.n_volumes * min(SUB_BLOCK, voxels))
     return {
         "ingest": {
             "n_tasks": len(infos),
-            "bytes_read": sum(info.path.stat().st_size for info in infos),
+            "bytes_read": sum(Path(info.path).stat().st_size for info in infos),
             "bytes_written": sum(raw),
             "peak_memory": min(budget, max(raw, default=0)),
         },
@@ -236,6 +235,11 @@ def run_sizes(survey: Survey) -> dict[str, dict[str, int]]:
             "peak_memory": peak,
         },
     }
+
+
+def itemsize(survey: Survey, info: NiftiInfo) -> int:
+    """Bytes of one stored value; smoothing makes float32."""
+    return 4 if survey.ws.analysis.first_level.smoothing_fwhm else int(info.dtype.itemsize)
 
 
 def combine_memory(survey: Survey) -> int:

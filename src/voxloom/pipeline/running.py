@@ -17,8 +17,8 @@ from voxloom.io.store import Objects
 from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest
 from voxloom.pipeline import export as export_stage
 from voxloom.pipeline.prepare import prepare_study
-from voxloom.pipeline.workspace import Workspace, find_runs
-from voxloom.spec import Analysis, load_analysis
+from voxloom.pipeline.workspace import Stage, Workspace, find_runs
+from voxloom.spec import Analysis, Output, load_analysis, parse_analysis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from voxloom.engine.events import OnEvent
     from voxloom.engine.runner import StageResult
 
-STAGES = (ingest, design, fit, combine, consolidate, group, infer, correct, export_stage)
+STAGES = (
+    ingest.STAGE,
+    design.STAGE,
+    fit.STAGE,
+    combine.STAGE,
+    consolidate.STAGE,
+    group.STAGE,
+    infer.STAGE,
+    correct.STAGE,
+    export_stage.STAGE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,18 +120,18 @@ def export(
     """
     analysis = as_analysis(spec)
     if output is not None:
-        analysis = analysis.with_output(output)
+        analysis = analysis.model_copy(update={"output": Output(dir=Path(output).absolute())})
     with at_work(analysis, client, on_event) as (ws, connected):
         for stage in STAGES[:-1]:
             recall(ws, stage)
-        return go(ws, connected, (export_stage,))
+        return go(ws, connected, STAGES[-1:])
 
 
 def as_analysis(spec: Analysis | str | Path | Mapping[str, Any]) -> Analysis:
     """The analysis, read from its file or checked from a mapping where it is not one yet."""
     if isinstance(spec, Analysis):
         return spec
-    return load_analysis(spec) if isinstance(spec, (str, Path)) else Analysis.model_validate(spec)
+    return load_analysis(spec) if isinstance(spec, (str, Path)) else parse_analysis(spec)
 
 
 @contextmanager
@@ -135,7 +145,7 @@ def at_work(
     runs = find_runs(analysis)
     group.check(analysis, runs)
     with ExitStack() as stack:
-        ws = Workspace(analysis, Objects(analysis.store_url), runs, on_event)
+        ws = Workspace(analysis, Objects(analysis.store.path), runs, on_event)
         stack.enter_context(StoreLock(ws.objects, on_event=on_event))
         if client is None:
             client = stack.enter_context(
@@ -150,21 +160,23 @@ def at_work(
         yield ws, client
 
 
-def go(ws: Workspace, client: distributed.Client | None, stages: tuple[Any, ...]) -> RunResult:
+def go(ws: Workspace, client: distributed.Client | None, stages: tuple[Stage, ...]) -> RunResult:
     """Run stages in turn; a failed task ends the line after its stage, a quarantined one does not."""
     failed: tuple[Record, ...] = ()
     for stage in stages:
-        result = run_stage(stage.NAME, stage.tasks(ws), ledger=ws.ledger, client=client, on_event=ws.on_event)
+        if stage.prepare is not None:
+            stage.prepare(ws)
+        result = run_stage(stage.name, stage.tasks(ws), ledger=ws.ledger, client=client, on_event=ws.on_event)
         absorb(ws, result)
-        if stage is design:
+        if stage is design.STAGE:
             require_contrasts(ws)
         failed = result.failed
         if failed:
             break
     return RunResult(
-        results_name=ws.analysis.contrast_digest,
+        results_name=ws.analysis.combine_digest,
         store=ws.url,
-        output=Path(ws.analysis.output_dir),
+        output=ws.analysis.output.dir,
         quarantined=tuple(ws.quarantined),
         failed=failed,
         warnings=tuple(ws.notes),
@@ -180,11 +192,11 @@ def absorb(ws: Workspace, result: StageResult) -> None:
             ws.note(f"{record.key}: {text}")
 
 
-def recall(ws: Workspace, stage: Any) -> None:
+def recall(ws: Workspace, stage: Stage) -> None:
     """Take over what earlier runs have done in a stage, where it is still valid."""
-    known = ws.ledger.read(stage.NAME)
+    known = ws.ledger.read(stage.name)
     wanted = {task.key: task.inputs for task in stage.tasks(ws)}
-    ws.records[stage.NAME] = {
+    ws.records[stage.name] = {
         key: known[key]
         for key, inputs in wanted.items()
         if key in known and known[key].status == "done" and known[key].inputs == inputs

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import xarray as xr
-
-from voxloom.io.store import create_array, read_voxels, write_voxels
+from voxloom.io.store import create_array, write_region, write_voxels
 from voxloom.schema import MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import xarray as xr
+    from numpy.typing import NDArray
 
     from voxloom.io.store import Objects
 
@@ -60,12 +61,7 @@ def write_maps(objects: Objects, path: str, maps: xr.Dataset, voxels: slice) -> 
     return sum(maps[name].nbytes for name in STATISTICS)
 
 
-def load_maps(objects: Objects, path: str, contrasts: Sequence[str], voxels: slice) -> xr.Dataset:
-    """Read a stretch of voxels of the contrast maps of one run or subject."""
-    return xr.Dataset(
-        {
-            name: (("contrast", "voxel"), read_voxels(objects, f"{path}/{name}", voxels))
-            for name in STATISTICS
-        },
-        coords={"contrast": list(contrasts)},
-    )
+def write_block(objects: Objects, path: str, corner: Sequence[int], values: NDArray[Any]) -> None:
+    """Write whole shards of an array, the first element at `corner`."""
+    region = [slice(start, start + n) for start, n in zip(corner, values.shape, strict=True)]
+    write_region(objects, path, region, values)

@@ -125,13 +125,8 @@ class Workspace:
         """Fitted runs by subject (``sub-01``), in order."""
         found: dict[str, list[RunFile]] = {}
         for run in self.fitted_runs:
-            found.setdefault(subject_of(run), []).append(run)
+            found.setdefault(run.subject, []).append(run)
         return found
-
-
-def subject_of(run: RunFile) -> str:
-    """``sub-<label>`` of a run."""
-    return f"sub-{run.entities['sub']}"
 
 
 def find_runs(analysis: Analysis) -> tuple[RunFile, ...]:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nibabel
 import numpy as np
 
 from voxloom.errors import InputError, VoxloomError
+from voxloom.report.slices import ROWS, SLICES, View, outline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,12 +24,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
 
-nib: Any = nibabel  # its functions carry no types
-
 COLOURS = "RdBu_r"
 FOUND, TRUE = "black", "#00a65a"
-#: Axial slices of the montage, and its rows.
-SLICES, ROWS = 18, 2
 #: |z| at which the overlay is opaque, and the end of its colour scale.
 OPAQUE_Z, MAX_Z = 3.0, 6.0
 
@@ -143,7 +139,7 @@ def _panels(picture: GroupPicture) -> list[Callable[[Any, GroupPicture], None]]:
 
 
 def _montage(figure: Any, picture: GroupPicture) -> None:
-    view = _View.of(picture)
+    view = View.of(picture)
     axes = figure.subplots(ROWS, SLICES // ROWS)
     figure.subplots_adjust(left=0.02, right=0.9, bottom=0.02, top=0.83, wspace=0.03, hspace=0.12)
     overlay = None
@@ -161,8 +157,8 @@ def _montage(figure: Any, picture: GroupPicture) -> None:
             **view.frame,
         )
         if view.active is not None:
-            _outline(axis, view.active[:, :, k], view, TRUE, 3.0)
-        _outline(axis, view.found[:, :, k], view, FOUND, 1.1)
+            outline(axis, view.active[:, :, k], view, TRUE, 3.0)
+        outline(axis, view.found[:, :, k], view, FOUND, 1.1)
         axis.set_title(f"z = {view.height(k):.0f} mm", fontsize=8, pad=2)
     for x, side in ((0.08, "L"), (0.92, "R")):
         axes[0, 0].text(
@@ -182,77 +178,6 @@ def _legend(figure: Any, picture: GroupPicture) -> None:
     figure.legend(
         handles=lines, loc="upper right", bbox_to_anchor=(0.9, 0.945), ncols=2, frameon=False, fontsize=10
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _View:
-    """The maps turned to left-posterior-inferior first, and cut to the brain."""
-
-    background: FloatArray
-    z: FloatArray
-    found: BoolArray
-    active: BoolArray | None
-    affine: FloatArray
-    slices: list[int]
-    white: float
-
-    @classmethod
-    def of(cls, picture: GroupPicture) -> _View:
-        turn = nib.orientations.io_orientation(picture.affine)
-
-        def turned(array: NDArray[Any]) -> NDArray[Any]:
-            return np.asarray(nib.orientations.apply_orientation(array, turn))
-
-        z, background = turned(picture.z), turned(picture.background)
-        brain = np.isfinite(z)
-        if not brain.any():
-            raise InputError("overview", "the z map has no finite voxel.")
-        cut = tuple(slice(max(0, low - 1), high + 2) for low, high in _extent(brain))
-        affine = picture.affine @ nib.orientations.inv_ornt_aff(turn, picture.z.shape)
-        affine = affine @ nib.affines.from_matvec(np.eye(3), [part.start for part in cut])
-        brain = brain[cut]
-        area = brain.sum(axis=(0, 1))
-        shown = np.flatnonzero(area > area.max() / 10)
-        step = -(-shown.size // SLICES)
-        return cls(
-            background=background[cut],
-            z=z[cut],
-            found=turned(np.nan_to_num(picture.p_fwe, nan=1.0) <= picture.alpha)[cut],
-            active=None if picture.active is None else turned(picture.active)[cut],
-            affine=affine,
-            slices=shown[(shown.size - 1) % step // 2 :: step].tolist(),
-            # mid grey under the overlay, so that pale colours still show
-            white=1.8 * float(np.percentile(background[cut][brain], 90)),
-        )
-
-    @property
-    def frame(self) -> dict[str, Any]:
-        """Arguments of imshow: the slice plane in mm, so that voxels keep their proportions."""
-        (i, j), (x, y, _) = self.z.shape[:2], nib.affines.voxel_sizes(self.affine)
-        return {"origin": "lower", "interpolation": "nearest", "extent": (0, i * x, 0, j * y)}
-
-    def height(self, k: int) -> float:
-        """Millimetres of slice `k` at the middle of the plane."""
-        i, j = (n / 2 for n in self.z.shape[:2])
-        return float(nib.affines.apply_affine(self.affine, (i, j, k))[2])
-
-
-def _extent(mask: BoolArray) -> list[tuple[int, int]]:
-    """First and last index that the mask reaches, per axis."""
-    reached = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    return [(int(index[0]), int(index[-1])) for index in reached]
-
-
-def _outline(axis: Any, mask: BoolArray, view: _View, colour: str, width: float) -> None:
-    """Draw the edges between voxels inside and outside, in the coordinates of `view.frame`."""
-    from matplotlib.collections import LineCollection
-
-    x, y, _ = nib.affines.voxel_sizes(view.affine)
-    padded = np.pad(mask, 1)
-    across = [((i, j), (i, j + 1)) for i, j in np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])]
-    along = [((i, j), (i + 1, j)) for i, j in np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])]
-    edges = np.array(across + along, dtype=float).reshape(-1, 2, 2) * (x, y)
-    axis.add_collection(LineCollection(list(edges), colors=colour, linewidths=width, capstyle="round"))
 
 
 def _null(axis: Any, picture: GroupPicture) -> None:

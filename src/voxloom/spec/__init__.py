@@ -5,7 +5,7 @@ from __future__ import annotations
 from voxloom.spec.analysis import Analysis, json_schema, schema_text
 from voxloom.spec.data import Data, Output, Store
 from voxloom.spec.digests import digest
-from voxloom.spec.entities import long_name, short_name
+from voxloom.spec.entities import short_name
 from voxloom.spec.files import load_analysis, parse_analysis
 from voxloom.spec.first_level import Contrast, FirstLevel, FixedEffects, SubjectLevel
 from voxloom.spec.group import GroupModel, Inference
@@ -27,7 +27,6 @@ __all__ = [
     "digest",
     "json_schema",
     "load_analysis",
-    "long_name",
     "parse_analysis",
     "parse_bytes",
     "require_distinct_labels",

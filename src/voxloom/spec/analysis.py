@@ -32,7 +32,7 @@ class Analysis(Section):
     group: dict[Name, GroupModel] = Field(default_factory=dict)
     """Group models by name."""
     cluster: Name = "local"
-    """`local`, or the address of a Dask scheduler such as `tcp://host:8786`."""
+    """`local` (processes on this machine), `threads` (this process), or the address of a Dask scheduler."""
     workers: int | None = Field(default=None, ge=1)
     """Worker processes; null: one per core as far as memory allows."""
     memory_budget: Memory = 512 * 2**20
@@ -51,15 +51,17 @@ class Analysis(Section):
     @field_validator("cluster")
     @classmethod
     def _local_or_address(cls, value: str) -> str:
-        if value != "local" and not re.match(r"[a-z]+://.", value):
-            raise InputError("", f"is {value!r}.", "Wanted: local, or an address such as tcp://host:8786.")
+        if value not in ("local", "threads") and not re.match(r"[a-z]+://.", value):
+            raise InputError(
+                "", f"is {value!r}.", "Wanted: local, threads, or an address such as tcp://host:8786."
+            )
         return value
 
     @field_validator("group")
     @classmethod
     def _file_names(cls, value: dict[str, GroupModel]) -> dict[str, GroupModel]:
         require_distinct_labels(value, "")
-        return value
+        return dict(sorted(value.items()))
 
     @model_validator(mode="after")
     def _group_contrasts_exist(self) -> Self:
@@ -85,6 +87,11 @@ class Analysis(Section):
         if wanted != "all":
             return wanted
         return tuple(name for name, c in self.first_level.contrasts.items() if c.stat_type == "t")
+
+    @property
+    def results_title(self) -> str:
+        """Name of the results as a dataset."""
+        return f"{self.data.bids_dir.name}: voxloom results"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; `parse_analysis` of it gives an equal analysis."""

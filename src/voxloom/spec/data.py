@@ -40,7 +40,7 @@ def _filters(raw: Any) -> Any:
                 str(name), "is given twice, by its long and its short name.", "Keep one of them."
             )
         found[key] = _labels_of(key, value)
-    return found
+    return dict(sorted(found.items()))
 
 
 class Data(Section):

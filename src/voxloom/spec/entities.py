@@ -22,19 +22,14 @@ ENTITIES = {
     "label": "label",
     "description": "desc",
 }
-_LONG = {short: long for long, short in ENTITIES.items()}
+_KEYS = frozenset(ENTITIES.values())
 #: Entities whose value is a number: `run-1` and `run-01` are the same run.
 INDICES = frozenset({"run", "echo"})
 
 
 def short_name(name: str) -> str | None:
     """Key in file names of an entity given by either name; None for an unknown one."""
-    return ENTITIES.get(name, name if name in _LONG else None)
-
-
-def long_name(key: str) -> str:
-    """Long name of an entity given by its key in file names; the key itself where it has none."""
-    return _LONG.get(key, key)
+    return ENTITIES.get(name, name if name in _KEYS else None)
 
 
 def same_value(key: str, one: str, other: str) -> bool:

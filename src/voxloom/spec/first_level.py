@@ -44,6 +44,8 @@ class Contrast(Section):
         kind = raw.get("stat_type") or ("t" if isinstance(rows, str) else "F")
         if isinstance(rows, (list, tuple)) and len(rows) == 1:
             rows = rows[0]
+        if isinstance(rows, (list, tuple)) and not rows:
+            raise InputError("expression", "is an empty list.", "At least one expression is wanted.")
         if kind == "t" and not isinstance(rows, str):
             raise InputError("stat_type", "is t for several expressions.", "Several rows are an F test.")
         return raw | {"expression": rows, "stat_type": kind}
@@ -111,7 +113,8 @@ class FirstLevel(Section):
     @classmethod
     def _file_names(cls, value: dict[str, Contrast]) -> dict[str, Contrast]:
         require_distinct_labels(value, "")
-        return value
+        # sorted, for the digest does not know an order: analyses that share results must share their rows
+        return dict(sorted(value.items()))
 
     @model_validator(mode="after")
     def _one_high_pass(self) -> Self:

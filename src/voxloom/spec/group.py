@@ -62,7 +62,12 @@ class GroupModel(Section):
     @classmethod
     def _file_names(cls, value: dict[str, str]) -> dict[str, str]:
         require_distinct_labels(value, "")
-        return {name: " ".join(expression.split()) for name, expression in value.items()}
+        return {name: " ".join(expression.split()) for name, expression in sorted(value.items())}
+
+    @field_validator("first_level_contrasts")
+    @classmethod
+    def _in_order(cls, value: Literal["all"] | tuple[str, ...]) -> Literal["all"] | tuple[str, ...]:
+        return "all" if value == "all" else tuple(sorted(set(value)))
 
     @model_validator(mode="after")
     def _one_design(self) -> Self:

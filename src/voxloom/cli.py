@@ -1,0 +1,231 @@
+"""The command line. Heavy modules are imported by the command that needs them, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from voxloom._version import __version__
+from voxloom.console import EXIT_FAILED, session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from voxloom.console import Listener
+    from voxloom.engine.ledger import Record
+    from voxloom.pipeline import RunResult
+    from voxloom.spec import Analysis
+
+app = typer.Typer(
+    name="voxloom",
+    help="Out-of-core fMRI GLM analysis on Dask: files in, maps out, from one analysis file.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done; 1 a stage failed or inputs were quarantined; 2 the file or the arguments are wrong.",
+)
+
+AnalysisFile = Annotated[Path, typer.Argument(metavar="ANALYSIS", help="Analysis file, YAML or JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks of errors.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="local, threads, or the address of a scheduler (tcp://host:8786); else as in the file."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Worker processes; else as many as cores and memory allow.")
+]
+Memory = Annotated[str | None, typer.Option(help="Memory of one task, such as 512MiB; else as in the file.")]
+
+
+def main() -> None:
+    """Entry point of the ``voxloom`` command."""
+    app(prog_name="voxloom")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"voxloom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for data, store and results.")] = Path("voxloom-demo"),
+    workers: Workers = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Simulate a small study, run it, and compare what comes out with the truth."""
+    with session(quiet=quiet, verbose=verbose) as listener:
+        from voxloom.demo import run_demo
+
+        result = run_demo(output, on_event=listener, workers=workers)
+    typer.echo(str(result))
+
+
+@app.command()
+def init(
+    bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset.")],
+    derivatives: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of preprocessed data, as fMRIPrep writes it; may be repeated."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("analysis.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Look at a dataset and write a commented analysis file to start from."""
+    with session(verbose=verbose):
+        from voxloom.io.starter import write_starter
+
+        path = write_starter(bids_dir, derivatives or None, output, force=force)
+    typer.echo(f"wrote {path}\nnext: voxloom plan {path}")
+
+
+@app.command()
+def plan(
+    analysis: AnalysisFile,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    memory_budget: Memory = None,
+    verbose: Verbose = False,
+) -> None:
+    """Say what a run would do and what is wrong with its inputs; write nothing."""
+    with session(verbose=verbose):
+        from voxloom import pipeline
+
+        wanted = _load(analysis, cluster, workers, memory_budget)
+        planned = pipeline.plan(wanted)
+        typer.echo(planned.render())
+        planned.require_fits(wanted.memory_budget)
+    if planned.errors:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def run(
+    analysis: AnalysisFile,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    memory_budget: Memory = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run an analysis, or go on where an earlier run stopped."""
+    with session(quiet=quiet, verbose=verbose) as listener:
+        from voxloom import pipeline
+
+        result = pipeline.run(_load(analysis, cluster, workers, memory_budget), on_event=listener)
+        _tell(listener, result)
+    _finish(result, quiet)
+
+
+@app.command()
+def status(analysis: AnalysisFile, verbose: Verbose = False) -> None:
+    """Say what is done, failed and quarantined, and why."""
+    with session(verbose=verbose):
+        from voxloom import pipeline
+
+        typer.echo(pipeline.status(_load(analysis)).render())
+
+
+@app.command()
+def verify(
+    store: Annotated[
+        str, typer.Argument(metavar="STORE_OR_ANALYSIS", help="Store, or the analysis file that names it.")
+    ],
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Read all of a store again and check every checksum."""
+    with session(quiet=quiet, verbose=verbose) as listener:
+        from voxloom import pipeline
+
+        url = str(_load(Path(store)).store.path) if _is_file(store) else store
+        problems = pipeline.verify(url, on_event=listener)
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise typer.Exit(EXIT_FAILED)
+    if not quiet:
+        typer.echo(f"{url}: sound")
+
+
+@app.command()
+def export(
+    analysis: AnalysisFile,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the maps; else as in the file.")
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the maps that are in the store as NIfTI, without computing anything anew."""
+    with session(quiet=quiet, verbose=verbose) as listener:
+        from voxloom import pipeline
+
+        result = pipeline.export(_load(analysis), output=output, on_event=listener)
+        _tell(listener, result)
+    _finish(result, quiet)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the analysis file, for editors."""
+    from voxloom.spec import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
+def _load(
+    path: Path, cluster: str | None = None, workers: int | None = None, memory_budget: str | None = None
+) -> Analysis:
+    """The analysis of a file, with what the command line sets in place of it."""
+    from voxloom.spec import load_analysis, parse_analysis
+
+    analysis = load_analysis(path)
+    given = {"cluster": cluster, "workers": workers, "memory_budget": memory_budget}
+    changes = {key: value for key, value in given.items() if value is not None}
+    return parse_analysis(analysis.to_dict() | changes) if changes else analysis
+
+
+def _is_file(text: str) -> bool:
+    return "://" not in text and Path(text).is_file()
+
+
+def _tell(listener: Listener, result: RunResult) -> None:
+    """Show what the events did not."""
+    for text in result.warnings:
+        listener.note(text)
+    for record in _bad(result):
+        listener.ended(record)
+
+
+def _finish(result: RunResult, quiet: bool) -> None:
+    bad = list(_bad(result))
+    if not quiet:
+        typer.echo(f"maps   {result.output}\nstore  {result.store}")
+    if bad:
+        typer.echo(
+            f"{len(result.failed)} tasks failed, {len(result.quarantined)} inputs were quarantined; all else is done",
+            err=True,
+        )
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _bad(result: RunResult) -> Iterable[Record]:
+    return (*result.failed, *result.quarantined)

@@ -1,0 +1,369 @@
+"""One run into the store: a single decode, volume by volume, turned into voxel-major shards."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from voxloom._version import __version__
+from voxloom.errors import GridError, InputError
+from voxloom.io.nifti import VolumeReader, read_mask, scale
+from voxloom.io.store import create_array, put_array, put_group, write_voxels
+from voxloom.io.study import ATTRS, open_study
+from voxloom.io.transpose import Transposer
+from voxloom.kernels.smooth import smooth_volume
+from voxloom.schema import MiB, bold_chunks, shard_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from voxloom.io.nifti import FilePath, NiftiInfo
+    from voxloom.io.store import Objects
+    from voxloom.io.study import Study
+    from voxloom.schema import ChunkRule
+
+MEMORY_BUDGET = 512 * MiB
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
+#: Rows of a shard whose mean and deviation are taken at a time; their float64 copy stays in cache.
+STATS_BYTES = MiB
+
+
+class RunSummary(NamedTuple):
+    """What one ingest did."""
+
+    digest: str
+    n_volumes: int
+    bytes_read: int
+    bytes_written: int
+    n_outside: int
+    n_nonfinite: int
+
+
+class _Selection(NamedTuple):
+    """Where the study's voxels lie in a volume as it is in the file (Fortran order)."""
+
+    in_mask: NDArray[np.bool_]  # (V,) of the study's voxels: inside the run's mask
+    source: NDArray[np.intp]  # (V,) position; any valid one for voxels outside
+    outside: NDArray[np.intp]  # study voxels outside the run's mask
+    run_voxels: NDArray[np.intp]  # positions of all of the run's own voxels
+    n_outside: int  # voxels of the run's mask that the study does not have
+
+
+class _Values(NamedTuple):
+    """How stored values come out of the file's: as they are, or smoothed."""
+
+    dtype: np.dtype[Any]
+    slope: float
+    inter: float
+    fwhm: float
+
+
+def write_run(
+    objects: Objects,
+    run_id: str,
+    source: FilePath,
+    *,
+    mask: FilePath | NDArray[np.bool_] | None = None,
+    t_r: float | None = None,
+    events: pd.DataFrame | None = None,
+    confounds: pd.DataFrame | None = None,
+    entities: Mapping[str, Any] | None = None,
+    sample_mask: NDArray[np.bool_] | None = None,
+    smoothing_fwhm: float | None = None,
+    memory_budget: int = MEMORY_BUDGET,
+    scratch: Path | None = None,
+) -> RunSummary:
+    """Read a 4-D image once and write it as ``runs/<run_id>``.
+
+    Values keep the file's data type (little-endian) with its slope and intercept; smoothed ones are
+    float32 in physical units. Writing the same run again gives the same bytes, and a run counts as
+    there only once its group's attributes, written last, are.
+
+    Parameters
+    ----------
+    objects : Objects
+        Of a study.
+    run_id : str
+        Letters, digits and ``_ + . -``.
+    source : path-like
+        ``.nii`` or ``.nii.gz`` on the study's grid.
+    mask : path-like or (I, J, K) bool array, optional
+        The run's own mask. Study voxels outside it are stored as 0 with ``in_mask`` False; its voxels that
+        the study does not have are counted. Without it, the study's.
+    t_r : float, optional
+        Repetition time in s; the header's when not given.
+    events, confounds : DataFrame, optional
+        Kept with the run; confounds have one row per volume, their NaN are kept.
+    entities : mapping, optional
+        BIDS entities.
+    sample_mask : (T,) bool array, optional
+        Volumes to use; all when not given.
+    smoothing_fwhm : float, optional
+        In mm: `voxloom.kernels.smooth.smooth_volume` on each whole volume, before the mask.
+    memory_budget : int
+        Bytes above the base of the process.
+    scratch : path, optional
+        Folder of the scratch file of a run beyond the budget.
+
+    Returns
+    -------
+    RunSummary
+
+    Raises
+    ------
+    InputError
+        Not 4-D, no repetition time, confounds or sample mask of another length.
+    GridError
+        Image or mask on another grid.
+    CorruptionError
+        The file ends early or does not match its checksum.
+    MemoryBudgetError
+        The budget is below what one shard and one volume need.
+    """
+    if not RUN_ID.fullmatch(run_id):
+        raise InputError("run id", f"{run_id!r} cannot name a run.", "Use letters, digits and _ + . - only.")
+    study = open_study(objects.url)
+    with VolumeReader(source) as reader:
+        info = reader.info
+        info.require_4d()
+        study.grid.require(info.grid, info.path, "One study is one grid: resample the run, or give it another study.")
+        extras = _extras(info, t_r, events, confounds, entities, sample_mask)
+        selection = _select(study, mask)
+        values = _values(info, smoothing_fwhm)
+        rule = bold_chunks(study.voxel.size, info.n_volumes, values.dtype.itemsize)
+        slab = _slab_budget(memory_budget, rule, info, study.voxel.size, values)
+        with Transposer(study.voxel.size, info.n_volumes, values.dtype, slab, scratch) as turned:
+            content, n_nonfinite = _collect(reader, selection, values, turned)
+            turned.release_slab()
+            # the file has been read to its checksum: only now may an older version of the run go
+            path = f"runs/{run_id}"
+            objects.delete_tree(path)
+            written = _write_voxels(objects, path, selection, values, rule, turned)
+        written += _write_extras(objects, path, selection, extras)
+        attrs = _attrs(reader, study, selection, values, extras, smoothing_fwhm, n_nonfinite)
+        attrs["digest"] = _digest(content, study, selection, extras, attrs)
+        put_group(objects, path, {ATTRS: attrs})
+    return RunSummary(
+        attrs["digest"], info.n_volumes, reader.bytes_read, written, selection.n_outside, n_nonfinite
+    )
+
+
+class _Extras(NamedTuple):
+    """What is kept with the voxels."""
+
+    t_r: float
+    time: NDArray[np.float64]
+    sample_mask: NDArray[np.bool_]
+    events: dict[str, list[Any]] | None
+    confounds: pd.DataFrame | None
+    entities: dict[str, Any]
+
+
+def _extras(
+    info: NiftiInfo,
+    t_r: float | None,
+    events: pd.DataFrame | None,
+    confounds: pd.DataFrame | None,
+    entities: Mapping[str, Any] | None,
+    sample_mask: NDArray[np.bool_] | None,
+) -> _Extras:
+    """Check and normalise what comes with a run, before its image is decoded."""
+    t_r = info.t_r if t_r is None else float(t_r)
+    if t_r is None or not t_r > 0:
+        raise InputError(
+            info.path, "its header gives no repetition time.", "Give RepetitionTime in the sidecar, or t_r, in seconds."
+        )
+    n = info.n_volumes
+    sample_mask = np.ones(n, bool) if sample_mask is None else np.asarray(sample_mask, bool)
+    for name, rows in (("confounds", None if confounds is None else len(confounds)), ("sample mask", len(sample_mask))):
+        if rows not in (None, n):
+            raise InputError(info.path, f"has {n} volumes, but the {name} {rows} rows.", "Give one row per volume.")
+    return _Extras(
+        t_r,
+        t_r * np.arange(n),
+        sample_mask,
+        None if events is None else _columns(events),
+        None if confounds is None or confounds.shape[1] == 0 else confounds,
+        dict(entities or {}),
+    )
+
+
+def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
+    """A table as JSON-able columns; None where a value is missing."""
+    return {
+        str(name): [None if pd.isna(x) else x for x in table[name].astype(object).tolist()] for name in table.columns
+    }
+
+
+def _select(study: Study, mask: FilePath | NDArray[np.bool_] | None) -> _Selection:
+    """Match the study's voxel axis with a run's mask."""
+    grid = study.grid
+    if mask is None:
+        chosen = study.mask
+    elif isinstance(mask, np.ndarray):
+        chosen = mask
+        if mask.shape != grid.shape:
+            raise GridError("mask", f"has shape {mask.shape}, but the study's grid has {grid.shape}.")
+    else:
+        chosen, mask_grid = read_mask(mask)
+        grid.require(mask_grid, str(mask))
+    in_mask = chosen.reshape(-1)[study.voxel]
+    return _Selection(
+        in_mask=in_mask,
+        source=np.ravel_multi_index(np.unravel_index(study.voxel, grid.shape), grid.shape, order="F"),
+        outside=np.flatnonzero(~in_mask),
+        run_voxels=np.flatnonzero(chosen.reshape(-1, order="F")),
+        n_outside=int(np.count_nonzero(chosen)) - int(np.count_nonzero(in_mask)),
+    )
+
+
+def _values(info: NiftiInfo, fwhm: float | None) -> _Values:
+    if fwhm:
+        return _Values(np.dtype(np.float32), 1.0, 0.0, float(fwhm))
+    return _Values(info.dtype.newbyteorder("<"), info.slope, info.inter, 0.0)
+
+
+def _slab_budget(budget: int, rule: ChunkRule, info: NiftiInfo, n_voxels: int, values: _Values) -> int:
+    """Bytes for the slab: what the budget leaves beside one shard being written and one volume being read.
+
+    A shard exists as turned values, as encoded chunks and as the object they are joined to; BOLD
+    encodes to at most about its raw size. Smoothing holds a volume in float64 three times.
+    """
+    n = min(rule.shard, n_voxels)
+    shard = n * info.n_volumes * values.dtype.itemsize
+    volume = int(np.prod(info.grid.shape)) * (info.dtype.itemsize + (32 if values.fwhm else 8))
+    return max(0, budget - volume - 2 * shard)
+
+
+def _collect(
+    reader: VolumeReader, selection: _Selection, values: _Values, turned: Transposer
+) -> tuple[str, int]:
+    """Take every volume's voxels; return the digest of all values, in time order, and how many are not finite."""
+    digest, n_nonfinite, info = hashlib.sha256(), 0, reader.info
+    counts = info.dtype.kind == "f"
+    for volume in reader:
+        flat = volume.reshape(-1, order="F")
+        if counts:
+            inside = flat if selection.run_voxels.size == flat.size else flat[selection.run_voxels]
+            n_nonfinite += inside.size - int(np.count_nonzero(np.isfinite(inside)))
+        if values.fwhm:
+            smooth = smooth_volume(info.physical(volume), values.fwhm, info.grid.voxel_sizes)
+            flat = smooth.reshape(-1, order="F").astype(values.dtype)
+        elif not flat.dtype.isnative:
+            flat = flat.astype(values.dtype)
+        row = turned.next_row()
+        np.take(flat, selection.source, out=row, mode="clip")
+        row[selection.outside] = 0
+        digest.update(row.data)
+        turned.commit()
+    return digest.hexdigest(), n_nonfinite
+
+
+def _write_voxels(
+    objects: Objects, path: str, selection: _Selection, values: _Values, rule: ChunkRule, turned: Transposer
+) -> int:
+    """Write ``bold`` shard by shard with the mean and tSNR of its voxels; return bytes written."""
+    n, scaled = turned.n_voxels, (values.slope, values.inter) != (1.0, 0.0)
+    create_array(
+        objects,
+        f"{path}/bold",
+        dims=("voxel", "time"),
+        shape=(n, turned.n_times),
+        dtype=values.dtype,
+        chunks=(rule.chunk, turned.n_times),
+        shards=(rule.shard, turned.n_times),
+        # CF: xarray reads physical float64; both are given because it takes float32 for either alone
+        attrs={"scale_factor": values.slope, "add_offset": values.inter} if scaled else {},
+    )
+    mean, tsnr, written = np.empty(n, np.float32), np.empty(n, np.float32), 0
+    for shard in shard_slices(n, rule.shard):
+        block = turned.voxels(shard.start, shard.stop)
+        written += write_voxels(objects, f"{path}/bold", shard, block)
+        mean[shard], tsnr[shard] = _mean_tsnr(block, values)
+    mean[selection.outside] = tsnr[selection.outside] = np.nan
+    written += put_array(objects, f"{path}/mean", ["voxel"], mean)
+    return written + put_array(objects, f"{path}/tsnr", ["voxel"], tsnr)
+
+
+def _mean_tsnr(block: NDArray[Any], values: _Values) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Temporal mean and mean / SD (divisor T) of physical values; NaN tSNR where nothing varies."""
+    n, n_times = block.shape
+    mean, variance = np.empty(n), np.empty(n)
+    step = max(1, STATS_BYTES // (8 * n_times))
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        for start in range(0, n, step):
+            x = scale(block[start : start + step], values.slope, values.inter)
+            mean[start : start + step] = m = x.mean(axis=1)
+            x -= m[:, None]
+            variance[start : start + step] = np.einsum("vt,vt->v", x, x) / n_times
+        return mean, np.where(variance > 0, mean / np.sqrt(variance), np.nan)
+
+
+def _write_extras(objects: Objects, path: str, selection: _Selection, extras: _Extras) -> int:
+    """Write the small arrays of a run; return bytes written."""
+    written = put_array(objects, f"{path}/time", ["time"], extras.time, attrs={"units": "s"})
+    written += put_array(objects, f"{path}/sample_mask", ["time"], extras.sample_mask)
+    written += put_array(objects, f"{path}/in_mask", ["voxel"], selection.in_mask)
+    if extras.confounds is not None:
+        numbers = extras.confounds.to_numpy(dtype=np.float64)
+        written += put_array(objects, f"{path}/confounds", ["time", "name"], numbers)
+        written += put_array(objects, f"{path}/name", ["name"], [str(name) for name in extras.confounds.columns])
+    return written
+
+
+def _attrs(
+    reader: VolumeReader,
+    study: Study,
+    selection: _Selection,
+    values: _Values,
+    extras: _Extras,
+    fwhm: float | None,
+    n_nonfinite: int,
+) -> dict[str, Any]:
+    info, stat = reader.info, Path(reader.path).stat()
+    return {
+        "n_volumes": info.n_volumes,
+        "n_voxels": int(study.voxel.size),
+        "n_in_mask": int(np.count_nonzero(selection.in_mask)),
+        "n_outside": selection.n_outside,
+        "n_nonfinite": n_nonfinite,
+        "t_r": extras.t_r,
+        "dtype": values.dtype.str,
+        "slope": values.slope,
+        "inter": values.inter,
+        "smoothing_fwhm": fwhm or None,
+        "entities": extras.entities,
+        "events": extras.events,
+        "confounds": [] if extras.confounds is None else [str(name) for name in extras.confounds.columns],
+        "source": {
+            "path": str(Path(reader.path).absolute()),
+            "size": stat.st_size,
+            "mtime_ns": stat.st_mtime_ns,
+            "sha256": reader.sha256,
+            "dtype": info.dtype.str,
+            "shape": list(info.shape),
+            "header": base64.b64encode(info.header_bytes).decode(),
+        },
+        "versions": {"voxloom": __version__, "numpy": np.__version__},
+    }
+
+
+def _digest(content: str, study: Study, selection: _Selection, extras: _Extras, attrs: dict[str, Any]) -> str:
+    """Digest of all that results depend on; of nothing else (not of where the file lies, nor of chunks)."""
+    kept = ("n_volumes", "t_r", "dtype", "slope", "inter", "smoothing_fwhm", "entities", "events", "confounds")
+    text = json.dumps([content, study.digest, {name: attrs[name] for name in kept}], sort_keys=True)
+    digest = hashlib.sha256(text.encode())
+    digest.update(np.packbits(selection.in_mask).tobytes())
+    digest.update(np.packbits(extras.sample_mask).tobytes())
+    if extras.confounds is not None:
+        digest.update(np.ascontiguousarray(extras.confounds.to_numpy(dtype="<f8")).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,64 @@
+"""Encoding of one Zarr v3 shard.
+
+Zarr's own writer gives the same bytes, but reads the old shard before it replaces one, copies every chunk
+three times and hands each to a thread: 1.6 times the CPU of the compression alone. Reading is left to Zarr.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import google_crc32c
+import numpy as np
+from numcodecs import Blosc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Measured in docs/design/001-store.md.
+CNAME, CLEVEL = "zstd", 3
+#: Offset and length in the index of a chunk that holds nothing of the array.
+ABSENT = 2**64 - 1
+
+
+def encode_shard(
+    values: NDArray[Any], chunks: tuple[int, ...], shards: tuple[int, ...] | None, fill_value: Any
+) -> bytes:
+    """The bytes of one shard: chunks (little-endian, blosc, crc32c) one after the other, then their index.
+
+    Parameters
+    ----------
+    values : array
+        What the array holds of this shard; smaller than the shard at the end of an axis.
+    chunks : tuple of int
+    shards : tuple of int or None
+        None for an array without shards, whose unit is one chunk.
+    fill_value : scalar
+        Fills the last chunk of an axis up to its full shape.
+    """
+    if shards is None:
+        return _encode_chunk(values, chunks, fill_value)
+    counts = tuple(s // c for s, c in zip(shards, chunks))
+    index = np.full((*counts, 2), ABSENT, "<u8")
+    parts, offset = [], 0
+    for place in itertools.product(*(range(-(-n // c)) for n, c in zip(values.shape, chunks))):
+        block = tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, chunks))
+        parts.append(_encode_chunk(values[block], chunks, fill_value))
+        index[place] = offset, len(parts[-1])
+        offset += len(parts[-1])
+    return b"".join([*parts, _with_checksum(index.tobytes())])
+
+
+def _encode_chunk(values: NDArray[Any], chunk: tuple[int, ...], fill_value: Any) -> bytes:
+    if values.shape != chunk:
+        whole = np.full(chunk, fill_value, values.dtype)
+        whole[tuple(slice(0, n) for n in values.shape)] = values
+        values = whole
+    little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    codec = Blosc(CNAME, CLEVEL, Blosc.BITSHUFFLE, typesize=little.dtype.itemsize)
+    return _with_checksum(codec.encode(little))
+
+
+def _with_checksum(data: bytes) -> bytes:
+    return data + google_crc32c.value(data).to_bytes(4, "little")

@@ -1,0 +1,105 @@
+"""Contrast tables of the noise models: what a contrast's covariance and degrees of freedom depend on, tabulated."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxloom.kernels.contrast import ContrastTable
+from voxloom.kernels.dof import SmallSample, kenward_roger, small_sample
+from voxloom.kernels.grid import RHO_GRID, grid_inverse
+from voxloom.kernels.lags import LagDesign, lag_design, segments_of
+from voxloom.kernels.linalg import is_estimable, reduce_design
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    FloatArray = NDArray[np.float64]
+
+
+def _empty(cases: int, q: int) -> ContrastTable:
+    return ContrastTable(np.full((cases, q, q), np.nan), np.full(cases, np.nan), np.ones(cases))
+
+
+def ols_table(X: FloatArray, C: FloatArray) -> ContrastTable:
+    """One case: ``C (X'X)^- C'`` on rows - rank degrees of freedom, for X (T, K) and C (q, K)."""
+    return pattern_table(X, np.ones((1, len(X)), dtype=bool), C)
+
+
+def pattern_table(X: FloatArray, present: NDArray[np.bool_], C: FloatArray) -> ContrastTable:
+    """A case per pattern of rows of X that are there, ``present`` (M, rows): the OLS table of these rows.
+
+    NaN for a pattern where C is not estimable or no degrees of freedom are left.
+    """
+    table = _empty(len(present), len(C))
+    for case, rows in enumerate(present):
+        basis = reduce_design(X[rows])
+        dof = int(rows.sum()) - basis.rank
+        if dof > 0 and is_estimable(C, basis).all():
+            weights = C @ basis.back
+            table.cov[case], table.dof[case] = weights @ weights.T, dof
+    return table
+
+
+def yule_walker_table(X: FloatArray, C: FloatArray, segments: Sequence[int] = (0,)) -> ContrastTable:
+    """A case per value of `RHO_GRID`: ``C (X'DX)^- C'`` with nilearn's whitening, on rows - rank degrees of freedom."""
+    design = lag_design(X, segments_of(segments, len(X), stationary=False))
+    inverse, weights = grid_inverse(design), C @ design.back
+    half = np.einsum("gmr,qr->gqm", inverse.factor, weights)
+    cov = np.einsum("qr,gr,pr->gqp", weights, inverse.diagonal, weights) + half @ half.swapaxes(1, 2)
+    return ContrastTable(cov, np.full(RHO_GRID.size, float(design.dof)), np.ones(RHO_GRID.size))
+
+
+def ar1_table(
+    X: FloatArray,
+    C: FloatArray,
+    segments: Sequence[int] = (0,),
+    cases: Sequence[int] | NDArray[np.int64] | None = None,
+) -> ContrastTable:
+    """A case per value of `RHO_GRID`: Kenward and Roger's covariance, degrees of freedom and scale
+    (`kernels.dof`).
+
+    Parameters
+    ----------
+    X : (T, K) array
+    C : (q, K) array
+    segments : sequence of int
+        First rows of gap-free segments.
+    cases : sequence of int, optional
+        Indices into `RHO_GRID` to tabulate; the others stay NaN. All by default.
+    """
+    pieces = _Pieces.of(X.tobytes(), X.shape, tuple(int(s) for s in segments))
+    weights = C @ pieces.design.back
+    table = _empty(RHO_GRID.size, len(C))
+    for case in range(RHO_GRID.size) if cases is None else cases:
+        table.cov[case], table.dof[case], table.scale[case] = kenward_roger(pieces.at(int(case)), weights)
+    return table
+
+
+class _Pieces:
+    """`small_sample` of one design at the values of rho asked for so far.
+
+    Contrasts of one run are asked for one after the other; the pieces (3 r^2 numbers per rho, 0.3 ms each for
+    300 scans and 30 regressors) do not depend on them. One design is kept.
+    """
+
+    def __init__(self, design: LagDesign) -> None:
+        self.design = design
+        self._at: dict[int, SmallSample] = {}
+
+    @classmethod
+    @lru_cache(maxsize=1)
+    def of(cls, X: bytes, shape: tuple[int, int], segments: tuple[int, ...]) -> _Pieces:
+        """Pieces of the design with these values."""
+        matrix = np.frombuffer(X, dtype=np.float64).reshape(shape)
+        return cls(lag_design(matrix, segments_of(segments, shape[0], stationary=True)))
+
+    def at(self, case: int) -> SmallSample:
+        """Pieces at ``RHO_GRID[case]``."""
+        if case not in self._at:
+            self._at[case] = small_sample(self.design, float(RHO_GRID[case]))
+        return self._at[case]

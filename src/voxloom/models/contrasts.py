@@ -1,0 +1,267 @@
+"""Contrasts of first-level and group fits: effect, variance, t or F, z, p and degrees of freedom as maps."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from voxloom.blocks import is_lazy, map_voxels
+from voxloom.errors import ContrastError, InputError
+from voxloom.kernels import contrast as kernel
+from voxloom.kernels.expression import contrast_matrix
+from voxloom.kernels.grid import RHO_GRID, grid_index
+from voxloom.kernels.linalg import is_estimable, reduce_design
+from voxloom.kernels.tables import ar1_table, ols_table, pattern_table, yule_walker_table
+from voxloom.models.design import dependent_columns
+from voxloom.models.first_level import stack_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from voxloom.kernels.contrast import ContrastTable
+
+    FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
+    Expression = str | Sequence[str] | ArrayLike
+
+
+def contrast(fit: xr.Dataset, expression: Expression, *, stat_type: str | None = None) -> xr.Dataset:
+    """Test a contrast of the regressors at every voxel.
+
+    Parameters
+    ----------
+    fit : Dataset
+        From `fit_first_level` or `fit_group`; lazy in, lazy out.
+    expression : str, sequence of str, (K,) or (q, K) array_like
+        Such as ``"face - house"``; several expressions, or rows of weights, are tested together by F.
+    stat_type : {"t", "F"}, optional
+        t for one row and F for more, when not given.
+
+    Returns
+    -------
+    Dataset
+        Of kind "contrast" (`schema.SCHEMAS`): ``effect`` and ``variance`` (t alone), ``stat``, ``z_score``,
+        ``p_value`` (upper tail; for t one-sided) and ``dof``, each ``(voxel)``. For AR(1) dof and variance
+        are those of Satterthwaite, Kenward and Roger (`kernels.dof`), so dof is a map. Attribute ``df1`` for
+        F.
+
+    Raises
+    ------
+    ContrastError
+        Unknown columns, weights of another length, a t of several rows, or a contrast the design cannot
+        estimate.
+    """
+    C = _rows(fit, expression, stat_type)
+    if stat_type is None:
+        stat_type = "t" if len(C) == 1 else "F"
+    names = kernel.TStatistics._fields if stat_type == "t" else kernel.FStatistics._fields
+    maps = _map_cases(fit, C, _t_block if stat_type == "t" else _f_block, dict.fromkeys(names, ()))
+    attrs: dict[str, Any] = {"stat_type": stat_type, "contrast": _text(expression)}
+    if stat_type == "F":
+        attrs["df1"] = len(C)
+    return xr.Dataset(maps, attrs=attrs)
+
+
+def contrast_rows(fit: xr.Dataset, expression: Expression) -> xr.Dataset:
+    """Effects of several contrast rows in one run with their covariance, to combine over runs by `combine_f`.
+
+    Parameters
+    ----------
+    fit : Dataset
+    expression : sequence of str, or (q, K) array_like
+
+    Returns
+    -------
+    Dataset
+        ``effect(row, voxel)``, ``covariance(row, row_, voxel)`` (signal units squared; holds the scale of
+        Kenward and Roger's F) and ``dof(voxel)``.
+    """
+    C = _rows(fit, expression, "F")
+    outputs = {"effect": ("row",), "covariance": ("row", "row_"), "dof": ()}
+    maps = _map_cases(fit, C, _rows_block, outputs, {"row": len(C), "row_": len(C)})
+    return xr.Dataset(maps, attrs={"contrast": _text(expression)})
+
+
+def combine_f(runs: xr.Dataset | Sequence[xr.Dataset]) -> xr.Dataset:
+    """F of the mean effect over runs, with the covariance of that mean at every voxel.
+
+    Parameters
+    ----------
+    runs : Dataset or sequence of Dataset
+        Results of `contrast_rows`: one with a dim ``run``, or one per run. A run that is NaN at a voxel is
+        left out there.
+
+    Returns
+    -------
+    Dataset
+        Of kind "contrast"; dof is the sum over runs.
+    """
+    stacked = stack_runs(runs, ("effect", "covariance", "dof"))
+    axes = (("run", "row", "voxel"), ("run", "row", "row_", "voxel"), ("run", "voxel"))
+    maps = map_voxels(
+        _combined_f_block,
+        *(stacked[name].transpose(*dims) for name, dims in zip(("effect", "covariance", "dof"), axes)),
+        outputs=dict.fromkeys(kernel.FStatistics._fields, ()),
+    )
+    attrs = {"stat_type": "F", "contrast": stacked.attrs.get("contrast", ""), "df1": stacked.sizes["row"]}
+    return xr.Dataset(maps, attrs=attrs)
+
+
+class _NoiseModel(NamedTuple):
+    """How a noise model tells the cases of its contrast table apart."""
+
+    key: str  # variable whose value says which case a voxel is
+    case: Callable[[NDArray[Any]], IntArray]
+    n_cases: Callable[[xr.Dataset], int]
+    table: Callable[[xr.Dataset, FloatArray, IntArray], ContrastTable]
+
+
+def _segments(fit: xr.Dataset) -> tuple[int, ...]:
+    return tuple(int(start) for start in np.atleast_1d(fit.attrs.get("segments", 0)))
+
+
+def _present(fit: xr.Dataset) -> NDArray[np.bool_]:
+    return np.asarray(fit["present"].transpose("pattern_id", "map").values, dtype=bool)
+
+
+#: Contrast tables by noise model; a first-level case is a value of rho, a group case a pattern of missing
+#: maps.
+_MODELS: dict[str, _NoiseModel] = {
+    "ols": _NoiseModel(
+        "sigma2",
+        lambda sigma2: np.zeros(sigma2.shape, dtype=np.int64),
+        lambda fit: 1,
+        lambda fit, C, cases: ols_table(_design(fit), C),
+    ),
+    "ar1": _NoiseModel(
+        "rho",
+        grid_index,
+        lambda fit: RHO_GRID.size,
+        lambda fit, C, cases: ar1_table(_design(fit), C, _segments(fit), cases),
+    ),
+    "ar1-yule-walker": _NoiseModel(
+        "rho",
+        grid_index,
+        lambda fit: RHO_GRID.size,
+        lambda fit, C, cases: yule_walker_table(_design(fit), C, _segments(fit)),
+    ),
+    "group-ols": _NoiseModel(
+        "pattern",
+        lambda pattern: pattern.astype(np.int64),
+        lambda fit: fit.sizes["pattern_id"],
+        lambda fit, C, cases: pattern_table(_design(fit), _present(fit), C),
+    ),
+}
+
+
+def _design(fit: xr.Dataset) -> FloatArray:
+    rows = next(str(dim) for dim in fit["design"].dims if dim != "regressor")
+    values = fit["design"].transpose(rows, "regressor").values
+    return np.ascontiguousarray(values, dtype=np.float64)
+
+
+def _rows(fit: xr.Dataset, expression: Expression, stat_type: str | None) -> FloatArray:
+    """Independent, estimable rows of weights (q, K)."""
+    columns = [str(name) for name in fit["regressor"].values]
+    C = contrast_matrix(expression, columns)
+    where = f"contrast {_text(expression)!r}"
+    if stat_type not in (None, "t", "F"):
+        raise ContrastError(where, f"stat_type {stat_type!r} is unknown.", 'Give "t" or "F".')
+    if stat_type == "t" and len(C) > 1:
+        raise ContrastError(where, f"has {len(C)} rows, too many for a t.", 'Give one row, or stat_type="F".')
+    X = _design(fit)
+    if not is_estimable(C, reduce_design(X)).all():
+        raise ContrastError(
+            where,
+            f"is not estimable: the columns {dependent_columns(X, columns)} depend on the others.",
+            "Leave them out of the design, or test a contrast that the design can tell.",
+        )
+    return C if len(C) == 1 else reduce_design(C.T).Q.T
+
+
+def _text(expression: Expression) -> str:
+    if isinstance(expression, str):
+        return expression
+    rows = list(np.atleast_1d(np.asarray(expression, dtype=object)))
+    if all(isinstance(row, str) for row in rows):
+        return "; ".join(rows)
+    return "; ".join(
+        " ".join(f"{w:g}" for w in row) for row in np.atleast_2d(np.asarray(expression, dtype=float))
+    )
+
+
+def _map_cases(
+    fit: xr.Dataset,
+    C: FloatArray,
+    block: Callable[..., tuple[NDArray[Any], ...]],
+    outputs: dict[str, tuple[str, ...]],
+    sizes: dict[str, int] | None = None,
+) -> dict[str, xr.DataArray]:
+    """Map ``block(C, table, case, beta, sigma2, key)`` over voxels.
+
+    In memory the table holds the cases that occur; a lazy key is not computed for that, all cases are
+    tabulated.
+    """
+    model = _noise_model(fit)
+    key = fit[model.key]
+    cases = np.arange(model.n_cases(fit))
+    if not is_lazy(key):
+        cases = np.unique(model.case(key.values[np.isfinite(key.values)]))
+    table = model.table(fit, C, cases)
+    arrays = (fit["beta"].transpose("regressor", "voxel"), fit["sigma2"], key)
+    return map_voxels(partial(block, C, table, model.case), *arrays, outputs=outputs, sizes=sizes)
+
+
+def _noise_model(fit: xr.Dataset) -> _NoiseModel:
+    name = fit.attrs.get("noise_model")
+    if name not in _MODELS:
+        raise InputError(
+            "fit", f"its noise model {name!r} is unknown.", f"A fit with one of {sorted(_MODELS)} is wanted."
+        )
+    return _MODELS[name]
+
+
+def _t_block(
+    C: FloatArray,
+    table: ContrastTable,
+    case: Callable[[NDArray[Any]], IntArray],
+    beta: FloatArray,
+    sigma2: FloatArray,
+    key: NDArray[Any],
+) -> tuple[NDArray[Any], ...]:
+    return kernel.t_statistics((C @ beta)[0], sigma2, case(key), table)
+
+
+def _f_block(
+    C: FloatArray,
+    table: ContrastTable,
+    case: Callable[[NDArray[Any]], IntArray],
+    beta: FloatArray,
+    sigma2: FloatArray,
+    key: NDArray[Any],
+) -> tuple[NDArray[Any], ...]:
+    return kernel.f_statistics(C @ beta, sigma2, case(key), table)
+
+
+def _rows_block(
+    C: FloatArray,
+    table: ContrastTable,
+    case: Callable[[NDArray[Any]], IntArray],
+    beta: FloatArray,
+    sigma2: FloatArray,
+    key: NDArray[Any],
+) -> tuple[NDArray[Any], ...]:
+    index = case(key)
+    covariance = np.moveaxis((table.cov / table.scale[:, None, None])[index], 0, -1) * sigma2
+    return C @ beta, covariance, np.where(np.isnan(sigma2), np.nan, table.dof[index])
+
+
+def _combined_f_block(
+    effects: FloatArray, covariances: FloatArray, dofs: FloatArray
+) -> tuple[NDArray[Any], ...]:
+    return kernel.f_of(*kernel.combine_rows(effects, covariances, dofs))

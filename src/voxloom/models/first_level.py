@@ -1,0 +1,231 @@
+"""First level: a general linear model per voxel of one run, and fixed effects over runs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from voxloom.blocks import map_voxels
+from voxloom.errors import DesignError, InputError
+from voxloom.kernels import contrast as kernel
+from voxloom.kernels.glm import FITTERS
+from voxloom.kernels.linalg import reduce_design
+from voxloom.schema import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
+
+    FloatArray = NDArray[np.float64]
+
+
+def fit_first_level(
+    bold: xr.Dataset | xr.DataArray,
+    design: pd.DataFrame,
+    *,
+    noise_model: str = "ar1",
+    signal_scaling: int | bool | None = None,
+    sample_mask: ArrayLike | None = None,
+) -> xr.Dataset:
+    """Fit ``bold = design @ beta + noise`` at every voxel.
+
+    Parameters
+    ----------
+    bold : Dataset or DataArray
+        ``bold(voxel, time)``, in memory or lazy; a lazy one gives a lazy fit.
+    design : DataFrame
+        A row per volume, a column per regressor (`design_matrix`).
+    noise_model : {"ar1", "ar1-yule-walker", "ols"}
+        AR(1) by REML per voxel; nilearn's AR(1); white noise.
+    signal_scaling : None, False or 0
+        0: fit ``100 (y / mean - 1)``, percent signal change. nilearn's numbers wherever a mean is at least 1
+        (it divides by 1 below that); a mean that is not positive gives NaN.
+    sample_mask : array_like, optional
+        Volumes to keep, as indices or bool per volume. The others leave data and design; AR(1) does not reach
+        over the gaps.
+
+    Returns
+    -------
+    Dataset
+        Of kind "fit" (`schema.SCHEMAS`): ``beta(regressor, voxel)``, ``sigma2(voxel)``, ``rho(voxel)`` for
+        AR(1), ``design``; NaN at voxels whose signal is constant or not finite.
+
+    Raises
+    ------
+    DesignError
+        Rows of the design are not the volumes, a value is not finite, or no degrees of freedom are left.
+    InputError
+        Unknown noise model, scaling or sample mask.
+    """
+    signal = _signal(bold)
+    percent = _percent(signal_scaling)
+    if noise_model not in FITTERS:
+        raise InputError(
+            "noise_model", f"{noise_model!r} is unknown.", f"One of {sorted(FITTERS)} is wanted."
+        )
+    X = _matrix(design, signal.sizes["time"])
+    times = signal["time"].values if "time" in signal.coords else np.asarray(design.index)
+    segments = [0]
+    if sample_mask is not None:
+        keep = _kept_rows(sample_mask, len(X))
+        segments = [0, *(np.flatnonzero(np.diff(keep) > 1) + 1).tolist()]
+        X, times, signal = X[keep], times[keep], signal.isel(time=keep)
+    _require_dof(X)
+    fit = map_voxels(
+        partial(_fit_block, noise_model, X, segments, percent),
+        signal,
+        outputs={"beta": ("regressor",), "sigma2": (), "rho": ()},
+        sizes={"regressor": X.shape[1]},
+    )
+    if noise_model == "ols":
+        del fit["rho"]
+    return xr.Dataset(
+        {**fit, "design": (("time", "regressor"), X)},
+        coords={"regressor": [str(name) for name in design.columns], "time": times},
+        attrs={"noise_model": noise_model, "segments": segments},
+    )
+
+
+def _fit_block(
+    noise_model: str, X: FloatArray, segments: Sequence[int], percent: bool, Y: NDArray[Any]
+) -> tuple[FloatArray, ...]:
+    return FITTERS[noise_model](X, Y, segments=segments, percent=percent)
+
+
+def _signal(bold: xr.Dataset | xr.DataArray) -> xr.DataArray:
+    """Return the variable ``bold``, checked."""
+    ds = bold.to_dataset(name="bold") if isinstance(bold, xr.DataArray) else bold
+    return validate(ds, "bold", "bold")["bold"]
+
+
+def _percent(signal_scaling: int | bool | None) -> bool:
+    if signal_scaling is None or signal_scaling is False:
+        return False
+    if signal_scaling == 0:
+        return True
+    raise InputError("signal_scaling", f"{signal_scaling!r} is unknown.", "None, False or 0 is wanted.")
+
+
+def _matrix(design: pd.DataFrame, n_volumes: int) -> FloatArray:
+    """Values of the design, checked against the number of volumes."""
+    X = np.ascontiguousarray(design.to_numpy(dtype=np.float64))
+    if len(X) != n_volumes:
+        raise DesignError(
+            "bold",
+            f"{n_volumes} volumes, but the design has {len(X)} rows.",
+            "Check the TR of the design; to leave volumes out, give all of its rows and sample_mask=.",
+        )
+    bad = [str(name) for name, ok in zip(design.columns, np.isfinite(X).all(axis=0)) if not ok]
+    if bad:
+        raise DesignError(
+            "design", f"the columns {bad} hold values that are not finite.", "Fill or drop them."
+        )
+    return X
+
+
+def _kept_rows(sample_mask: ArrayLike, n_volumes: int) -> NDArray[np.int64]:
+    """Increasing indices of the volumes to keep."""
+    mask = np.asarray(sample_mask)
+    remedy = f"Indices below {n_volumes}, increasing, or one bool per volume are wanted."
+    if mask.ndim != 1 or mask.dtype.kind not in "biu":
+        raise InputError("sample_mask", f"has {mask.ndim} dimensions and dtype {mask.dtype}.", remedy)
+    if mask.dtype.kind == "b":
+        if mask.size != n_volumes:
+            raise InputError("sample_mask", f"has {mask.size} values for {n_volumes} volumes.", remedy)
+        mask = np.flatnonzero(mask)
+    if mask.size == 0 or mask[0] < 0 or mask[-1] >= n_volumes or np.any(np.diff(mask.astype(np.int64)) <= 0):
+        raise InputError("sample_mask", f"keeps the volumes {mask.tolist()[:8]}...", remedy)
+    return mask.astype(np.int64)
+
+
+def _require_dof(X: FloatArray) -> None:
+    rank = reduce_design(X).rank
+    if not 0 < rank < len(X):
+        raise DesignError(
+            "design",
+            f"its {X.shape[1]} columns have rank {rank}, which leaves {len(X) - rank} degrees of freedom "
+            f"of {len(X)} volumes.",
+            "Use fewer confounds or keep more volumes.",
+        )
+
+
+def fixed_effects(
+    contrasts: xr.Dataset | Sequence[xr.Dataset], *, precision_weighted: bool = False
+) -> xr.Dataset:
+    """Combine a t contrast over runs (or sessions) of one subject, voxel by voxel.
+
+    Parameters
+    ----------
+    contrasts : Dataset or sequence of Dataset
+        Results of `contrast`: one with a dim ``run``, or one per run on the same voxels. A run that is NaN at
+        a voxel is left out there.
+    precision_weighted : bool
+        False: mean effect, variance sum / n^2 (nilearn's default). True: weights 1 / variance (FSL's fixed
+        effects).
+
+    Returns
+    -------
+    Dataset
+        Of kind "contrast", with ``n(voxel)`` runs; dof is the sum over runs.
+
+    Raises
+    ------
+    InputError
+        For F contrasts (`combine_f` is for those), no runs, or runs that differ in their voxels.
+    """
+    runs = stack_runs(contrasts, ("effect", "variance", "dof"))
+    maps = map_voxels(
+        partial(_combine_block, precision_weighted),
+        *(runs[name] for name in ("effect", "variance", "dof")),
+        outputs=dict.fromkeys((*kernel.TStatistics._fields, "n"), ()),
+        dtypes={"n": np.int64},
+    )
+    return xr.Dataset(maps, attrs={"stat_type": "t", "contrast": runs.attrs.get("contrast", "")})
+
+
+def _combine_block(
+    precision_weighted: bool, effect: FloatArray, variance: FloatArray, dof: FloatArray
+) -> tuple[NDArray[Any], ...]:
+    mean = kernel.fixed_effects(effect, variance, dof, precision_weighted=precision_weighted)
+    return (*kernel.t_of(mean.effect, mean.variance, mean.dof), mean.n)
+
+
+def stack_runs(contrasts: xr.Dataset | Sequence[xr.Dataset], names: Sequence[str]) -> xr.Dataset:
+    """Stack these variables of one Dataset per run along a dim ``run``; attributes of the first.
+
+    Raises
+    ------
+    InputError
+        Where there is no run, a variable is missing, or the voxels of runs differ.
+    """
+    runs = [contrasts] if isinstance(contrasts, xr.Dataset) else list(contrasts)
+    if not runs:
+        raise InputError("contrasts", "holds no run.", "At least one is wanted.")
+    missing = [name for name in names for run in runs if name not in run]
+    if missing:
+        raise InputError(
+            "contrasts",
+            f"has no variable `{missing[0]}`.",
+            "t contrasts combine with fixed_effects, F contrasts from contrast_rows with combine_f.",
+        )
+    if isinstance(contrasts, xr.Dataset):
+        validated = contrasts[list(names)]
+        return validated if "run" in validated.dims else validated.expand_dims("run")
+    try:
+        return xr.concat(
+            [run[list(names)] for run in runs],
+            dim="run",
+            join="exact",
+            coords="minimal",
+            compat="override",
+            combine_attrs="override",
+        )
+    except ValueError as error:
+        raise InputError(
+            "contrasts", "the voxels of the runs differ.", "Ingest them into one study."
+        ) from error

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pickle
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from engine_tasks import Folder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxloom.engine.ledger import Ledger, Record
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.builds(
+        Record,
+        stage=st.text(),
+        key=st.text(),
+        status=st.sampled_from(["done", "failed", "quarantined"]),
+        inputs=st.text(),
+        reason=st.text(),
+        bytes_read=st.integers(min_value=0),
+        seconds=st.floats(min_value=0, max_value=1e9),
+        details=st.dictionaries(st.text(), json_values, max_size=3),
+    )
+)
+def test_record_survives_json(record: Record) -> None:
+    assert Record.from_json(record.to_json()) == record
+
+
+def test_numpy_scalars_become_numbers() -> None:
+    record = Record(
+        stage="s", key="k", status="done", inputs="", details={"n": np.int64(3), "x": np.float32(0.5)}
+    )
+    read = Record.from_json(record.to_json())
+    assert read is not None
+    assert read.details == {"n": 3, "x": 0.5}
+
+
+def test_stages_are_apart_and_later_records_replace(ledger: Ledger) -> None:
+    first = Record(stage="fit", key="run/0001", status="failed", inputs="a", reason="no")
+    other = Record(stage="fit-more", key="run/0001", status="done", inputs="a")
+    last = Record(stage="fit", key="run/0001", status="done", inputs="a", digest="d")
+    for record in (first, other, last):
+        ledger.write(record)
+    assert pickle.loads(pickle.dumps(ledger)).read("fit") == {"run/0001": last}
+    assert ledger.read("nothing") == {}
+
+
+def test_record_that_cannot_be_read_counts_as_not_done(ledger: Ledger) -> None:
+    ledger.write(Record(stage="fit", key="good", status="done", inputs="a"))
+    ledger.objects.put("ledger/fit/torn.json", b'{"stage": "fit", "ke')
+    ledger.objects.put("ledger/fit/other.json", b'{"colour": "red"}')
+    assert set(ledger.read("fit")) == {"good"}
+
+
+def test_reading_is_linear_and_quick(tmp_path: Path) -> None:
+    ledger = Ledger(Folder(str(tmp_path)))
+    folder = tmp_path / "ledger" / "fit"
+    folder.mkdir(parents=True)
+    for i in range(5_000):  # a tenth of the largest stage foreseen
+        record = Record(stage="fit", key=f"{i:05d}", status="done", inputs="a", digest=f"{i:x}")
+        (folder / f"{i:05d}.json").write_bytes(record.to_json())
+    started = time.perf_counter()
+    records = ledger.read("fit")
+    assert len(records) == 5_000
+    assert records["01234"].digest == f"{1234:x}"
+    assert time.perf_counter() - started < 5  # 0.5 s on an idle core

@@ -1,0 +1,413 @@
+"""The analysis file: what is refused and how, and digests that follow meaning rather than spelling."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voxloom.errors import InputError
+from voxloom.spec import (
+    Analysis,
+    bids_label,
+    digest,
+    load_analysis,
+    parse_analysis,
+    parse_bytes,
+    require_distinct_labels,
+    schema_text,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MINIMAL = "data: {bids_dir: bids}\n"
+
+
+def load(tmp_path: Path, text: str, name: str = "analysis.yaml") -> Analysis:
+    path = tmp_path / name
+    path.write_text(text)
+    return load_analysis(path)
+
+
+# each: text after MINIMAL's data section, where the message points, what it must contain
+REFUSED = {
+    "unknown key": (
+        "first_level:\n  hrf_modle: spm\n",
+        ":3: first_level.hrf_modle",
+        "Did you mean `hrf_model`?",
+    ),
+    "unknown section": ("frist_level: {}\n", ":2: frist_level", "Did you mean `first_level`?"),
+    "unknown value": ("first_level: {noise_model: ar2}\n", ":2: first_level.noise_model", "'ols'"),
+    "not positive": ("first_level: {high_pass: 0}\n", ":2: first_level.high_pass", "greater than 0"),
+    "period for frequency": ("first_level: {high_pass: 128}\n", "first_level.high_pass", "1/128 Hz"),
+    "not finite": ("first_level: {high_pass: .nan}\n", "first_level.high_pass", "number"),
+    "duplicate key": ("seed: 1\nseed: 2\n", ":3: seed", "first in line 2"),
+    "duplicate contrast": (
+        "first_level:\n  contrasts:\n    a: face\n    a: house\n",
+        ":5: first_level.contrasts.a",
+        "twice",
+    ),
+    "same file name": (
+        "first_level:\n  contrasts: {a - b: a, aMinusB: a}\n",
+        "first_level.contrasts",
+        "aMinusB",
+    ),
+    "no file name": ("first_level:\n  contrasts: {'?': a}\n", "first_level.contrasts.?", "Rename"),
+    "contrast of nothing": (
+        "first_level:\n  contrasts: {a: []}\n",
+        "first_level.contrasts.a.expression",
+        "At least",
+    ),
+    "contrast as a number": ("first_level:\n  contrasts: {a: 3}\n", "first_level.contrasts.a", "expression"),
+    "t of several rows": (
+        "first_level:\n  contrasts: {a: {expression: [a, b], stat_type: t}}\n",
+        "first_level.contrasts.a.stat_type",
+        "F test",
+    ),
+    "two drifts": ("first_level: {confounds: ['cos*']}\n", "first_level.confounds", "drift_model: null"),
+    "no contrast for the group": ("group: {all: }\n", "group.all.first_level_contrasts", "no t contrast"),
+    "unknown contrast": (
+        "first_level: {contrasts: {face: a}}\ngroup:\n  all:\n    first_level_contrasts: [fase]\n",
+        ":5: group.all.first_level_contrasts",
+        "Did you mean `face`?",
+    ),
+    "F contrast for the group": (
+        "first_level: {contrasts: {face: [a, b], x: a}}\ngroup: {all: {first_level_contrasts: [face]}}\n",
+        "group.all.first_level_contrasts",
+        "t contrasts",
+    ),
+    "formula without contrasts": (
+        "first_level: {contrasts: {x: a}}\ngroup: {all: {formula: age}}\n",
+        "group.all.contrasts",
+        "formula",
+    ),
+    "alpha": (
+        "first_level: {contrasts: {x: a}}\ngroup: {all: {inference: {alpha: 1}}}\n",
+        "group.all.inference.alpha",
+        "less than 1",
+    ),
+    "n_perm": (
+        "first_level: {contrasts: {x: a}}\ngroup: {all: {inference: {n_perm: 0}}}\n",
+        "group.all.inference.n_perm",
+        "greater than or equal to 1",
+    ),
+    "too little memory": ("memory_budget: 32MiB\n", ":2: memory_budget", "64MiB"),
+    "no memory size": ("memory_budget: lots\n", ":2: memory_budget", "512MiB"),
+    "cluster": ("cluster: lcoal\n", ":2: cluster", "tcp://"),
+    "newer version": ("version: 2\n", ":2: version", "should be 1"),
+    "all at once": ("seed: -1\nworkers: 0\n", "", "Also wrong"),
+}
+
+
+@pytest.mark.parametrize(("text", "where", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_refusals_name_line_key_and_remedy(tmp_path, text, where, words):
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, MINIMAL + text)
+    assert caught.value.where.startswith("analysis.yaml")
+    assert caught.value.where.endswith(where)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.yaml", "", "a.yaml: is empty"),
+        ("a.yaml", "[1]", "a.yaml: holds a list"),
+        ("a.yaml", "data:\n  bids_dir: x\n y: [", "a.yaml:3: is not valid YAML"),
+        ("a.yaml", "seed: 1\n", "a.yaml: data: is missing"),
+        ("a.yaml", "data: {filters: {run: 1}}", "a.yaml:1: data.bids_dir: is missing"),
+        ("a.yaml", "data: {bids_dir: x, filters: {sujbect: 1}}", "Did you mean `subject`"),
+        ("a.yaml", "data: {bids_dir: x, filters: {task: a}}", "Write `data.task:` instead"),
+        ("a.yaml", "data: {bids_dir: x, filters: {sub: 1, subject: 2}}", "twice"),
+        ("a.json", '{"data": {"bids_dir": "x"},\n}', "a.json:2: is not valid JSON"),
+        ("a.json", '{"seed": 1, "seed": 2}', "a.json: seed: is given twice"),
+        (
+            "a.json",
+            '{"data": {"bids_dir": "x"}, "sed": 2}',
+            "a.json: sed: is not a known key. Did you mean `seed`?",
+        ),
+    ],
+)
+def test_unreadable_files(tmp_path, name, text, message):
+    with pytest.raises(InputError) as caught:
+        load(tmp_path, text, name)
+    assert message in str(caught.value)
+
+
+def test_missing_and_binary_files(tmp_path):
+    with pytest.raises(InputError, match="voxloom init"):
+        load_analysis(tmp_path / "absent.yaml")
+    (tmp_path / "image.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(InputError, match="UTF-8"):
+        load_analysis(tmp_path / "image.yaml")
+
+
+def test_paths_start_at_the_file_and_names_come_from_it(tmp_path):
+    text = "data: {bids_dir: bids, derivatives: ../prep, mask: m.nii.gz}\n"
+    (tmp_path / "in").mkdir()
+    analysis = load(tmp_path, text, "in/pain.yaml")
+    assert analysis.data.bids_dir == tmp_path / "in/bids"
+    assert analysis.data.derivatives == (tmp_path / "prep",)
+    assert analysis.data.mask == str(tmp_path / "in/m.nii.gz")
+    assert analysis.store.path == str(tmp_path / "in/pain.zarr")
+    assert analysis.output.dir == tmp_path / "in/pain-results"
+    assert load(tmp_path, MINIMAL + "store: {path: 's3://b/x.zarr'}").store.path == "s3://b/x.zarr"
+
+
+def test_numbers_are_read_as_in_yaml_1_2(tmp_path):
+    text = (
+        "data: {bids_dir: b, filters: {subject: [01, no], run: 010}}\n"
+        "first_level: {high_pass: 1e-2, contrasts: {yes: on}}"
+    )
+    analysis = load(tmp_path, text)
+    assert analysis.data.filters == {"sub": ("01", "no"), "run": ("010",)}
+    assert analysis.first_level.high_pass == 0.01
+    assert analysis.first_level.contrasts["yes"].expression == "on"
+
+
+def test_contrast_spellings():
+    contrasts = {
+        "a": "face  -  house",
+        "b": ["face"],
+        "c": ["face", "house"],
+        "d": {"expression": "face", "stat_type": "F"},
+        "e": {"expression": ["face"], "stat_type": "t"},
+    }
+    made = parse_analysis(
+        {"data": {"bids_dir": "b"}, "first_level": {"contrasts": contrasts}}
+    ).first_level.contrasts
+    assert {name: (c.expression, c.stat_type) for name, c in made.items()} == {
+        "a": ("face - house", "t"),
+        "b": ("face", "F"),
+        "c": (("face", "house"), "F"),
+        "d": ("face", "F"),
+        "e": ("face", "t"),
+    }
+
+
+def test_analysis_is_frozen_and_survives_json():
+    analysis = parse_analysis(FULL)
+    with pytest.raises(ValueError, match="frozen"):
+        analysis.seed = 3
+    again = parse_analysis(json.loads(json.dumps(analysis.to_dict())))
+    assert again == analysis
+    assert again.digest() == analysis.digest()
+
+
+FULL = {
+    "data": {"bids_dir": "/d/bids", "task": "faces", "filters": {"run": [1, 2]}, "t_r": 2},
+    "first_level": {
+        "high_pass": 0.01,
+        "smoothing_fwhm": 6,
+        "confounds": ["trans_?", "rot_?"],
+        "contrasts": {"face": "face", "diff": "face - house", "any": ["face", "house"]},
+    },
+    "group": {"mean": {}, "age": {"covariates": ["age"], "contrasts": {"age": "age"}}},
+    "seed": 3,
+}
+NO_DIFFERENCE = {
+    "cluster": "tcp://host:8786",
+    "workers": 4,
+    "memory_budget": "2GiB",
+    "store": {"path": "elsewhere.zarr"},
+    "output": {"dir": "elsewhere"},
+}
+STAGES = ("ingest", "fit", "contrast", "combine", "group", "infer", "all")
+
+
+def stage_digests(raw: object) -> dict[str, str]:
+    a = parse_analysis(raw)
+    return dict(
+        zip(
+            STAGES,
+            (
+                a.ingest_digest,
+                a.fit_digest,
+                a.contrast_digest,
+                a.combine_digest,
+                a.group_digest("mean"),
+                a.infer_digest("mean"),
+                a.digest(),
+            ),
+        )
+    )
+
+
+def changed(path: str, value: object) -> dict[str, object]:
+    raw = json.loads(json.dumps(FULL))
+    *keys, last = path.split(".")
+    inner = raw
+    for key in keys:
+        inner = inner.setdefault(key, {})
+    inner[last] = value
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "first"),
+    [
+        ("first_level.smoothing_fwhm", 5, "ingest"),
+        ("data.space", "T1w", "ingest"),
+        ("data.t_r", 2.5, "ingest"),
+        ("data.derivatives", [], "ingest"),
+        ("first_level.hrf_model", "glover", "fit"),
+        ("first_level.confounds", [], "fit"),
+        ("first_level.noise_model", "ols", "fit"),
+        ("first_level.contrasts.diff", "house - face", "contrast"),
+        ("first_level.contrasts.more", "house", "contrast"),
+        ("data.filters.subject", "01", "combine"),
+        ("subject_level.fixed_effects.precision_weighted", True, "combine"),
+        ("group.mean.contrasts", {"mean": "-intercept"}, "group"),
+        ("group.mean.inference.n_perm", 500, "infer"),
+        ("seed", 4, "infer"),
+        ("group.age.formula", None, None),
+        ("group.age.covariates", ["age", "sex"], "all"),
+    ],
+)
+def test_a_change_alters_its_stage_and_those_after_it(path, value, first):
+    before, after = stage_digests(FULL), stage_digests(changed(path, value))
+    altered = [stage for stage in STAGES if before[stage] != after[stage]]
+    assert altered == ([] if first is None else list(STAGES[STAGES.index(first) :]))
+
+
+def test_order_of_contrasts_is_the_same_where_digests_are():
+    """Rows of stored results are found by place, so equal digests must mean equal order."""
+    raw = json.loads(json.dumps(FULL))
+    raw["first_level"]["contrasts"] = dict(reversed(raw["first_level"]["contrasts"].items()))
+    raw["group"] = dict(reversed(raw["group"].items()))
+    one, other = parse_analysis(FULL), parse_analysis(raw)
+    assert one.digest() == other.digest()
+    assert list(one.first_level.contrasts) == list(other.first_level.contrasts)
+    assert list(one.group) == list(other.group)
+
+
+@st.composite
+def respelled(draw, value=FULL):
+    """The same analysis with keys in another order and numbers spelled differently."""
+    if isinstance(value, dict):
+        items = draw(st.permutations(sorted(value.items())))
+        return {key: draw(respelled(inner)) for key, inner in items}
+    if isinstance(value, list):
+        return [draw(respelled(inner)) for inner in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return draw(st.sampled_from([value, float(value)])) if value != 1 else value
+    return value
+
+
+def defaults(raw: dict) -> dict:
+    """The analysis with every default written out; paths apart, as those depend on where it lies."""
+    full = parse_analysis(raw).to_dict()
+    return full | {"data": full["data"] | {"bids_dir": "/elsewhere/bids"}}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    raw=respelled(),
+    as_json=st.booleans(),
+    written_out=st.booleans(),
+    extra=st.sampled_from([{}, NO_DIFFERENCE]),
+)
+def test_spelling_does_not_matter(tmp_path_factory, raw, as_json, written_out, extra):
+    raw["data"]["filters"] = {"run": ["1", 2]}
+    raw = (defaults(raw) if written_out else raw) | extra
+    path = tmp_path_factory.mktemp("spec") / ("a.json" if as_json else "a.yaml")
+    path.write_text(json.dumps(raw) if as_json else yaml.safe_dump(raw, sort_keys=False))
+    assert load_analysis(path).digest() == parse_analysis(FULL).digest()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda v: st.lists(v) | st.dictionaries(st.text(), v),
+    )
+)
+def test_digest_does_not_see_key_order_or_tuples(value):
+    def turned(v):
+        if isinstance(v, dict):
+            return {key: turned(v[key]) for key in reversed(v)}
+        return tuple(map(turned, v)) if isinstance(v, list) else v
+
+    assert digest(turned(value)) == digest(value)
+    assert digest([value]) != digest([value, value])
+
+
+@pytest.mark.parametrize("spelling", ["128", "128.0", "1.28e2", "1.28E+2", "+128"])
+def test_number_spellings(tmp_path, spelling):
+    analysis = load(tmp_path, f"data: {{bids_dir: b}}\nfirst_level: {{smoothing_fwhm: {spelling}}}\n")
+    assert analysis.first_level.smoothing_fwhm == 128
+    expected = parse_analysis({"data": {"bids_dir": "b"}, "first_level": {"smoothing_fwhm": 128}})
+    assert analysis.fit_digest == expected.fit_digest
+
+
+def test_published_schema_is_up_to_date():
+    published = files("voxloom").joinpath("analysis.schema.json").read_text(encoding="utf-8")
+    assert published == schema_text(), "run: voxloom schema > src/voxloom/analysis.schema.json"
+
+
+def test_schema_knows_every_key_and_no_other():
+    schema = json.loads(schema_text())
+    sections = [schema, *schema["$defs"].values()]
+    assert all(section["additionalProperties"] is False for section in sections)
+    assert schema["required"] == ["data"]
+    assert set(schema["properties"]) == set(Analysis.model_fields)
+    assert all("description" in p for p in schema["$defs"]["FirstLevel"]["properties"].values())
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("face - house", "faceMinusHouse"),
+        ("face-house", "faceMinusHouse"),
+        ("RT effect", "RTEffect"),
+        ("2*a + b/3", "2TimesAPlusBOver3"),
+        ("0.5 * a", "0p5TimesA"),
+        ("loss>gain", "lossGtGain"),
+        ("façade_é", "facadeE"),
+        ("target*modulation", "targetTimesModulation"),
+        ("run_01", "run01"),
+    ],
+)
+def test_labels(name, label):
+    assert bids_label(name) == label
+
+
+@given(st.text(max_size=30))
+def test_labels_are_letters_and_digits_or_refused(name):
+    try:
+        label = bids_label(name)
+    except InputError:
+        return
+    assert label.isascii()
+    assert label.isalnum()
+    assert bids_label(label) == label
+
+
+def test_labels_that_differ_in_case_alone_are_refused():
+    assert require_distinct_labels(["a", "b c"], "x") == {"a": "a", "b c": "bC"}
+    with pytest.raises(InputError, match="Rename"):
+        require_distinct_labels(["Face", "face"], "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("512MiB", 2**29),
+        ("1.5 GB", 1_500_000_000),
+        ("2 gib", 2**31),
+        (1048576, 2**20),
+        ("3e9", None),
+        ("5 XB", None),
+    ],
+)
+def test_memory_sizes(text, size):
+    if size is None:
+        with pytest.raises(InputError):
+            parse_bytes(text)
+    else:
+        assert parse_bytes(text) == size
