@@ -296,7 +296,7 @@ def respelled(draw, value=FULL):
     if isinstance(value, list):
         return [draw(respelled(inner)) for inner in value]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return draw(st.sampled_from([value, float(value)])) if value != 1 else value
+        return draw(st.sampled_from([value, float(value)]))
     return value
 
 
@@ -335,6 +335,27 @@ def test_digest_does_not_see_key_order_or_tuples(value):
 
     assert digest(turned(value)) == digest(value)
     assert digest([value]) != digest([value, value])
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=4) | st.just("spm")
+KEYS = st.sampled_from(
+    ["bids_dir", "filters", "sub", "contrasts", "expression", "stat_type", "mean", "inference"]
+)
+VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(KEYS, v, max_size=3))
+SECTIONS = st.dictionaries(st.sampled_from(sorted(Analysis.model_fields)), VALUES)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SECTIONS, st.sampled_from(["data", "first_level", "group"]), KEYS, VALUES)
+def test_any_mapping_is_an_analysis_or_an_input_error(raw, section, key, value):
+    raw = {"data": {"bids_dir": "b"}, "first_level": {"contrasts": {"a": "a"}}} | raw
+    if isinstance(raw.get(section, {}), dict):
+        raw[section] = raw.get(section, {}) | {key: value}
+    try:
+        analysis = parse_analysis(raw)
+    except InputError:
+        return
+    assert parse_analysis(json.loads(json.dumps(analysis.to_dict()))) == analysis
 
 
 @pytest.mark.parametrize("spelling", ["128", "128.0", "1.28e2", "1.28E+2", "+128"])

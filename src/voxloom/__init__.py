@@ -10,12 +10,12 @@ from voxloom._version import __version__
 if TYPE_CHECKING:
     from voxloom.io.images import from_nifti, to_nifti
     from voxloom.io.study import Study, open_study
-    from voxloom.kernels.multiplicity import bonferroni, fdr
     from voxloom.models.contrasts import contrast
     from voxloom.models.design import design_matrix
     from voxloom.models.first_level import fit_first_level, fixed_effects
     from voxloom.models.group import fit_group, group_design
-    from voxloom.models.inference import Exchangeability, permutation_test, threshold
+    from voxloom.models.inference import Exchangeability, permutation_test
+    from voxloom.models.multiplicity import bonferroni, fdr, threshold
     from voxloom.pipeline import plan, run
     from voxloom.spec import Analysis, load_analysis
 
@@ -24,10 +24,10 @@ _PUBLIC = {
     "Analysis": "voxloom.spec",
     "Exchangeability": "voxloom.models.inference",
     "Study": "voxloom.io.study",
-    "bonferroni": "voxloom.models.inference",
+    "bonferroni": "voxloom.models.multiplicity",
     "contrast": "voxloom.models.contrasts",
     "design_matrix": "voxloom.models.design",
-    "fdr": "voxloom.models.inference",
+    "fdr": "voxloom.models.multiplicity",
     "fit_first_level": "voxloom.models.first_level",
     "fit_group": "voxloom.models.group",
     "fixed_effects": "voxloom.models.first_level",
@@ -38,7 +38,7 @@ _PUBLIC = {
     "permutation_test": "voxloom.models.inference",
     "plan": "voxloom.pipeline",
     "run": "voxloom.pipeline",
-    "threshold": "voxloom.models.inference",
+    "threshold": "voxloom.models.multiplicity",
     "to_nifti": "voxloom.io.images",
 }
 

@@ -1,8 +1,8 @@
-"""The command line. Heavy modules are imported by the command that needs them, so that `--help` answers at once."""
+"""The command line. A command imports the heavy modules it needs itself, so that `--help` answers at once."""
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done; 1 a stage failed or inputs were quarantined; 2 the file or the arguments are wrong.",
+    epilog="Exit codes: 0 done; 1 a stage failed or inputs were quarantined; 2 file or arguments are wrong.",
 )
 
 AnalysisFile = Annotated[Path, typer.Argument(metavar="ANALYSIS", help="Analysis file, YAML or JSON.")]
@@ -194,13 +194,13 @@ def schema() -> None:
 def _load(
     path: Path, cluster: str | None = None, workers: int | None = None, memory_budget: str | None = None
 ) -> Analysis:
-    """The analysis of a file, with what the command line sets in place of it."""
+    """Read an analysis file; what the command line sets replaces what it says."""
     from voxloom.spec import load_analysis, parse_analysis
 
     analysis = load_analysis(path)
     given = {"cluster": cluster, "workers": workers, "memory_budget": memory_budget}
     changes = {key: value for key, value in given.items() if value is not None}
-    return parse_analysis(analysis.to_dict() | changes) if changes else analysis
+    return parse_analysis(analysis.to_dict() | changes, where="command line") if changes else analysis
 
 
 def _is_file(text: str) -> bool:
@@ -221,7 +221,8 @@ def _finish(result: RunResult, quiet: bool) -> None:
         typer.echo(f"maps   {result.output}\nstore  {result.store}")
     if bad:
         typer.echo(
-            f"{len(result.failed)} tasks failed, {len(result.quarantined)} inputs were quarantined; all else is done",
+            f"{len(result.failed)} tasks failed, {len(result.quarantined)} were quarantined; "
+            "what was done is kept",
             err=True,
         )
         raise typer.Exit(EXIT_FAILED)

@@ -1,4 +1,4 @@
-"""What the command line shows: progress, notes, errors and exit codes. Results go to stdout, all else to stderr."""
+"""What the command line shows: progress, notes, errors, exit codes. Only results go to stdout."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ class Listener:
         return None
 
     def __call__(self, event: Event) -> None:
+        """Hear of an event."""
         from voxloom.engine import events
 
         match event:
@@ -183,7 +184,7 @@ def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener]
     Raises
     ------
     typer.Exit
-        With 2 for wrong input, 130 when stopped, 1 for another error of voxloom; others pass, as they are bugs.
+        With 2 for wrong input, 130 when stopped, 1 for another error of voxloom. Others pass: they are bugs.
     """
     try:
         with listener(quiet=quiet, verbose=verbose) as listening, _warnings_as_notes(listening):

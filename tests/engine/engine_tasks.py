@@ -63,6 +63,13 @@ class Folder:
         return part
 
 
+class ReadOnly(Folder):
+    """A folder that may be read only."""
+
+    def put(self, key: str, value: bytes) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", key)
+
+
 def make_tasks(function: Any, n: int, folder: Path, stage: str = "stage", **kwargs: Any) -> list[Task]:
     return [
         Task(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from voxloom.engine import cluster as cluster_module
-from voxloom.engine.cluster import MiB, connect, count_workers, require_memory
+from voxloom.engine.cluster import MiB, connect, count_workers, require_memory, require_voxloom
 from voxloom.errors import InputError, MemoryBudgetError
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ def test_address_without_scheduler_is_refused_in_time(monkeypatch: pytest.Monkey
     assert cluster_module.CONNECT_SECONDS < 10
     monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 0.5)
     started = time.monotonic()
-    with pytest.raises(InputError, match="no scheduler answers"), connect("tcp://127.0.0.1:9", memory_budget=MiB):
+    with (
+        pytest.raises(InputError, match="no scheduler answers"),
+        connect("tcp://127.0.0.1:9", memory_budget=MiB),
+    ):
         pass
     assert time.monotonic() - started < 3
 
@@ -80,3 +83,10 @@ def test_running_cluster_is_joined_and_left_alone(cluster: Client) -> None:
     assert cluster.submit(sum, [1, 3]).result() == 4
     with pytest.raises(MemoryBudgetError, match="MiB per thread"):
         require_memory(cluster, 2**50)
+
+
+def test_cluster_with_another_version_is_refused(cluster: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_voxloom(cluster, "tcp://head:8786")
+    monkeypatch.setattr(cluster_module, "__version__", "99.0")  # here, and in the scheduler, which runs here
+    with pytest.raises(InputError, match=r"tcp://127\S+ has voxloom \d\S+, but here is voxloom 99\.0"):
+        require_voxloom(cluster, "tcp://head:8786")

@@ -13,6 +13,7 @@ import pytest
 from voxloom.engine import window as window_module
 from voxloom.engine import worker as worker_module
 from voxloom.engine.events import Event, Note, StageFinished, StageStarted, TaskFinished
+from voxloom.engine.ledger import Ledger
 from voxloom.engine.runner import run_stage
 from voxloom.errors import Cancelled, StageError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from voxloom.engine.ledger import Ledger, Record
+    from voxloom.engine.ledger import Record
 
 
 @pytest.fixture(params=["here", "cluster"])
@@ -122,14 +123,19 @@ def test_disk_full_ends_the_stage_and_keeps_what_is_done(
     client: Client | None, ledger: Ledger, tmp_path: Path
 ) -> None:
     tasks = work.make_tasks(work.filling, 40, tmp_path)
-    with pytest.raises(
-        StageError, match=r"stage: no space left on .* while writing task/0003 .*what was done is kept"
-    ):
+    with pytest.raises(StageError, match=r"stage: no space left for task/0003 on .*what was done is kept"):
         run_stage("stage", tasks, ledger=ledger, client=client)
     done = ledger.read("stage")
     assert all(record.status == "done" for record in done.values())
     assert {"task/0000"} <= set(done) < {task.key for task in tasks}
     assert "task/0003" not in done
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_store_that_takes_no_records_ends_the_stage(client: Client | None, tmp_path: Path) -> None:
+    ledger = Ledger(work.ReadOnly(str(tmp_path)))
+    with pytest.raises(StageError, match=r"stage: cannot write the record of task/000\d .*PermissionError"):
+        run_stage("stage", work.make_tasks(work.nothing, 3, tmp_path), ledger=ledger, client=client)
 
 
 def test_killed_worker_costs_one_more_attempt(cluster: Client, ledger: Ledger, tmp_path: Path) -> None:

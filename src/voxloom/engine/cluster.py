@@ -12,6 +12,7 @@ import psutil
 from dask.system import CPU_COUNT
 from distributed.system import MEMORY_LIMIT
 
+from voxloom._version import __version__
 from voxloom.errors import InputError, MemoryBudgetError
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def connect(
     MemoryBudgetError
         Not even one worker, or not as many as asked for, fits into the memory.
     InputError
-        The spec is unknown, or no scheduler answers within 10 s.
+        The spec is unknown, no scheduler answers within 10 s, or it has another version of voxloom, or none.
     """
     if spec == "threads":
         count_workers(1, memory_budget)
@@ -78,6 +79,7 @@ def connect(
             yield client
     elif spec.startswith(SCHEMES):
         with _remote(spec) as client:
+            require_voxloom(client, spec)
             require_memory(client, memory_budget)
             yield client
     else:
@@ -112,6 +114,27 @@ def count_workers(wanted: int | None, memory_budget: int) -> int:
             f"{remedy}set a smaller memory_budget.",
         )
     return wanted or int(min(CPU_COUNT, fit))
+
+
+def require_voxloom(client: distributed.Client, address: str) -> None:
+    """Raise `InputError` unless scheduler and workers have this version of voxloom: both unpickle tasks."""
+    found = client.run(_version, on_error="return")
+    try:
+        found["the scheduler"] = client.run_on_scheduler(_version)
+    except Exception as error:  # whatever unpickling raises there comes back as it is
+        found["the scheduler"] = error
+    for who, version in found.items():
+        if version != __version__:
+            has = f"voxloom {version}" if isinstance(version, str) else f"no voxloom ({version})"
+            raise InputError(
+                f"cluster {address}",
+                f"{who} has {has}, but here is voxloom {__version__}.",
+                "Install the same version there and start it again.",
+            )
+
+
+def _version() -> str:
+    return __version__
 
 
 def require_memory(client: distributed.Client, memory_budget: int) -> None:

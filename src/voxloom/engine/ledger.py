@@ -110,6 +110,10 @@ class Ledger:
         """Keep a record, replacing an earlier one of the same task."""
         self.objects.put(f"ledger/{record.stage}/{record.key}.json", record.to_json())
 
+    def forget(self, record: Record) -> None:
+        """Drop a record, so that its task counts as not done."""
+        self.objects.delete(f"ledger/{record.stage}/{record.key}.json")
+
     def read(self, stage: str) -> dict[str, Record]:
         """Every record of a stage, by task key."""
         names = self.objects.list(f"ledger/{stage}/")

@@ -101,7 +101,7 @@ def run_stage(
     Cancelled
         SIGINT or SIGTERM arrived; finished tasks are kept.
     StageError
-        The disk is full or the scheduler went away; finished tasks are kept.
+        The disk is full, records cannot be written, or the scheduler went away; finished tasks are kept.
     """
     emit, started = on_event or ignore, time.perf_counter()
     wanted = _by_key(stage, tasks)

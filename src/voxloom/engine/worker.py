@@ -68,7 +68,7 @@ def execute(
     Cancelled
         The task stopped because the run was asked to.
     StageError
-        The disk is full: no other task can succeed either.
+        The disk is full or the record cannot be written: no other task can succeed either.
     """
     started = time.perf_counter()
     token = _is_stopped.set(is_stopped)
@@ -81,13 +81,16 @@ def execute(
             details=record.details | ({"warnings": notes} if notes else {}),
         )
         _retrying(lambda: ledger.write(record), retries)
-    except Exception as error:
-        if _is_disk_full(error):
-            raise StageError(
-                f"{task.stage}: no space left on {socket.gethostname()} while writing {task.key} ({error}). "
-                "Free some space and run the same command again; what was done is kept."
-            ) from None
+    except Cancelled:
         raise
+    except Exception as error:
+        full = _is_disk_full(error)
+        what = "no space left for" if full else "cannot write the record of"
+        raise StageError(
+            f"{task.stage}: {what} {task.key} on {socket.gethostname()} ({one_line(error)}). "
+            f"{'Free some space' if full else 'Mend that'}, then run the same command again; "
+            "what was done is kept."
+        ) from error
     finally:
         _is_stopped.reset(token)
     return record
@@ -196,5 +199,5 @@ def _collected() -> Iterator[list[str]]:
 
 
 def one_line(error: BaseException) -> str:
-    """Type and message of an error."""
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    """Type and message of an error, line breaks taken out."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).rstrip(": ")

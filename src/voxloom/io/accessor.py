@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 
-@xr.register_dataarray_accessor("vx")
+@xr.register_dataarray_accessor("vx")  # type: ignore[no-untyped-call]
 class VoxelAccessor:
     """Verbs of a DataArray over voxels, as ``stat.vx.to_nifti()``."""
 

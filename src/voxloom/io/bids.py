@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from voxloom.errors import InputError
 from voxloom.io.bids_images import IMAGES, choose_images, derivative_trees, find_images
 from voxloom.io.bids_tree import VERSION_ENTITIES, BIDSTree, natural_key
 from voxloom.io.tables import read_tsv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
 
     from voxloom.io.bids_tree import BIDSFile
 
@@ -111,21 +111,6 @@ def index_runs(
     return sorted(runs, key=lambda run: natural_key(run.id))
 
 
-def run_table(runs: Iterable[RunFile]) -> pd.DataFrame:
-    """Make a table of the runs: one row per run by id; entities, files, TR and site as columns."""
-    rows = [
-        {"id": run.id}
-        | run.entities
-        | {"t_r": run.t_r, "site": run.site}
-        | {
-            name: getattr(run, name) and str(getattr(run, name))
-            for name in ("bold", "mask", "events", "confounds")
-        }
-        for run in runs
-    ]
-    return pd.DataFrame(rows).set_index("id")
-
-
 def read_participants(path: str | Path) -> pd.DataFrame:
     """Read a table of participants.
 
@@ -163,7 +148,7 @@ def read_participants(path: str | Path) -> pd.DataFrame:
 
 
 def participants_of(table: pd.DataFrame, subjects: Sequence[str], where: str) -> pd.DataFrame:
-    """Rows of these subjects in this order.
+    """Take the rows of these subjects, in this order.
 
     Raises
     ------
@@ -172,8 +157,9 @@ def participants_of(table: pd.DataFrame, subjects: Sequence[str], where: str) ->
     """
     absent = [subject for subject in subjects if subject not in table.index]
     if absent:
+        shown = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
         raise InputError(
-            where, f"has no row for {', '.join(absent)}.", "Add them, or leave them out with data.filters."
+            where, f"has no row for {shown}.", "Add their rows, or leave them out with data.filters."
         )
     return table.loc[list(subjects)]
 

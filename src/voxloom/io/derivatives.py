@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -268,7 +269,7 @@ def _file_name(parts: Mapping[str, str | None], suffix: str, extension: str) -> 
 def _write(path: Path, text: str) -> Path:
     """Write all of a file or nothing: a reader, and a run that was killed, never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     draft.write_text(text, encoding="utf-8", newline="\n")
     draft.replace(path)
     return path

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-import nibabel as nib
 import numpy as np
 
+from voxloom.io.arrays import unit_of
+from voxloom.io.header import HEADERS, header_size
 from voxloom.io.ingest import MEMORY_BUDGET
-from voxloom.io.nifti import HEADERS
-from voxloom.io.store import open_array, unit_of
-from voxloom.io.study import read_bold, run_attrs
+from voxloom.io.runs import read_bold, run_attrs
+from voxloom.io.store import open_array
 from voxloom.io.write import single_file_header, write_volumes
 from voxloom.schema import shard_slices
 
@@ -56,7 +56,7 @@ def export_run(study: Study, run_id: str, path: FilePath, *, memory_budget: int 
 
 
 def _float32_header(block: bytes) -> bytes:
-    size = next(n for n in HEADERS if n in (int.from_bytes(block[:4], order) for order in ("little", "big")))
+    size = header_size(block) or len(block)
     header = HEADERS[size](block[:size], check=False).as_byteswapped("<")
     header.set_data_dtype(np.float32)
     header["scl_slope"], header["scl_inter"] = 1, 0

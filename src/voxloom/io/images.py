@@ -13,7 +13,8 @@ import xarray as xr
 
 import voxloom.io.accessor  # noqa: F401  (registers .vx)
 from voxloom.errors import GridError, InputError
-from voxloom.io.nifti import VolumeReader, read_header, read_mask, t_r_of
+from voxloom.io.header import t_r_of
+from voxloom.io.nifti import VolumeReader, read_header, read_mask
 from voxloom.io.write import make_image, write_nifti
 from voxloom.schema import Grid, grid_of, voxel_coords
 
@@ -54,15 +55,15 @@ def from_nifti(
     t_r : float, optional
         Repetition time in s; the header's when not given.
     dim : {"time", "map"}, optional
-        What the volumes are: by default the volumes of one 4-D image are times and a sequence of images are maps.
+        What the volumes are; by default those of one 4-D image are times, and several images are maps.
 
     Returns
     -------
     Dataset
-        ``bold(voxel, time)`` or ``effect(map, voxel)`` in physical units. The data type is the file's where it
-        holds plain integers or floats, else (scaled integers) float32, float64 for integers over 16 bits.
-        Coordinates: ``voxel`` (flat C-order index: the order of ``data[mask]``), ``grid``, and ``time`` (s) or
-        ``map`` (file names without folder and ending, else counted).
+        ``bold(voxel, time)`` or ``effect(map, voxel)`` in physical units. The data type is the file's
+        where it holds plain integers or floats; scaled integers become float32, or float64 over 16 bits.
+        Coordinates: ``voxel`` (flat C-order index: the order of ``data[mask]``), ``grid``, and ``time``
+        (s) or ``map`` (file names without folder and ending, else counted).
 
     Raises
     ------
@@ -97,14 +98,18 @@ def _bold(source: _Source, voxel: NDArray[np.int64], t_r: float | None) -> xr.Da
     if t_r is None:
         raise InputError(source.name, "its header gives no repetition time.", "Pass t_r= in seconds.")
     bold = _select([source], source.grid, voxel).T
-    coords = voxel_coords(source.grid, voxel) | {"time": ("time", t_r * np.arange(source.n_volumes), {"units": "s"})}
+    coords = voxel_coords(source.grid, voxel) | {
+        "time": ("time", t_r * np.arange(source.n_volumes), {"units": "s"})
+    }
     return xr.Dataset({"bold": (("voxel", "time"), np.ascontiguousarray(bold))}, coords, {"t_r": t_r})
 
 
 def _maps(sources: list[_Source], grid: Grid, voxel: NDArray[np.int64]) -> xr.Dataset:
     if len(sources) > 1 and any(source.n_volumes > 1 for source in sources):
         name = next(source.name for source in sources if source.n_volumes > 1)
-        raise InputError(name, "has several volumes, but is one of several maps.", "Pass 3-D images, or one 4-D image.")
+        raise InputError(
+            name, "has several volumes, but is one of several maps.", "Pass 3-D images, or one 4-D image."
+        )
     effect = _select(sources, grid, voxel)
     coords = voxel_coords(grid, voxel) | {"map": ("map", _map_names(sources))}
     return xr.Dataset({"effect": (("map", "voxel"), effect)}, coords)
@@ -113,7 +118,11 @@ def _maps(sources: list[_Source], grid: Grid, voxel: NDArray[np.int64]) -> xr.Da
 def _map_names(sources: list[_Source]) -> list[str]:
     """File names without folder and ending; with their folders where these are not unique."""
     if len(sources) == 1:
-        return [str(i) for i in range(sources[0].n_volumes)] if sources[0].n_volumes > 1 else [_stem(sources[0].name)]
+        return (
+            [str(i) for i in range(sources[0].n_volumes)]
+            if sources[0].n_volumes > 1
+            else [_stem(sources[0].name)]
+        )
     stems = [_stem(source.name) for source in sources]
     return stems if len(set(stems)) == len(stems) else [source.name for source in sources]
 
@@ -156,11 +165,17 @@ def _file_source(path: str) -> _Source:
 def _image_source(img: Any, i: int) -> _Source:
     if not isinstance(img, nib.nifti1.Nifti1Pair):
         raise InputError(
-            "from_nifti", f"got a {type(img).__name__}.", "Wanted: a path or a NIfTI image, or a list of these."
+            "from_nifti",
+            f"got a {type(img).__name__}.",
+            "Wanted: a path or a NIfTI image, or a list of these.",
         )
     data = np.asanyarray(img.dataobj)
     if data.dtype.kind not in "iuf" or data.ndim < 3:
-        raise InputError("from_nifti", f"got an image of shape {data.shape} and type {data.dtype}.", "Wanted: real 3-D or 4-D.")
+        raise InputError(
+            "from_nifti",
+            f"got an image of shape {data.shape} and type {data.dtype}.",
+            "Wanted: real 3-D or 4-D.",
+        )
     shape = data.shape[:3] + tuple(n for n in data.shape[3:] if n > 1)
     stack = data.reshape((*shape[:3], -1))
 
@@ -187,7 +202,9 @@ def _live_voxels(sources: list[_Source]) -> NDArray[np.int64]:
             live |= volume != 0
     voxel = np.flatnonzero(finite & live)
     if voxel.size == 0:
-        raise InputError(sources[0].name, "no voxel is finite everywhere and not 0.", "Check the images or pass mask=.")
+        raise InputError(
+            sources[0].name, "no voxel is finite everywhere and not 0.", "Check the images or pass mask=."
+        )
     return voxel
 
 
@@ -202,7 +219,9 @@ def _mask_voxels(mask: Any, grid: Grid) -> NDArray[np.int64]:
         mask = np.asanyarray(mask.dataobj).reshape(grid.shape)
     mask = np.asarray(mask)
     if mask.shape != grid.shape:
-        raise GridError("mask", f"has shape {mask.shape}, but the images have {grid.shape}.", "Use the images' grid.")
+        raise GridError(
+            "mask", f"has shape {mask.shape}, but the images have {grid.shape}.", "Use the images' grid."
+        )
     voxel = np.flatnonzero(np.nan_to_num(mask) != 0)
     if voxel.size == 0:
         raise InputError("mask", "is empty: no voxel is set.", "Check the mask or leave it out.")
@@ -236,7 +255,9 @@ def to_nifti(data: xr.DataArray, *, fill: float = 0.0, dtype: Any = "float32") -
     """
     grid, others = grid_of(data), [dim for dim in data.dims if dim != "voxel"]
     if "voxel" not in data.dims or len(others) > 1:
-        raise InputError(str(data.name), f"has dims {data.dims}.", "Wanted: voxel, or voxel and one more; select first.")
+        raise InputError(
+            str(data.name), f"has dims {data.dims}.", "Wanted: voxel, or voxel and one more; select first."
+        )
     values = data.transpose("voxel", *others).to_numpy()
     volume = np.full((int(np.prod(grid.shape)), *values.shape[1:]), fill, dtype)
     volume[data["voxel"].to_numpy()] = values

@@ -9,14 +9,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import google_crc32c
 import numpy as np
-import pandas as pd
 
 from voxloom._version import __version__
 from voxloom.errors import GridError, InputError
-from voxloom.io.nifti import VolumeReader, read_mask, scale
+from voxloom.io.extras import check_extras, write_extras
+from voxloom.io.header import scale
+from voxloom.io.nifti import VolumeReader, read_mask
+from voxloom.io.runs import ATTRS
 from voxloom.io.store import create_array, put_array, put_group, write_voxels
-from voxloom.io.study import ATTRS, open_study
+from voxloom.io.study import open_study
 from voxloom.io.transpose import Transposer
 from voxloom.kernels.smooth import smooth_volume
 from voxloom.schema import MiB, bold_chunks, shard_slices
@@ -24,8 +27,10 @@ from voxloom.schema import MiB, bold_chunks, shard_slices
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
     from numpy.typing import NDArray
 
+    from voxloom.io.extras import Extras
     from voxloom.io.nifti import FilePath, NiftiInfo
     from voxloom.io.store import Objects
     from voxloom.io.study import Study
@@ -135,73 +140,29 @@ def write_run(
     with VolumeReader(source) as reader:
         info = reader.info
         info.require_4d()
-        study.grid.require(info.grid, info.path, "One study is one grid: resample the run, or give it another study.")
-        extras = _extras(info, t_r, events, confounds, entities, sample_mask)
+        study.grid.require(
+            info.grid, info.path, "One study is one grid: resample the run, or give it another study."
+        )
+        extras = check_extras(info, t_r, events, confounds, entities, sample_mask)
         selection = _select(study, mask)
         values = _values(info, smoothing_fwhm)
         rule = bold_chunks(study.voxel.size, info.n_volumes, values.dtype.itemsize)
         slab = _slab_budget(memory_budget, rule, info, study.voxel.size, values)
         with Transposer(study.voxel.size, info.n_volumes, values.dtype, slab, scratch) as turned:
-            content, n_nonfinite = _collect(reader, selection, values, turned)
+            checksum, n_nonfinite = _collect(reader, selection, values, turned)
             turned.release_slab()
             # the file has been read to its checksum: only now may an older version of the run go
             path = f"runs/{run_id}"
             objects.delete_tree(path)
             written = _write_voxels(objects, path, selection, values, rule, turned)
-        written += _write_extras(objects, path, selection, extras)
+        written += put_array(objects, f"{path}/in_mask", ["voxel"], selection.in_mask)
+        written += write_extras(objects, path, extras)
         attrs = _attrs(reader, study, selection, values, extras, smoothing_fwhm, n_nonfinite)
-        attrs["digest"] = _digest(content, study, selection, extras, attrs)
+        attrs["digest"] = _digest(checksum, study, selection, extras, attrs)
         put_group(objects, path, {ATTRS: attrs})
     return RunSummary(
         attrs["digest"], info.n_volumes, reader.bytes_read, written, selection.n_outside, n_nonfinite
     )
-
-
-class _Extras(NamedTuple):
-    """What is kept with the voxels."""
-
-    t_r: float
-    time: NDArray[np.float64]
-    sample_mask: NDArray[np.bool_]
-    events: dict[str, list[Any]] | None
-    confounds: pd.DataFrame | None
-    entities: dict[str, Any]
-
-
-def _extras(
-    info: NiftiInfo,
-    t_r: float | None,
-    events: pd.DataFrame | None,
-    confounds: pd.DataFrame | None,
-    entities: Mapping[str, Any] | None,
-    sample_mask: NDArray[np.bool_] | None,
-) -> _Extras:
-    """Check and normalise what comes with a run, before its image is decoded."""
-    t_r = info.t_r if t_r is None else float(t_r)
-    if t_r is None or not t_r > 0:
-        raise InputError(
-            info.path, "its header gives no repetition time.", "Give RepetitionTime in the sidecar, or t_r, in seconds."
-        )
-    n = info.n_volumes
-    sample_mask = np.ones(n, bool) if sample_mask is None else np.asarray(sample_mask, bool)
-    for name, rows in (("confounds", None if confounds is None else len(confounds)), ("sample mask", len(sample_mask))):
-        if rows not in (None, n):
-            raise InputError(info.path, f"has {n} volumes, but the {name} {rows} rows.", "Give one row per volume.")
-    return _Extras(
-        t_r,
-        t_r * np.arange(n),
-        sample_mask,
-        None if events is None else _columns(events),
-        None if confounds is None or confounds.shape[1] == 0 else confounds,
-        dict(entities or {}),
-    )
-
-
-def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
-    """A table as JSON-able columns; None where a value is missing."""
-    return {
-        str(name): [None if pd.isna(x) else x for x in table[name].astype(object).tolist()] for name in table.columns
-    }
 
 
 def _select(study: Study, mask: FilePath | NDArray[np.bool_] | None) -> _Selection:
@@ -246,9 +207,9 @@ def _slab_budget(budget: int, rule: ChunkRule, info: NiftiInfo, n_voxels: int, v
 
 def _collect(
     reader: VolumeReader, selection: _Selection, values: _Values, turned: Transposer
-) -> tuple[str, int]:
-    """Take every volume's voxels; return the digest of all values, in time order, and how many are not finite."""
-    digest, n_nonfinite, info = hashlib.sha256(), 0, reader.info
+) -> tuple[int, int]:
+    """Take every volume's voxels; return the crc32c of them in time order and how many are not finite."""
+    checksum, n_nonfinite, info = 0, 0, reader.info
     counts = info.dtype.kind == "f"
     for volume in reader:
         flat = volume.reshape(-1, order="F")
@@ -263,9 +224,9 @@ def _collect(
         row = turned.next_row()
         np.take(flat, selection.source, out=row, mode="clip")
         row[selection.outside] = 0
-        digest.update(row.data)
+        checksum = google_crc32c.extend(checksum, row.tobytes())
         turned.commit()
-    return digest.hexdigest(), n_nonfinite
+    return checksum, n_nonfinite
 
 
 def _write_voxels(
@@ -308,24 +269,12 @@ def _mean_tsnr(block: NDArray[Any], values: _Values) -> tuple[NDArray[np.float64
         return mean, np.where(variance > 0, mean / np.sqrt(variance), np.nan)
 
 
-def _write_extras(objects: Objects, path: str, selection: _Selection, extras: _Extras) -> int:
-    """Write the small arrays of a run; return bytes written."""
-    written = put_array(objects, f"{path}/time", ["time"], extras.time, attrs={"units": "s"})
-    written += put_array(objects, f"{path}/sample_mask", ["time"], extras.sample_mask)
-    written += put_array(objects, f"{path}/in_mask", ["voxel"], selection.in_mask)
-    if extras.confounds is not None:
-        numbers = extras.confounds.to_numpy(dtype=np.float64)
-        written += put_array(objects, f"{path}/confounds", ["time", "name"], numbers)
-        written += put_array(objects, f"{path}/name", ["name"], [str(name) for name in extras.confounds.columns])
-    return written
-
-
 def _attrs(
     reader: VolumeReader,
     study: Study,
     selection: _Selection,
     values: _Values,
-    extras: _Extras,
+    extras: Extras,
     fwhm: float | None,
     n_nonfinite: int,
 ) -> dict[str, Any]:
@@ -343,7 +292,7 @@ def _attrs(
         "smoothing_fwhm": fwhm or None,
         "entities": extras.entities,
         "events": extras.events,
-        "confounds": [] if extras.confounds is None else [str(name) for name in extras.confounds.columns],
+        "confounds": extras.names,
         "source": {
             "path": str(Path(reader.path).absolute()),
             "size": stat.st_size,
@@ -357,9 +306,24 @@ def _attrs(
     }
 
 
-def _digest(content: str, study: Study, selection: _Selection, extras: _Extras, attrs: dict[str, Any]) -> str:
-    """Digest of all that results depend on; of nothing else (not of where the file lies, nor of chunks)."""
-    kept = ("n_volumes", "t_r", "dtype", "slope", "inter", "smoothing_fwhm", "entities", "events", "confounds")
+def _digest(checksum: int, study: Study, selection: _Selection, extras: Extras, attrs: dict[str, Any]) -> str:
+    """Digest of all that results depend on; of nothing else (not of where the file lies, nor of chunks).
+
+    The file's sha256 stands for its values, which are not hashed a second time (a tenth of the ingest); the
+    crc32c of the stored ones stands for what was made of them.
+    """
+    kept = (
+        "n_volumes",
+        "t_r",
+        "dtype",
+        "slope",
+        "inter",
+        "smoothing_fwhm",
+        "entities",
+        "events",
+        "confounds",
+    )
+    content = [attrs["source"]["sha256"], checksum]
     text = json.dumps([content, study.digest, {name: attrs[name] for name in kept}], sort_keys=True)
     digest = hashlib.sha256(text.encode())
     digest.update(np.packbits(selection.in_mask).tobytes())

@@ -6,16 +6,14 @@ import gzip
 import hashlib
 import io
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 
 from voxloom.errors import CorruptionError, InputError
-from voxloom.schema import Grid
+from voxloom.io.header import REFETCH, NiftiInfo, parse_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,84 +21,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxloom.schema import Grid
+
     FilePath = str | PathLike[str]
 
-HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
-#: Magic of NIfTI-1 and NIfTI-2 with header and data in one file.
-MAGICS = (b"n+1", b"n+2")
-#: Seconds per unit of ``pixdim[4]``. Files that leave the unit out mean seconds.
-SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
-#: Extensions are a few MB at most; a larger offset is a damaged header.
-MAX_DATA_OFFSET = 256 * 2**20
-REFETCH = "Fetch or write the file again; what is in it cannot be trusted."
+#: ISA-L's own; its stub types it as an instance.
+DEFLATE_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 
-
-@dataclass(frozen=True, kw_only=True)
-class NiftiInfo:
-    """What the header of a NIfTI file says.
-
-    Parameters
-    ----------
-    path : str
-    shape : tuple of int
-        3-D or more; axes of length 1 past the third are dropped at the end.
-    grid : Grid
-    dtype : dtype
-        Of the stored values, in the file's byte order.
-    slope, inter : float
-        Physical value = slope * stored + inter; 1 and 0 where the header gives none.
-    t_r : float or None
-        Repetition time in s; None where the header gives none.
-    header_bytes : bytes
-        Everything before the data: header and extensions.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    grid: Grid
-    dtype: np.dtype[Any]
-    slope: float
-    inter: float
-    t_r: float | None
-    header_bytes: bytes
-
-    @property
-    def n_volumes(self) -> int:
-        """Volumes in the file."""
-        return int(np.prod(self.shape[3:], dtype=int))
-
-    @property
-    def data_offset(self) -> int:
-        """Bytes before the data."""
-        return len(self.header_bytes)
-
-    @property
-    def is_scaled(self) -> bool:
-        """Whether stored values differ from physical ones."""
-        return (self.slope, self.inter) != (1.0, 0.0)
-
-    def physical(self, raw: NDArray[Any]) -> NDArray[np.float64]:
-        """``slope * raw + inter`` in float64."""
-        return scale(raw, self.slope, self.inter)
-
-    def require_4d(self) -> None:
-        """Raise `InputError` unless the file is one series of volumes."""
-        if len(self.shape) != 4:
-            raise InputError(
-                self.path,
-                f"has shape {self.shape}, but a 4-D series of volumes is wanted.",
-                "Give the BOLD series; a list of 3-D files is read as maps.",
-            )
-
-
-def scale(raw: NDArray[Any], slope: float, inter: float) -> NDArray[np.float64]:
-    """``slope * raw + inter`` in float64, exactly `raw` where they are 1 and 0."""
-    values = raw.astype(np.float64)
-    if slope != 1.0:
-        values *= slope
-    if inter != 0.0:
-        values += inter
-    return values
+__all__ = ["NiftiInfo", "VolumeReader", "read_header", "read_mask", "volumes"]
 
 
 class VolumeReader:
@@ -131,12 +59,12 @@ class VolumeReader:
         self.path = str(path)
         self._file = _open(Path(path))
         try:
-            self._stream: IO[bytes] = (
-                igzip.IGzipFile(fileobj=self._file, mode="rb")
+            self._stream: Any = (
+                igzip.IGzipFile(fileobj=self._file, mode="rb")  # type: ignore[no-untyped-call]
                 if self._file.is_gzip
                 else io.BufferedReader(self._file)
             )
-            self.info = _parse_header(self.path, self._read_header)
+            self.info = parse_header(self.path, self._read_header)
         except BaseException:
             self._file.close()
             raise
@@ -170,14 +98,14 @@ class VolumeReader:
             pass
 
     def _take(self, size: int, at_end: str | None = None) -> bytes:
-        """The next `size` bytes, or what is left of them."""
+        """Take the next `size` bytes, or what is left of them."""
         try:
-            return self._stream.read(size)
+            return bytes(self._stream.read(size))
         except EOFError as error:
             if at_end is None:
                 return b""
             raise CorruptionError(self.path, at_end, REFETCH) from error
-        except (gzip.BadGzipFile, zlib.error, isal_zlib.error) as error:
+        except (gzip.BadGzipFile, zlib.error, DEFLATE_ERROR) as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> CorruptionError:
@@ -220,7 +148,9 @@ def _open(path: Path) -> _HashedFile:
     magic = file.read(2)
     if not magic:
         file.close()
-        raise InputError(str(path), "is empty (0 bytes).", "Fetch the file's content (`datalad get`, `git annex get`).")
+        raise InputError(
+            str(path), "is empty (0 bytes).", "Fetch the file's content (`datalad get`, `git annex get`)."
+        )
     file.seek(0)
     return _HashedFile(file, magic == b"\x1f\x8b")
 
@@ -238,7 +168,7 @@ def read_header(path: FilePath) -> NiftiInfo:
 
 
 def volumes(path: FilePath) -> Iterator[NDArray[Any]]:
-    """Stored (unscaled) volumes of a file, one after the other: (I, J, K), Fortran order, dtype of the file."""
+    """Yield the stored (unscaled) volumes of a file: (I, J, K), Fortran order, its dtype, read-only."""
     with VolumeReader(path) as reader:
         yield from reader
 
@@ -259,79 +189,5 @@ def read_mask(path: FilePath) -> tuple[NDArray[np.bool_], Grid]:
     values = info.physical(volume)
     mask = np.ascontiguousarray(np.isfinite(values) & (values != 0))
     if not mask.any():
-        raise InputError(info.path, "is an empty mask: no voxel is set.", "Check the file or leave the mask out.")
+        raise InputError(info.path, "is an empty mask: no voxel is set.", "Check the file.")
     return mask, info.grid
-
-
-def _parse_header(path: str, read: Any) -> NiftiInfo:
-    """Read and interpret header and extensions; `read(n)` gives the next n bytes."""
-    start = read(4)
-    size = next((n for n in HEADERS for order in ("little", "big") if int.from_bytes(start, order) == n), None)
-    if size is None:
-        raise InputError(path, "is not a NIfTI file.", "Wanted: .nii or .nii.gz (NIfTI-1 or NIfTI-2).")
-    block = start + read(size - 4)
-    header = HEADERS[size](block, check=False)
-    if header["magic"].item()[:3] not in MAGICS:
-        raise InputError(
-            path, "is the header of an Analyze or .hdr/.img pair.", "Convert it to one .nii or .nii.gz file."
-        )
-    offset = max(int(header["vox_offset"]), size + 4)
-    if offset > MAX_DATA_OFFSET:
-        raise CorruptionError(path, f"has a damaged header (data at byte {offset}).", REFETCH)
-    block += read(offset - size)
-    shape = _shape(path, header)
-    return NiftiInfo(
-        path=path,
-        shape=shape,
-        grid=_grid(path, header, shape),
-        dtype=_dtype(path, header),
-        **_scaling(header),
-        t_r=t_r_of(header) if len(shape) > 3 else None,
-        header_bytes=block,
-    )
-
-
-def _shape(path: str, header: Any) -> tuple[int, ...]:
-    n_dims = int(header["dim"][0])
-    shape = tuple(int(n) for n in header["dim"][1 : n_dims + 1])
-    if not 3 <= n_dims <= 7 or min(shape) < 1:
-        raise InputError(path, f"has dimensions {shape}, but a volume has three axes.", "Check how it was written.")
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
-
-
-def _grid(path: str, header: Any, shape: tuple[int, ...]) -> Grid:
-    affine = np.asarray(header.get_best_affine(), dtype=float)
-    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
-        raise InputError(path, "has no usable affine (qform and sform).", "Set its orientation, as with `fslorient`.")
-    return Grid.of(shape, affine)
-
-
-def _dtype(path: str, header: Any) -> np.dtype[Any]:
-    try:
-        dtype: np.dtype[Any] = header.get_data_dtype()
-    except nib.spatialimages.HeaderDataError as error:
-        raise InputError(path, f"has an unknown data type ({error}).", "Convert it.") from error
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise InputError(path, f"holds values of type {dtype}, but one real number per voxel is wanted.", "Convert it.")
-    return dtype
-
-
-def _scaling(header: Any) -> dict[str, float]:
-    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
-    if slope == 0 or not np.isfinite(slope):
-        return {"slope": 1.0, "inter": 0.0}
-    return {"slope": slope, "inter": inter if np.isfinite(inter) else 0.0}
-
-
-def t_r_of(header: Any) -> float | None:
-    """Repetition time of a NIfTI header in s, by its unit; None where it is absent, 0 or not a time."""
-    try:
-        unit = header.get_xyzt_units()[1]
-    except KeyError:
-        unit = "unknown"
-    # the shortest decimal of the stored float32: 0.8, not 0.800000011920929
-    zoom = float(str(header["pixdim"][4]))
-    t_r = zoom * SECONDS.get(unit, 0.0)
-    return t_r if np.isfinite(t_r) and t_r > 0 else None

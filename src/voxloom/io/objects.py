@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from zarr.core.buffer.cpu import Buffer
 from zarr.core.buffer.core import default_buffer_prototype
+from zarr.core.buffer.cpu import Buffer
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
 #: Key of a chunk or shard of an array.
 CHUNK_KEY = re.compile(r"(^|/)c(/\d+)*$")
+#: Inside `Objects`, ``list`` is a method.
+Names = list[str]
 
 
 class Objects:
@@ -67,7 +69,7 @@ class Objects:
 
     @cached_property
     def strict_store(self) -> Store:
-        """The Zarr store to read from: a chunk that is missing raises, where Zarr would give its fill value."""
+        """The Zarr store to read from: a missing chunk raises, where Zarr would give its fill value."""
         return _Strict(self._open(read_only=True))
 
     def _open(self, read_only: bool) -> Store:
@@ -111,16 +113,16 @@ class Objects:
         """Remove everything below a prefix."""
         sync(self.store.delete_dir(prefix))
 
-    def list(self, prefix: str) -> list[str]:
+    def list(self, prefix: str) -> Names:
         """Keys below a prefix, at any depth, sorted; those being written are left out."""
         return self._collect(self._reader.list_prefix, prefix.rstrip("/") + "/" if prefix else "")
 
-    def children(self, prefix: str) -> list[str]:
+    def children(self, prefix: str) -> Names:
         """Names directly below a prefix, sorted."""
         return self._collect(self._reader.list_dir, prefix.rstrip("/"))
 
-    def _collect(self, lister: Callable[[str], AsyncIterator[str]], prefix: str) -> list[str]:
-        async def collect() -> list[str]:
+    def _collect(self, lister: Callable[[str], AsyncIterator[str]], prefix: str) -> Names:
+        async def collect() -> Names:
             return [name async for name in lister(prefix)]
 
         try:
@@ -164,7 +166,11 @@ class _Strict(WrapperStore[Any]):
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> AnyBuffer | None:
-        found: AnyBuffer | None = await self._store.get(key, prototype or default_buffer_prototype(), byte_range)
+        found: AnyBuffer | None = await self._store.get(
+            key, prototype or default_buffer_prototype(), byte_range
+        )
         if found is None and CHUNK_KEY.search(key):
-            raise CorruptionError(f"{self._store}/{key}", "is missing.", "Run `voxloom verify`, then the stage again.")
+            raise CorruptionError(
+                f"{self._store}/{key}", "is missing.", "Run `voxloom verify`, then the stage that wrote it."
+            )
         return found

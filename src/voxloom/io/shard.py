@@ -7,17 +7,18 @@ three times and hands each to a thread: 1.6 times the CPU of the compression alo
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import google_crc32c
 import numpy as np
-from numcodecs import Blosc
+from numcodecs import Blosc  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Measured in docs/design/001-store.md.
-CNAME, CLEVEL = "zstd", 3
+CNAME: Literal["lz4"] = "lz4"
+CLEVEL = 5
 #: Offset and length in the index of a chunk that holds nothing of the array.
 ABSENT = 2**64 - 1
 
@@ -25,7 +26,7 @@ ABSENT = 2**64 - 1
 def encode_shard(
     values: NDArray[Any], chunks: tuple[int, ...], shards: tuple[int, ...] | None, fill_value: Any
 ) -> bytes:
-    """The bytes of one shard: chunks (little-endian, blosc, crc32c) one after the other, then their index.
+    """Encode one shard: chunks (little-endian, blosc, crc32c) one after the other, then their index.
 
     Parameters
     ----------
@@ -61,4 +62,5 @@ def _encode_chunk(values: NDArray[Any], chunk: tuple[int, ...], fill_value: Any)
 
 
 def _with_checksum(data: bytes) -> bytes:
-    return data + google_crc32c.value(data).to_bytes(4, "little")
+    checksum: int = google_crc32c.value(data)
+    return data + checksum.to_bytes(4, "little")

@@ -107,9 +107,7 @@ def _data(
     else:
         lines.append('  # filters: {subject: ["01", "02"], run: 1}    # only these')
     masks = sum(run.mask is not None for run in found.runs)
-    lines.append(
-        f"  mask: union    # or intersection, or a file; {masks} of {len(found.runs)} runs have a mask of their own"
-    )
+    lines.append(f"  mask: union    # or intersection, or a file; {masks} of {len(found.runs)} runs have one")
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 import voxloom.io.accessor  # noqa: F401  (registers .vx)
 from voxloom._version import __version__
 from voxloom.errors import GridError, InputError, StoreError
-from voxloom.io.nifti import scale
+from voxloom.io.runs import ATTRS, Run, members, read_bold, read_run, run_attrs
 from voxloom.io.store import (
     Objects,
     get_attrs,
@@ -27,14 +27,25 @@ from voxloom.io.store import (
 from voxloom.schema import SCHEMA_VERSION, Grid, voxel_coords
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from os import PathLike
 
     import xarray as xr
     from numpy.typing import NDArray
 
-#: Key of voxloom's own attributes in a group; its presence says that the group is complete.
-ATTRS = "voxloom"
+__all__ = [
+    "Run",
+    "Study",
+    "create_study",
+    "describe_results",
+    "is_study",
+    "open_study",
+    "read_bold",
+    "read_run",
+]
+
+#: Attributes of a run that `Study.runs` shows.
+RUN_COLUMNS = ("n_volumes", "t_r", "dtype", "n_in_mask", "n_outside", "n_nonfinite", "smoothing_fwhm")
 
 
 def create_study(
@@ -60,7 +71,9 @@ def create_study(
     """
     objects = Objects(url)
     if mask.shape != grid.shape:
-        raise GridError("mask", f"has shape {mask.shape}, but the grid has {grid.shape}.", "Give it on the grid.")
+        raise GridError(
+            "mask", f"has shape {mask.shape}, but the grid has {grid.shape}.", "Give it on the grid."
+        )
     voxel = np.flatnonzero(mask)
     if voxel.size == 0:
         raise InputError("mask", "is empty: a study needs voxels.", "Check the masks of the runs.")
@@ -70,7 +83,12 @@ def create_study(
     ijk = np.stack(np.unravel_index(voxel, grid.shape), axis=1)
     put_array(objects, "ijk", ["voxel", "axis"], ijk.astype(np.int32))
     put_array(objects, "mask", ["i", "j", "k"], np.asarray(mask, bool))
-    attrs = {"schema_version": SCHEMA_VERSION, "created_by": __version__, "grid": grid.to_attrs(), "meta": dict(meta or {})}
+    attrs = {
+        "schema_version": SCHEMA_VERSION,
+        "created_by": __version__,
+        "grid": grid.to_attrs(),
+        "meta": dict(meta or {}),
+    }
     put_group(objects, "", {ATTRS: attrs})
     return open_study(url)
 
@@ -79,11 +97,30 @@ def _require_same(study: Study, grid: Grid, voxel: NDArray[np.int64]) -> Study:
     if not (study.grid.same_as(grid) and np.array_equal(study.voxel, voxel)):
         raise StoreError(
             study.url,
-            f"holds a study of {study.voxel.size} voxels on a grid of {study.grid.shape}, not the wanted one of "
-            f"{voxel.size} voxels on {grid.shape}.",
+            f"holds a study of {study.voxel.size} voxels on a grid of {study.grid.shape}, not the wanted "
+            f"one of {voxel.size} voxels on {grid.shape}.",
             "Give the new study another folder.",
         )
     return study
+
+
+def describe_results(
+    objects: Objects, name: str, *, level: str, coords: Mapping[str, Sequence[Any]], **attrs: Any
+) -> None:
+    """Say what the arrays of ``results/<name>`` are about; `Study.results` shows it.
+
+    Parameters
+    ----------
+    name : str
+    level : str
+        ``"subject"`` or ``"group"``.
+    coords : mapping of str to sequence
+        Labels of the dims other than ``voxel``.
+    **attrs
+        More JSON-able attributes.
+    """
+    kept = {"level": level, "coords": {dim: list(labels) for dim, labels in coords.items()}, **attrs}
+    put_group(objects, f"results/{name}", {ATTRS: kept})
 
 
 def is_study(objects: Objects) -> bool:
@@ -102,132 +139,19 @@ def open_study(url: str | PathLike[str]) -> Study:
     objects = Objects(url)
     attrs = (get_attrs(objects) or {}).get(ATTRS)
     if attrs is None:
-        raise StoreError(objects.url, "is not a voxloom study.", "Check the path, or make one with `voxloom run`.")
+        raise StoreError(
+            objects.url, "is not a voxloom study.", "Check the path, or make one with `voxloom run`."
+        )
     if attrs["schema_version"] > SCHEMA_VERSION:
         raise StoreError(
             objects.url,
-            f"was written by voxloom {attrs['created_by']} with schema {attrs['schema_version']}; this voxloom "
-            f"({__version__}) reads up to {SCHEMA_VERSION}.",
+            f"was written by voxloom {attrs['created_by']} with schema {attrs['schema_version']}; "
+            f"this voxloom ({__version__}) reads up to {SCHEMA_VERSION}.",
             "Update voxloom.",
         )
     n = open_array(objects, "voxel").shape[0]
     voxel = read_voxels(objects, "voxel", slice(0, n))
     return Study(objects=objects, grid=Grid.from_attrs(attrs["grid"]), voxel=voxel, meta=attrs["meta"])
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
-    """What is kept with a run besides its voxels.
-
-    Parameters
-    ----------
-    id : str
-    attrs : dict
-        As `voxloom.io.ingest.write_run` left them.
-    confounds : DataFrame or None
-        One row per volume.
-    sample_mask : (T,) bool array
-        Volumes to use.
-    """
-
-    id: str
-    attrs: dict[str, Any]
-    confounds: pd.DataFrame | None
-    sample_mask: NDArray[np.bool_]
-
-    @property
-    def n_volumes(self) -> int:
-        """Volumes."""
-        return int(self.attrs["n_volumes"])
-
-    @property
-    def n_voxels(self) -> int:
-        """Voxels of the study's axis."""
-        return int(self.attrs["n_voxels"])
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of a stored value."""
-        return np.dtype(self.attrs["dtype"]).itemsize
-
-    @property
-    def t_r(self) -> float:
-        """Repetition time in s."""
-        return float(self.attrs["t_r"])
-
-    @property
-    def entities(self) -> dict[str, Any]:
-        """BIDS entities."""
-        return dict(self.attrs["entities"])
-
-    @property
-    def digest(self) -> str:
-        """Digest of the run's voxels and of all that is kept with them."""
-        return str(self.attrs["digest"])
-
-    @property
-    def events(self) -> pd.DataFrame | None:
-        """Events, as they were given."""
-        columns = self.attrs["events"]
-        if columns is None:
-            return None
-        # None, where a number is missing, becomes NaN; text stays text
-        return pd.DataFrame(columns).infer_objects()
-
-
-def _members(objects: Objects, group: str) -> list[str]:
-    return [name for name in objects.children(group) if name != "zarr.json"]
-
-
-def run_attrs(objects: Objects, run_id: str) -> dict[str, Any]:
-    """Attributes of a complete run.
-
-    Raises
-    ------
-    StoreError
-        There is none of this name; the message gives the nearest.
-    """
-    attrs = (get_attrs(objects, f"runs/{run_id}") or {}).get(ATTRS)
-    if attrs is None:
-        near = get_close_matches(run_id, _members(objects, "runs"), n=3)
-        raise StoreError(
-            objects.url,
-            f"holds no complete run {run_id!r}.",
-            f"Nearest: {', '.join(near)}." if near else "Ingest it first.",
-        )
-    return dict(attrs)
-
-
-def read_run(objects: Objects, run_id: str) -> Run:
-    """Read what is kept with a run besides its voxels."""
-    attrs, confounds = run_attrs(objects, run_id), None
-    if attrs["confounds"]:
-        values = np.asarray(open_array(objects, f"runs/{run_id}/confounds")[...])
-        confounds = pd.DataFrame(values, columns=list(attrs["confounds"]))
-    sample_mask = np.asarray(open_array(objects, f"runs/{run_id}/sample_mask")[...])
-    return Run(id=run_id, attrs=attrs, confounds=confounds, sample_mask=sample_mask)
-
-
-def read_bold(objects: Objects, run_id: str, voxels: slice, *, raw: bool = False) -> NDArray[Any]:
-    """Read a stretch of a run's voxels: (voxel, time).
-
-    Parameters
-    ----------
-    voxels : slice
-        Of the study's voxel axis; whole shards are read fastest.
-    raw : bool
-        The stored values in their own data type instead of ``slope * stored + inter`` in float64.
-
-    Raises
-    ------
-    CorruptionError
-        A shard is missing or does not match its checksums.
-    """
-    stored = read_voxels(objects, f"runs/{run_id}/bold", voxels)
-    if raw:
-        return stored
-    attrs = run_attrs(objects, run_id)
-    return scale(stored, attrs["slope"], attrs["inter"])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -273,14 +197,12 @@ class Study:
     def runs(self) -> pd.DataFrame:
         """One row per complete run: id (the index), entities, volumes, TR, what was found at ingest."""
         rows = {}
-        for run_id in _members(self.objects, "runs"):
+        for run_id in members(self.objects, "runs"):
             attrs = (get_attrs(self.objects, f"runs/{run_id}") or {}).get(ATTRS)
             if attrs is not None:
-                rows[run_id] = attrs["entities"] | {name: attrs[name] for name in RUN_COLUMNS} | {
-                    "source": attrs["source"]["path"]
-                }
-        table = pd.DataFrame.from_dict(rows, orient="index")
-        return table.rename_axis(index="run")
+                found = {name: attrs[name] for name in RUN_COLUMNS}
+                rows[run_id] = attrs["entities"] | found | {"source": attrs["source"]["path"]}
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis(index="run")
 
     def run(self, run_id: str) -> xr.Dataset:
         """One run as a lazy Dataset: ``bold(voxel, time)`` in physical units and what goes with it.
@@ -309,13 +231,18 @@ class Study:
         StoreError
             None or several fit.
         """
-        names = _members(self.objects, "results")
+        names = members(self.objects, "results")
         fitting = [name] if name in names else [other for other in names if other.startswith(name)]
         if len(fitting) != 1:
             there = ", ".join(names) or "none"
             what = f"{name!r} fits {len(fitting)} results" if fitting else f"there are no results {name!r}"
             raise StoreError(self.url, f"{what}.", f"There: {there}.")
-        return self._on_axis(open_group_dataset(self.objects, f"results/{fitting[0]}", by_shard=True))
+        path = f"results/{fitting[0]}"
+        attrs = (get_attrs(self.objects, path) or {}).get(ATTRS, {})
+        ds = self._on_axis(open_group_dataset(self.objects, path, by_shard=True))
+        labels = {dim: names for dim, names in attrs.pop("coords", {}).items() if dim in ds.dims}
+        ds.attrs = attrs
+        return ds.assign_coords(labels)
 
     def _on_axis(self, ds: xr.Dataset) -> xr.Dataset:
         return ds.assign_coords(voxel_coords(self.grid, self.voxel))
@@ -330,10 +257,4 @@ class Study:
         )
 
     def _repr_html_(self) -> str:
-        from html import escape
-
         return f"<pre>{escape(repr(self))}</pre>{self.runs.head(20).to_html()}"
-
-
-#: Attributes of a run that `Study.runs` shows.
-RUN_COLUMNS = ("n_volumes", "t_r", "dtype", "n_in_mask", "n_outside", "n_nonfinite", "smoothing_fwhm")

@@ -64,7 +64,7 @@ class Transposer:
         return self._file is not None
 
     def next_row(self) -> NDArray[Any]:
-        """The row (n_voxels,) of the next time, for the caller to fill; then call `commit`."""
+        """Give the row (n_voxels,) of the next time for the caller to fill; then `commit`."""
         row: NDArray[Any] = self._slab[self._done % len(self._slab)]
         return row
 
@@ -99,7 +99,7 @@ class Transposer:
         assert self._file is not None
         block = np.empty((stop - start, n_times), self.dtype)
         self._file.seek((first * self.n_voxels + start * n_times) * self.dtype.itemsize)
-        got = self._file.readinto(block.data.cast("B"))  # type: ignore[attr-defined]
+        got = self._file.readinto(block.data.cast("B"))
         if got != block.nbytes:
             raise OSError(f"the scratch file gave {got} of {block.nbytes} bytes")
         return block

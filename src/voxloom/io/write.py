@@ -1,4 +1,4 @@
-"""Writing NIfTI files: the same values always give the same bytes, and a file is there whole or not at all."""
+"""Writing NIfTI files: the equal values give equal bytes, and a file is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_image(values: NDArray[Any], grid: Grid, *, t_r: float | None = None) ->
     The affine is kept as sform and, up to shears, as qform, with code 4 (MNI) where the grid's space is
     one of the MNI templates and 2 (aligned) elsewhere. Units are mm and s.
     """
-    kind = nib.Nifti1Image if max(values.shape) < 2**15 else nib.Nifti2Image
+    kind: Any = nib.Nifti1Image if max(values.shape) < 2**15 else nib.Nifti2Image
     image = kind(values, grid.matrix)
     code = MNI if grid.space.startswith("MNI") else ALIGNED
     image.set_sform(grid.matrix, code)
@@ -113,7 +113,7 @@ def write_volumes(path: FilePath, header_bytes: bytes, volumes: Iterable[NDArray
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def _replacing(path: Path) -> Iterator[gzip.GzipFile | IO[bytes]]:
     """Open a file beside `path` that takes its place when all has been written."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:

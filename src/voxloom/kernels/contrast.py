@@ -85,7 +85,7 @@ def t_of(effect: FloatArray, variance: FloatArray, dof: FloatArray) -> TStatisti
     known = np.isfinite(effect) & (variance > 0)
     effect, variance, dof = (np.where(known, x, np.nan) for x in (effect, variance, dof))
     t = effect / np.sqrt(variance)
-    return TStatistics(effect, variance, t, t_to_z(t, dof), _p(t_to_p(t, dof), t), dof)
+    return TStatistics(effect, variance, t, t_to_z(t, dof), t_to_p(t, dof), dof)
 
 
 def f_statistics(
@@ -100,6 +100,7 @@ def f_statistics(
     for block in sub_blocks(V):
         white = np.einsum("vij,jv->iv", whiten[case[block]], effects[:, block])
         F[block] = (white**2).sum(axis=0)
+    sigma2 = np.where(sigma2 > 0, sigma2, np.nan)
     return _f_maps(F * table.scale[case] / (q * sigma2), q, table.dof[case])
 
 
@@ -107,8 +108,9 @@ def f_of(effects: FloatArray, covariance: FloatArray, dof: FloatArray) -> FStati
     """Test effects (q, V) by F with a covariance (q, q, V) in signal units squared at every voxel."""
     q = len(effects)
     matrices = np.moveaxis(covariance, -1, 0)
-    known = np.isfinite(effects).all(axis=0) & np.isfinite(matrices).all(axis=(1, 2))
-    known[known] = np.linalg.eigvalsh(matrices[known])[:, 0] > 0
+    finite = np.isfinite(effects).all(axis=0) & np.isfinite(matrices).all(axis=(1, 2))
+    known = np.flatnonzero(finite)
+    known = known[np.linalg.eigvalsh(matrices[known])[:, 0] > 0]
     F = np.full(effects.shape[1], np.nan)
     solved = np.linalg.solve(matrices[known], effects[:, known].T[:, :, None])[:, :, 0]
     F[known] = (effects[:, known].T * solved).sum(axis=1) / q
@@ -118,11 +120,7 @@ def f_of(effects: FloatArray, covariance: FloatArray, dof: FloatArray) -> FStati
 def _f_maps(F: FloatArray, q: int, dof: FloatArray) -> FStatistics:
     F = np.where(np.isfinite(dof), F, np.nan)
     dof = np.where(np.isnan(F), np.nan, dof)
-    return FStatistics(F, f_to_z(F, q, dof), _p(f_to_p(F, q, dof), F), dof)
-
-
-def _p(p: FloatArray, stat: FloatArray) -> FloatArray:
-    return np.where(np.isnan(stat), np.nan, p)
+    return FStatistics(F, f_to_z(F, q, dof), f_to_p(F, q, dof), dof)
 
 
 def fixed_effects(

@@ -69,7 +69,7 @@ def small_sample(design: LagDesign, rho: float) -> SmallSample:
     information[0, 0] = design.dof / 2
     information[0, 1] = information[1, 0] = (np.trace(phi_A) - trace) / 2
     information[1, 1] = (trace2 - 2 * np.sum(phi * B) + np.sum(phi_A * phi_A.T)) / 2
-    theta: FloatArray = np.linalg.inv(information)
+    theta = np.asarray(np.linalg.inv(information), dtype=np.float64)
     # sum_ij theta_ij (Q_ij - P_i Phi P_j) of Kenward and Roger: all terms with sigma2 cancel
     lost = theta[1, 1] * (B - A @ phi_A)
     return SmallSample(phi, phi + 2 * phi @ lost @ phi, A, theta)

@@ -1,5 +1,4 @@
-"""Sufficient statistics of AR(1) fits: one pass over the data serves every rho, and no residual array is
-kept.
+"""Sufficient statistics of AR(1) fits: one pass over the data serves every rho, no residuals are kept.
 
 Within a gap-free segment the precision matrix of an AR(1) process of unit innovation variance is
 ``D(rho) = (1 + rho^2) I - rho N - rho^2 E``: N joins neighbouring rows, E is diagonal and marks the rows at
@@ -144,11 +143,11 @@ def lag_design(X: ArrayLike, segments: Segments) -> LagDesign:
     """
     basis = reduce_design(X)
     T = basis.Q.shape[0]
-    if T != segments.n_rows:
+    if segments.n_rows != T:
         raise DesignError(
             "design", f"has {T} rows, but the data {segments.n_rows}.", "Give both the same rows."
         )
-    if basis.rank == 0 or basis.rank >= T:
+    if not 0 < basis.rank < T:
         raise DesignError(
             "design",
             f"rank {basis.rank} with {T} rows leaves nothing to estimate.",
@@ -171,8 +170,9 @@ def lag_design(X: ArrayLike, segments: Segments) -> LagDesign:
 
 
 class LagSums(NamedTuple):
-    """What a fit needs to know of n voxels; R are their OLS residuals. Voxels first, so that each one's are
-    adjacent.
+    """What a fit needs to know of n voxels; R are their OLS residuals.
+
+    Voxels come first here, so that the numbers of one voxel are adjacent.
 
     Attributes
     ----------
@@ -213,7 +213,8 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
     block = np.empty((Y.shape[1], Y.shape[0]))
     block[...] = Y.T
     mean, ss = _centre_and_square(block, segments.starts, design.ones is not None, percent)
-    products = block @ np.hstack([design.Q, design.NQ])
+    with np.errstate(invalid="ignore"):  # voxels that are not finite
+        products = block @ np.hstack([design.Q, design.NQ])
     gamma, lag = np.ascontiguousarray(products[:, :r]), np.ascontiguousarray(products[:, r:])
     perfect = _of_residuals(gamma, lag, ss, design.eigenvalues)
     at_ends = block[:, segments.ends] - gamma @ design.Q[segments.ends].T
@@ -228,10 +229,10 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
 def _centre_and_square(
     block: FloatArray, starts: NDArray[np.int64], centre: bool, percent: bool
 ) -> tuple[FloatArray, FloatArray]:
-    """Take means away in place (and scale), constant rows become NaN; returns the means and ``y'y``,
-    ``y'Ny``.
+    """Take means away in place (and scale); constant rows become NaN.
 
-    ``y'Ny`` is twice the sum of products of neighbours; none crosses a gap.
+    Returns the means, and sums of squares (n, 3) with ``y'y`` and ``y'Ny`` filled in: the latter is twice the
+    sum of products of neighbours, none of which crosses a gap.
     """
     n, T = block.shape
     means, ss = np.empty(n), np.empty((n, 3))

@@ -1,9 +1,9 @@
 """Maximum and minimum t over voxels under every rearrangement: screened in float32, settled in float64.
 
 U = A e in float32 takes nearly all the time. A float32 value is good to a bound known beforehand, so for each
-rearrangement only the voxels within that bound of the extreme are computed again, in float64 and in a fixed order
-of summation. The results are therefore those of a float64 enumeration, and bit-identical for any cut of voxels or
-rearrangements, any BLAS and any number of workers.
+rearrangement only the voxels within that bound of the extreme are computed again, in float64 and in a fixed
+order of summation. The results are therefore those of a float64 enumeration, and bit-identical for any cut of
+voxels or rearrangements, any BLAS and any number of workers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numba as nb
 import numpy as np
 
+from voxloom.kernels.group import NO_VARIANCE
 from voxloom.kernels.linalg import sub_blocks
 
 if TYPE_CHECKING:
@@ -24,16 +25,14 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     ScreenArray = NDArray[np.float32]
 
-#: Voxels and rows of A of one product: 256 x 1024 of float32 stay in 1 MiB of second-level cache.
-VOXELS, ROWS = 1024, 256
-#: A row of the product is folded to this many running extremes, four values a step: element v is in lane v % LANES.
-#: One running value would be a chain of scalar comparisons (0.54 ns a voxel; 0.12 ns so).
+#: Voxels and rows of A of one product: 512 x 1024 of float32 (2 MiB) beat 256 and 128 rows and wider blocks.
+VOXELS, ROWS = 1024, 512
+#: A row of the product is folded to this many running extremes, four values a step: element v is in lane v %
+#: LANES. One running value would be a chain of scalar comparisons (0.54 ns a voxel; 0.12 ns so).
 LANES = 64
 FOLD = 4 * LANES
 #: Voxels whose residuals are made side by side: (1000, 32) of float64 stay in cache over all passes.
 TILE = 32
-#: Residuals below this share of the data are rounding: the voxel has no variance to test.
-NO_VARIANCE = 1e-10
 #: Unit roundoff of float32, and room for the few roundings beside the sums.
 ROUNDOFF = 2.0**-24
 SLACK = 8
@@ -114,7 +113,7 @@ def residuals(Y: NDArray[np.floating], model: FreedmanLane) -> tuple[FloatArray,
     return e, _reduce(block, model.Z, np.ascontiguousarray(model.X[:, 0]), e)
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _reduce(Y: FloatArray, Z: FloatArray, x: FloatArray, e: FloatArray) -> NDArray[np.bool_]:
     """Write Y (n, V) without Z, at unit norm, to e (V, n); True where that can be done.
 
@@ -135,9 +134,9 @@ def _reduce(Y: FloatArray, Z: FloatArray, x: FloatArray, e: FloatArray) -> NDArr
     return kept
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _reduce_tile(tile: FloatArray, Z: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Take Z from the tile; sums of squares of the data, of these residuals, and of those of the full model."""
+    """Take Z from the tile; return sums of squares of data, residuals, and residuals of the full model."""
     n, q = Z.shape
     total, left, effect, error = np.zeros(TILE), np.zeros(TILE), np.zeros(TILE), np.zeros(TILE)
     w = np.zeros((q, TILE))
@@ -163,7 +162,7 @@ def _reduce_tile(tile: FloatArray, Z: FloatArray, x: FloatArray) -> tuple[FloatA
     return total, left, error
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _rearranged(design: FloatArray, indices: IndexArray) -> ScreenArray:
     """Design columns under every rearrangement as rows of the product, (P, width, n)."""
     n, width = design.shape
@@ -176,7 +175,7 @@ def _rearranged(design: FloatArray, indices: IndexArray) -> ScreenArray:
     return rows
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _value(e: FloatArray, design: FloatArray, index: IndexArray) -> float:
     """One h in float64: the number that counts."""
     n, width = design.shape
@@ -194,7 +193,7 @@ def _value(e: FloatArray, design: FloatArray, index: IndexArray) -> float:
     return u / np.sqrt(left) if left > VANISHED else 0.0
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _values(e: FloatArray, design: FloatArray, index: IndexArray) -> FloatArray:
     out = np.empty(len(e))
     for v in range(len(e)):
@@ -202,7 +201,7 @@ def _values(e: FloatArray, design: FloatArray, index: IndexArray) -> FloatArray:
     return out
 
 
-@nb.njit(nogil=True, cache=True, fastmath=MINMAX)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True, fastmath=MINMAX)
 def _to_cosines(U: ScreenArray) -> None:
     """Turn row 0 of U (width, V), u, into h, and row 1 into |e|^2 - |w|^2."""
     one, floor = np.float32(1.0), np.float32(VANISHED)
@@ -218,7 +217,7 @@ def _to_cosines(U: ScreenArray) -> None:
         h[v] /= np.sqrt(left[v])
 
 
-@nb.njit(nogil=True, cache=True, fastmath=MINMAX)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True, fastmath=MINMAX)
 def _fold(h: ScreenArray, top: ScreenArray, bottom: ScreenArray) -> None:
     """Greatest and least value of h in every lane; h is a whole number of folds long."""
     top[:] = np.float32(-np.inf)
@@ -235,20 +234,21 @@ def _fold(h: ScreenArray, top: ScreenArray, bottom: ScreenArray) -> None:
             bottom[k] = min(bottom[k], min(min(a[k], b[k]), min(c[k], d[k])))
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _tolerance(n: int, q: int, room: float) -> float:
     """Bound of |h32 - h| over voxels with |e|^2 - |w|^2 >= room in float32.
 
-    A product of unit vectors of length n in float32 errs by at most d = (n + 2) roundoffs in any order, hence |w|^2
-    by D = 2 sqrt(q) d |w| + q d^2. As |u| <= sqrt(|e|^2 - |w|^2), h errs by at most d / sqrt(room) + D / room.
+    A product of unit vectors of length n in float32 errs by at most d = (n + 2) roundoffs in any order, hence
+    |w|^2 by D = 2 sqrt(q) d |w| + q d^2. As |u| <= sqrt(|e|^2 - |w|^2), h errs by at most d / sqrt(room) + D
+    / room.
     """
     d = (n + SLACK) * ROUNDOFF
     w = np.sqrt(max(1.0 - room, 0.0)) + np.sqrt(q) * d
     D = 2.0 * np.sqrt(q) * d * w + q * d * d + (q + 1) * ROUNDOFF if q else 0.0
-    return d / np.sqrt(room) + D / room + SLACK * ROUNDOFF
+    return float(d / np.sqrt(room) + D / room + SLACK * ROUNDOFF)
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _settle(
     U: ScreenArray,
     e: FloatArray,
@@ -257,7 +257,7 @@ def _settle(
     greatest: FloatArray,
     least: FloatArray,
 ) -> None:
-    """Raise `greatest` and lower `least` (P,) by the voxels of U (P, width, V), whose products are float32."""
+    """Raise `greatest` and lower `least` (P,) by the voxels of U (P, width, V), products in float32."""
     n, width = design.shape
     top, bottom = np.empty((2, LANES), np.float32)
     tolerance = _tolerance(n, 0, 1.0)
@@ -273,7 +273,7 @@ def _settle(
             least[p] = -_raise(-least[p], -1.0, U[p, 0], -bottom, tolerance, e, design, indices[p])
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _raise(
     best: float,
     sign: float,

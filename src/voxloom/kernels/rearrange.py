@@ -1,8 +1,9 @@
 """Rearrangements of observations: sign flips and permutations, drawn by address or enumerated.
 
 A rearrangement is a row of 1-based signed indices r, as permutation tools save them: it takes the rows of a
-matrix M to ``sign(r[i]) * M[|r[i]| - 1]``. Number 0 is the identity, number i a function of (seed, i) alone, so
-any stretch of them can be made anywhere, in any order, and a test can be extended without redoing its start.
+matrix M to ``sign(r[i]) * M[|r[i]| - 1]``. Number 0 is the identity, number i a function of (seed, i) alone,
+so any stretch of them can be made anywhere, in any order, and a test can be extended without redoing its
+start.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Rearrangements:
     ----------
     scheme : "flip" or "permute"
     labels : (n,) array of int
-        Observations with equal labels are interchangeable: swapping them changes no statistic. The identity has
-        the labels as they stand.
+        Observations with equal labels are interchangeable: swapping them changes no statistic. The identity
+        has the labels as they stand.
     size : int
         Length of the list, the identity included.
     exhaustive : bool
@@ -60,7 +61,8 @@ class Rearrangements:
         if self.scheme == "flip":
             return np.asarray(_all_flips(start, stop, n), dtype=np.int32)
         return np.asarray(
-            _all_arrangements(self.labels, arrangement_rank(self.labels), self.size, start, stop), dtype=np.int32
+            _all_arrangements(self.labels, arrangement_rank(self.labels), self.size, start, stop),
+            dtype=np.int32,
         )
 
 
@@ -84,7 +86,7 @@ def plan_rearrangements(labels: NDArray[np.int64], scheme: Scheme, n_perm: int, 
 
 
 def count_distinct(labels: NDArray[np.int64], scheme: Scheme) -> int:
-    """Number of distinct rearrangements: 2^n flips, or n! / prod(m_l!) arrangements of labels with counts m_l."""
+    """Count distinct rearrangements: 2^n flips, or n! / prod(m_l!) arrangements of labels held m_l times."""
     if scheme == "flip":
         return int(2 ** len(labels))
     return factorial(len(labels)) // prod(factorial(int(m)) for m in np.bincount(labels))
@@ -101,7 +103,7 @@ def arrangement_rank(labels: NDArray[np.int64]) -> int:
     return rank
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _multiply(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
     """High and low 64 bits of a * b."""
     a0, a1, b0, b1 = a & _LOW, a >> _HALF, b & _LOW, b >> _HALF
@@ -110,7 +112,7 @@ def _multiply(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
     return a1 * b1 + (middle >> _HALF) + (cross >> _HALF), a * b
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def random_words(seed: np.uint64, i: np.uint64, out: NDArray[np.uint64]) -> None:
     """Fill `out` with stream i of this seed: Philox4x64-10, key (seed, 0), counter (block + 1, i, 0, 0)."""
     zero = np.uint64(0)
@@ -127,9 +129,9 @@ def random_words(seed: np.uint64, i: np.uint64, out: NDArray[np.uint64]) -> None
             out[4 * block + w] = words[w]
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _random_flips(seed: np.uint64, start: int, stop: int, n: int) -> IndexArray:
-    """Number i flips observation j where bit j of stream i is set."""
+    """Flip observation j in number i where bit j of stream i is set."""
     out = np.empty((stop - start, n), np.int32)
     words = np.empty((n + 63) // 64, np.uint64)
     for i in range(start, stop):
@@ -142,9 +144,9 @@ def _random_flips(seed: np.uint64, start: int, stop: int, n: int) -> IndexArray:
     return out
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _random_permutations(seed: np.uint64, start: int, stop: int, n: int) -> IndexArray:
-    """Number i is the Fisher-Yates shuffle by stream i (bias of one step below n / 2**64)."""
+    """Shuffle number i by Fisher and Yates with stream i (bias of a step below n / 2**64)."""
     out = np.empty((stop - start, n), np.int32)
     words = np.empty(n, np.uint64)
     for i in range(start, stop):
@@ -160,9 +162,9 @@ def _random_permutations(seed: np.uint64, start: int, stop: int, n: int) -> Inde
     return out
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@nb.njit(nogil=True, cache=True)
 def _all_flips(start: int, stop: int, n: int) -> IndexArray:
-    """Number i flips observation j where bit j of i is set, so that number 2^n - 1 - i is its mirror image."""
+    """Flip observation j in number i where bit j of i is set; number 2^n - 1 - i is its mirror image."""
     out = np.empty((stop - start, n), np.int32)
     for i in range(start, stop):
         for j in range(n):
@@ -170,9 +172,11 @@ def _all_flips(start: int, stop: int, n: int) -> IndexArray:
     return out
 
 
-@nb.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _all_arrangements(labels: NDArray[np.int64], identity: int, size: int, start: int, stop: int) -> IndexArray:
-    """Number i is the sorted arrangement (identity + i) mod size; equal labels keep their order."""
+@nb.njit(nogil=True, cache=True)
+def _all_arrangements(
+    labels: NDArray[np.int64], identity: int, size: int, start: int, stop: int
+) -> IndexArray:
+    """Make number i the sorted arrangement (identity + i) mod size; equal labels keep their order."""
     n, n_labels = labels.size, labels.max() + 1
     members = np.argsort(labels, kind="mergesort")
     counts = np.bincount(labels)

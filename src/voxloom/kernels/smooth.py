@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 
 
-def smooth_volume(
-    volume: NDArray[Any], fwhm: float, voxel_sizes: Sequence[float]
-) -> NDArray[np.float64]:
+def smooth_volume(volume: NDArray[Any], fwhm: float, voxel_sizes: Sequence[float]) -> NDArray[np.float64]:
     """Convolve a volume with an isotropic Gaussian of `fwhm` mm, one axis after the other.
 
     The kernel ends at four standard deviations and the volume is mirrored at its faces, as nilearn's

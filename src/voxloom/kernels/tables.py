@@ -1,4 +1,4 @@
-"""Contrast tables of the noise models: what a contrast's covariance and degrees of freedom depend on, tabulated."""
+"""Contrast tables of the noise models: covariance and degrees of freedom for every case of a voxel."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _empty(cases: int, q: int) -> ContrastTable:
 
 
 def ols_table(X: FloatArray, C: FloatArray) -> ContrastTable:
-    """One case: ``C (X'X)^- C'`` on rows - rank degrees of freedom, for X (T, K) and C (q, K)."""
+    """Tabulate one case: ``C (X'X)^- C'`` on rows - rank degrees of freedom, for X (T, K) and C (q, K)."""
     return pattern_table(X, np.ones((1, len(X)), dtype=bool), C)
 
 
 def pattern_table(X: FloatArray, present: NDArray[np.bool_], C: FloatArray) -> ContrastTable:
-    """A case per pattern of rows of X that are there, ``present`` (M, rows): the OLS table of these rows.
+    """Tabulate OLS for every pattern of rows of X that are there, ``present`` (M, rows).
 
     NaN for a pattern where C is not estimable or no degrees of freedom are left.
     """
@@ -46,7 +46,7 @@ def pattern_table(X: FloatArray, present: NDArray[np.bool_], C: FloatArray) -> C
 
 
 def yule_walker_table(X: FloatArray, C: FloatArray, segments: Sequence[int] = (0,)) -> ContrastTable:
-    """A case per value of `RHO_GRID`: ``C (X'DX)^- C'`` with nilearn's whitening, on rows - rank degrees of freedom."""
+    """Tabulate ``C (X'DX)^- C'`` with nilearn's whitening on `RHO_GRID`; dof is rows - rank."""
     design = lag_design(X, segments_of(segments, len(X), stationary=False))
     inverse, weights = grid_inverse(design), C @ design.back
     half = np.einsum("gmr,qr->gqm", inverse.factor, weights)
@@ -60,8 +60,7 @@ def ar1_table(
     segments: Sequence[int] = (0,),
     cases: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> ContrastTable:
-    """A case per value of `RHO_GRID`: Kenward and Roger's covariance, degrees of freedom and scale
-    (`kernels.dof`).
+    """Tabulate Kenward and Roger's covariance, dof and scale (`kernels.dof`) for values of `RHO_GRID`.
 
     Parameters
     ----------

@@ -55,8 +55,8 @@ def f_to_z(F: ArrayLike, df1: ArrayLike, df2: ArrayLike) -> FloatArray:
     F, df1, df2 = np.broadcast_arrays(
         np.asarray(F, dtype=np.float64), np.asarray(df1, dtype=np.float64), _dof(df2)
     )
-    p = np.asarray(special.fdtrc(df1, df2, F))
-    z = np.asarray(-special.ndtri_exp(_log_or_far(p, F, df1, df2)))
+    p = np.asarray(special.fdtrc(df1, df2, F), dtype=np.float64)
+    z = np.asarray(-special.ndtri_exp(_log_or_far(p, F, df1, df2)), dtype=np.float64)
     low = p > 0.5
     z[low] = special.ndtri(special.fdtr(df1[low], df2[low], F[low]))
     return z

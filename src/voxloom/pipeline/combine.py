@@ -9,7 +9,7 @@ import xarray as xr
 
 from voxloom.engine.runner import Output, Task
 from voxloom.errors import ContrastError
-from voxloom.io.store import Objects
+from voxloom.io.objects import Objects
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import combine_f, contrast, contrast_rows
 from voxloom.models.first_level import fixed_effects

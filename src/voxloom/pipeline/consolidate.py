@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
-from voxloom.io.store import Objects, read_region
+from voxloom.io.objects import Objects
+from voxloom.io.regions import read_region
 from voxloom.io.study import describe_results
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest

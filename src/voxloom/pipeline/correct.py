@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import warnings
+
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
-from voxloom.io.store import Objects, create_array, read_region
+from voxloom.errors import VoxloomWarning
+from voxloom.io.arrays import create_array, open_array
+from voxloom.io.objects import Objects
+from voxloom.io.regions import read_region
 from voxloom.kernels.multiplicity import bonferroni, fdr
 from voxloom.kernels.tails import z_to_p
 from voxloom.models.inference import fwe_p
 from voxloom.pipeline.group import GroupTest, group_tests, inputs_of
-from voxloom.pipeline.infer import null_path, prepared
+from voxloom.pipeline.infer import null_path, prepared_all
 from voxloom.pipeline.stored_maps import make_map_array, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.spec import digest
@@ -67,7 +72,7 @@ def make_corrected(ws: Workspace, test: GroupTest, wanted: Inference) -> None:
     for method in wanted.method:
         make_map_array(ws.objects, f"{test.path}/{CORRECTED[method]}", pairs, len(ws.voxel))
     if "permutation" in wanted.method:
-        lengths = {prepared(test, e, wanted, ws.analysis.seed).n_perm for e in test.contrasts.values()}
+        lengths = [setup.n_perm for setup in prepared_all(test, wanted, ws.analysis.seed)]
         create_array(
             ws.objects,
             f"{test.path}/null_max_stat",
@@ -80,23 +85,38 @@ def make_corrected(ws: Workspace, test: GroupTest, wanted: Inference) -> None:
 def correct(*, store: str, test: GroupTest, row: int, column: int, inference: Inference, seed: int) -> Output:
     """Write every corrected p map of one pair of contrasts, and its merged null."""
     objects = Objects(store)
-    stat, z = (read_map(objects, test, name, row, column) for name in ("stat", "z_score"))
+    stat, z, n = (read_map(objects, test, name, row, column) for name in ("stat", "z_score", "n"))
     p = 2 * z_to_p(np.abs(z)) if inference.two_sided else z_to_p(z)
     maps = {"p_bonferroni": bonferroni, "p_fdr": fdr}
     written = {CORRECTED[m]: maps[CORRECTED[m]](p) for m in inference.method if m != "permutation"}
     if "permutation" in inference.method:
-        setup = prepared(test, list(test.contrasts.values())[column], inference, seed)
+        setup = prepared_all(test, inference, seed)[column]
         partial = read_region(objects, null_path(test, row, column), (slice(None), slice(None)))
         null = partial.max(axis=0)
-        written["p_max_stat"] = fwe_p(setup, stat, null)
-        write_block(objects, f"{test.path}/null_max_stat", (row, column, 0), null[np.newaxis, np.newaxis])
+        written["p_max_stat"] = fwe_p(setup, np.where(complete(test, n), stat, np.nan), null)
+        padded = np.full(open_array(objects, f"{test.path}/null_max_stat").shape[-1], np.nan)
+        padded[: len(null)] = null
+        write_block(objects, f"{test.path}/null_max_stat", (row, column, 0), padded[np.newaxis, np.newaxis])
     for name, values in written.items():
         write_block(objects, f"{test.path}/{name}", (row, column, 0), values[np.newaxis, np.newaxis])
     return Output(
         digest=content_digest(written.values()),
-        bytes_read=2 * stat.nbytes,
+        bytes_read=3 * stat.nbytes,
         bytes_written=sum(values.nbytes for values in written.values()),
     )
+
+
+def complete(test: GroupTest, n: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Voxels that every subject has: those a permutation test can take; a warning counts the others."""
+    whole = n == len(test.subjects)
+    partial = int(np.count_nonzero(np.isfinite(n) & (n > 0) & ~whole))
+    if partial:
+        warnings.warn(
+            f"{partial} of {len(n)} voxels lack some of the {len(test.subjects)} subjects; they have no permutation p.",
+            VoxloomWarning,
+            stacklevel=2,
+        )
+    return whole
 
 
 def read_map(objects: Objects, test: GroupTest, name: str, row: int, column: int) -> NDArray[np.float64]:

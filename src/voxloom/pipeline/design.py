@@ -9,8 +9,8 @@ import pandas as pd
 from voxloom.engine.runner import Output, Task
 from voxloom.errors import ContrastError, InputError
 from voxloom.io.confounds import select_confounds
-from voxloom.io.store import Objects
-from voxloom.io.study import read_run
+from voxloom.io.objects import Objects
+from voxloom.io.runs import read_run
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.design import design_matrix, frame_times
 from voxloom.pipeline.stored_fit import make_room

@@ -20,12 +20,14 @@ from voxloom.io.derivatives import (
     write_sidecar,
 )
 from voxloom.io.images import to_nifti, write_nifti
-from voxloom.io.store import Objects, read_region
+from voxloom.io.objects import Objects
+from voxloom.io.regions import read_region
 from voxloom.io.study import open_study
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.tails import f_to_p, f_to_z, t_to_p, t_to_z
-from voxloom.pipeline.correct import CORRECTED, prepared_all, read_map
+from voxloom.pipeline.correct import CORRECTED, read_map
 from voxloom.pipeline.group import GroupTest, group_tests
+from voxloom.pipeline.infer import prepared_all
 from voxloom.pipeline.stored_fit import load_design
 from voxloom.pipeline.stored_maps import STATISTICS
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
@@ -65,8 +67,9 @@ def prepare(ws: Workspace) -> None:
     """Describe the output folder; forget records of files that are gone, so that they are written again."""
     output = Path(ws.analysis.output.dir)
     write_description(output, name="voxloom results")
+    known = ws.ledger.read(NAME)
     for task in tasks(ws):
-        record = ws.ledger.read_one(NAME, task.key)
+        record = known.get(task.key)
         if record is not None and not all((output / name).exists() for name in record.details.get("files", ())):
             ws.ledger.forget(record)
 
@@ -203,7 +206,7 @@ def corrections(ws: Workspace, test: GroupTest, column: int) -> dict[str, dict[s
     made: dict[str, dict[str, Any]] = {m: {"Method": m, "Tail": tail} for m in wanted.method}
     if "permutation" in made:
         setup = prepared_all(test, wanted, ws.analysis.seed)[column]
-        made["permutation"] |= setup.describe()
+        made["permutation"] |= setup.attrs
     return made
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from voxloom.engine.runner import Output, Task
-from voxloom.io.store import Objects
-from voxloom.io.study import read_bold
+from voxloom.io.objects import Objects
+from voxloom.io.runs import read_bold
 from voxloom.models.first_level import fit_first_level
 from voxloom.pipeline.stored_fit import PER_VOXEL, load_design, write_fit
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest

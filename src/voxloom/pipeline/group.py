@@ -12,7 +12,8 @@ import xarray as xr
 from voxloom.engine.runner import Output, Task
 from voxloom.errors import DesignError
 from voxloom.io.bids import participants_of, read_participants
-from voxloom.io.store import Objects, read_region
+from voxloom.io.objects import Objects
+from voxloom.io.regions import read_region
 from voxloom.io.study import describe_results
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import contrast
@@ -90,7 +91,7 @@ def design_for(analysis: Analysis, name: str, model: GroupModel, subjects: Seque
     else:
         path = model.table or analysis.data.bids_dir
         table = participants_of(read_participants(path), subjects, str(path))
-        design = group_design(table, model.formula or " + ".join(["1", *(model.covariates or ())]))
+        design = group_design(table, model.formula or " + ".join(["1", *(f"`{name}`" for name in model.covariates or ())]))
     if len(design) <= design.shape[1]:
         raise DesignError(
             where,

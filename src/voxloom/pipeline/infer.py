@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
-from voxloom.io.store import Objects, create_array
+from voxloom.io.arrays import create_array
+from voxloom.io.objects import Objects
 from voxloom.models.inference import Exchangeability, null_max_stat, prepare_test
 from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effects, voxels_within
 from voxloom.pipeline.stored_maps import write_block
@@ -40,11 +41,10 @@ def tasks(ws: Workspace) -> list[Task]:
 def null_tasks(ws: Workspace, test: GroupTest, wanted: Inference, inputs: str) -> Iterator[Task]:
     """The tasks of one group model."""
     stretches = voxel_stretches(len(ws.voxel), len(test.subjects), ws.analysis.memory_budget)
-    for j, expression in enumerate(test.contrasts.values()):
-        n_perm = prepared(test, expression, wanted, ws.analysis.seed).n_perm
+    for j, setup in enumerate(prepared_all(test, wanted, ws.analysis.seed)):
         for i in range(len(test.first_level)):
             for s, voxels in enumerate(stretches):
-                for batch in shard_slices(n_perm, BATCH):
+                for batch in shard_slices(setup.n_perm, BATCH):
                     yield Task(
                         stage=NAME,
                         key=f"{test.results}/{i}-{j}/{len(stretches)}-{s:04d}-{batch.start:07d}",
@@ -71,15 +71,14 @@ def prepare(ws: Workspace) -> None:
         if "permutation" not in wanted.method:
             continue
         stretches = voxel_stretches(len(ws.voxel), len(test.subjects), ws.analysis.memory_budget)
-        for j, expression in enumerate(test.contrasts.values()):
-            n_perm = prepared(test, expression, wanted, ws.analysis.seed).n_perm
+        for j, setup in enumerate(prepared_all(test, wanted, ws.analysis.seed)):
             for i in range(len(test.first_level)):
                 create_array(
                     ws.objects,
                     null_path(test, i, j),
                     dims=("stretch", "permutation"),
-                    shape=(len(stretches), n_perm),
-                    chunks=(1, min(BATCH, n_perm)),
+                    shape=(len(stretches), setup.n_perm),
+                    chunks=(1, min(BATCH, setup.n_perm)),
                 )
 
 
@@ -93,16 +92,19 @@ def null_path(test: GroupTest, i: int, j: int) -> str:
     return f"nulls/{test.results}/{i}-{j}"
 
 
-def prepared(test: GroupTest, expression: str, wanted: Inference, seed: int) -> PreparedTest:
-    """The permutation test of one group contrast: partition, scheme and number of rearrangements."""
-    return prepare_test(
-        test.design,
-        expression,
-        n_perm=wanted.n_perm,
-        exchangeability=Exchangeability(scheme=wanted.scheme),
-        two_sided=wanted.two_sided,
-        seed=seed,
-    )
+def prepared_all(test: GroupTest, wanted: Inference, seed: int) -> list[PreparedTest]:
+    """The permutation test of every group contrast: partition, scheme and number of rearrangements."""
+    return [
+        prepare_test(
+            test.design,
+            expression,
+            n_perm=wanted.n_perm,
+            exchangeability=Exchangeability(scheme=wanted.scheme),
+            two_sided=wanted.two_sided,
+            seed=seed,
+        )
+        for expression in test.contrasts.values()
+    ]
 
 
 def null_batch(
@@ -120,7 +122,7 @@ def null_batch(
     """Maxima of the statistic over one stretch of voxels, for one batch of permutations."""
     objects = Objects(store)
     effects = load_effects(objects, test, test.rows[row], slice(*voxels))
-    setup = prepared(test, list(test.contrasts.values())[column], inference, seed)
+    setup = prepared_all(test, inference, seed)[column]
     maxima = null_max_stat(setup, effects["effect"].to_numpy(), start=batch[0], stop=batch[1])
     write_block(objects, null_path(test, row, column), (stretch, batch[0]), maxima[np.newaxis])
     return Output(digest=content_digest([maxima]), bytes_read=effects.nbytes, bytes_written=maxima.nbytes)

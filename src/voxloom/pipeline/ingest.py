@@ -11,7 +11,7 @@ from voxloom.io.confounds import read_confounds, require_rows
 from voxloom.io.events import read_events
 from voxloom.io.ingest import write_run
 from voxloom.io.nifti import read_header
-from voxloom.io.store import Objects
+from voxloom.io.objects import Objects
 from voxloom.pipeline.workspace import Stage, Workspace
 from voxloom.spec import digest
 

@@ -12,12 +12,12 @@ from voxloom.errors import ContrastError, InputError, VoxloomWarning
 from voxloom.io.bids import resolve_t_r
 from voxloom.io.confounds import read_confounds, require_rows
 from voxloom.io.events import read_events
-from voxloom.io.store import Objects
+from voxloom.io.objects import Objects
 from voxloom.io.study import is_study, open_study
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.pipeline import design, group
-from voxloom.pipeline.prepare import check_grids, common_grid, read_headers, study_mask
+from voxloom.pipeline.prepare import check_grids, common_grid, read_headers, space_of, study_mask
 from voxloom.pipeline.running import STAGES, as_analysis, recall
 from voxloom.pipeline.stored_maps import map_chunks
 from voxloom.pipeline.workspace import Workspace, find_runs
@@ -94,7 +94,7 @@ def look(analysis: Analysis) -> Survey:
             str(analysis.data.bids_dir), "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values()))
         )
     else:
-        grid = common_grid(inputs.headers, analysis.data.mask, analysis.data.space or "")
+        grid = common_grid(inputs.headers, analysis.data.mask, space_of(analysis))
         check_grids(inputs, grid)
         n_voxels = int(study_mask(ws, inputs, grid).sum())
     ws.runs = [run for run in ws.runs if run.id in inputs.headers]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from voxloom.io.nifti import NiftiInfo
     from voxloom.io.study import Study
     from voxloom.pipeline.workspace import Workspace
+    from voxloom.spec import Analysis
 
 #: Volumes averaged for the mask of a run that comes without one.
 MASK_VOLUMES = 8
@@ -52,6 +53,12 @@ def read_headers(runs: tuple[RunFile, ...]) -> Inputs:
         except InputError as error:
             problems[run.id] = error
     return Inputs(headers, problems)
+
+
+def space_of(analysis: Analysis) -> str:
+    """Name of the space of the images; none for native ones."""
+    space = analysis.data.space
+    return "" if space in (None, "native") else str(space)
 
 
 def common_grid(headers: Mapping[str, NiftiInfo], mask: str, space: str) -> Grid:
@@ -143,7 +150,7 @@ def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
             str(ws.analysis.data.bids_dir),
             "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values())),
         )
-    grid = common_grid(inputs.headers, ws.analysis.data.mask, ws.analysis.data.space or "")
+    grid = common_grid(inputs.headers, ws.analysis.data.mask, space_of(ws.analysis))
     check_grids(inputs, grid)
     mask = study_mask(ws, inputs, grid)
     return create_study(ws.url, grid, mask, meta={"mask": rule}), inputs

@@ -13,7 +13,7 @@ from voxloom.engine.ledger import Record
 from voxloom.engine.lock import StoreLock
 from voxloom.engine.runner import run_stage
 from voxloom.errors import InputError
-from voxloom.io.store import Objects
+from voxloom.io.objects import Objects
 from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest
 from voxloom.pipeline import export as export_stage
 from voxloom.pipeline.prepare import prepare_study

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from voxloom.io.store import create_array, open_array, read_voxels, write_voxels
+from voxloom.io.arrays import create_array, open_array
+from voxloom.io.regions import read_voxels, write_voxels
 from voxloom.schema import bold_chunks, shard_slices
 
 if TYPE_CHECKING:

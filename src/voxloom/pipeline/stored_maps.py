@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxloom.io.store import create_array, write_region, write_voxels
+from voxloom.io.arrays import create_array
+from voxloom.io.regions import write_region, write_voxels
 from voxloom.schema import MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from voxloom.engine.events import OnEvent
     from voxloom.engine.ledger import Record
     from voxloom.engine.runner import Task
-    from voxloom.io.store import Objects
+    from voxloom.io.objects import Objects
     from voxloom.io.study import Study
     from voxloom.spec import Analysis
 

@@ -88,11 +88,6 @@ class Analysis(Section):
             return wanted
         return tuple(name for name, c in self.first_level.contrasts.items() if c.stat_type == "t")
 
-    @property
-    def results_title(self) -> str:
-        """Name of the results as a dataset."""
-        return f"{self.data.bids_dir.name}: voxloom results"
-
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; `parse_analysis` of it gives an equal analysis."""
         return self.model_dump(mode="json")

@@ -1,0 +1,202 @@
+"""Arrays and groups of a store: made with voxloom's settings, opened, described."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.metadata import ArrayV3Metadata
+
+from voxloom.errors import CorruptionError, StoreError
+from voxloom.io.shard import CLEVEL, CNAME, encode_shard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voxloom.io.objects import Objects
+
+    Array = zarr.Array[Any]
+
+#: Chunks of zeros are written too, so that a missing one is known to be lost.
+CONFIG: Any = {"write_empty_chunks": True}
+#: What Zarr raises for bytes that are not what was written: wrong checksums, sizes, offsets.
+DECODING_ERRORS = (ValueError, RuntimeError, IndexError, OverflowError, TypeError)
+REMAKE = "Run `voxloom verify`, then the stage that wrote it again."
+
+
+def create_array(
+    objects: Objects,
+    path: str,
+    *,
+    dims: Sequence[str],
+    shape: Sequence[int],
+    chunks: Sequence[int],
+    shards: Sequence[int] | None = None,
+    dtype: Any = np.float64,
+    fill_value: Any = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> Array:
+    """Make room for an array; one that is there with the same metadata is kept, another is replaced.
+
+    Parameters
+    ----------
+    objects : Objects
+    path : str
+        ``runs/sub-01/bold``; the groups above are made.
+    dims : sequence of str
+        Names of the axes.
+    shape, chunks, shards : sequence of int
+        `chunks` is the unit of reading, `shards` (a multiple) of writing; without it, a chunk is.
+    dtype : dtype
+    fill_value : scalar, optional
+        NaN for floats, 0 otherwise, when not given.
+    attrs : mapping, optional
+        JSON-able.
+    """
+    memory: dict[str, Any] = {}
+    _create(
+        memory, dims, tuple(shape), tuple(chunks), tuple(shards) if shards else None, dtype, fill_value, attrs
+    )
+    wanted, key = memory["zarr.json"].to_bytes(), f"{path}/zarr.json"
+    found = objects.get(key)
+    if found != wanted:
+        if found is not None:
+            objects.delete_tree(path)
+        _put_parents(objects, path)
+        objects.put(key, wanted)
+    return open_array(objects, path, writable=True)
+
+
+def _create(
+    memory: dict[str, Any],
+    dims: Sequence[str],
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...] | None,
+    dtype: Any,
+    fill_value: Any,
+    attrs: Mapping[str, Any] | None,
+) -> Array:
+    """Make an array in memory, with all of voxloom's settings."""
+    return zarr.create_array(
+        memory,
+        shape=shape,
+        chunks=chunks,
+        shards=shards,
+        dtype=dtype,
+        compressors=(BloscCodec(cname=CNAME, clevel=CLEVEL, shuffle="bitshuffle"), Crc32cCodec()),
+        fill_value=_default_fill(dtype) if fill_value is None else fill_value,
+        dimension_names=tuple(dims),
+        attributes=dict(attrs or {}),
+        config=CONFIG,
+    )
+
+
+def _default_fill(dtype: Any) -> Any:
+    if dtype is str:
+        return ""
+    return np.nan if np.dtype(dtype).kind == "f" else 0
+
+
+def put_array(
+    objects: Objects,
+    path: str,
+    dims: Sequence[str],
+    values: Any,
+    *,
+    attrs: Mapping[str, Any] | None = None,
+) -> int:
+    """Write a small array as one chunk; return the bytes it takes in the store."""
+    values = np.asarray(values)
+    memory: dict[str, Any] = {}
+    chunk = tuple(max(1, n) for n in values.shape)
+    dtype = str if values.dtype.kind in "UOT" else values.dtype
+    array = _create(memory, dims, values.shape, chunk, None, dtype, None, attrs)
+    if dtype is str:
+        array[...] = values
+    _put_parents(objects, path)
+    encoded = {key: value.to_bytes() for key, value in memory.items()}
+    if dtype is not str:
+        key = array.metadata.encode_chunk_key((0,) * values.ndim)
+        encoded[key] = encode_shard(values, chunk, None, array.fill_value)
+    for key in sorted(encoded):  # data ("c/0") before the metadata that announce them
+        objects.put(f"{path}/{key}", encoded[key])
+    return sum(map(len, encoded.values()))
+
+
+def put_group(objects: Objects, path: str, attrs: Mapping[str, Any]) -> None:
+    """Write a group's metadata, over older ones, in one step."""
+    _put_parents(objects, path)
+    objects.put(_metadata_key(path), _group(attrs))
+
+
+def _group(attrs: Mapping[str, Any]) -> bytes:
+    node = {"zarr_format": 3, "node_type": "group", "attributes": dict(attrs)}
+    return json.dumps(node, indent=2, allow_nan=False).encode()
+
+
+def _put_parents(objects: Objects, path: str) -> None:
+    """Make the groups above a path, so that xarray and other readers can walk the store."""
+    parts = path.split("/")[:-1] if path else []
+    # from the nearest up: a group that is there has its own parents
+    for depth in range(len(parts), -1 if path else 0, -1):
+        key = _metadata_key("/".join(parts[:depth]))
+        if objects.get(key) is not None:
+            return
+        objects.put_new(key, _group({}))
+
+
+def _metadata_key(path: str) -> str:
+    return f"{path}/zarr.json" if path else "zarr.json"
+
+
+def get_attrs(objects: Objects, path: str = "") -> dict[str, Any] | None:
+    """Attributes of a group or array; None when there is none.
+
+    Raises
+    ------
+    CorruptionError
+        The metadata cannot be read.
+    """
+    key = _metadata_key(path)
+    found = objects.get(key)
+    if found is None:
+        return None
+    try:
+        return dict(json.loads(found).get("attributes", {}))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise CorruptionError(f"{objects.url}/{key}", f"cannot be read ({error}).", REMAKE) from error
+
+
+def open_array(objects: Objects, path: str, *, writable: bool = False) -> Array:
+    """Open an array: one that raises where a chunk is missing, or one to write to.
+
+    Raises
+    ------
+    StoreError
+        There is none.
+    CorruptionError
+        Its metadata cannot be read.
+    """
+    store, mode = (objects.store, "r+") if writable else (objects.strict_store, "r")
+    where = f"{objects.url}/{path}"
+    try:
+        return zarr.open_array(store, path=path, mode=mode, zarr_format=3, config=CONFIG)
+    except FileNotFoundError as error:
+        raise StoreError(where, "is not in the store.", "Run the stage that writes it.") from error
+    except (*DECODING_ERRORS, KeyError) as error:
+        raise CorruptionError(where, f"has damaged metadata ({error}).", REMAKE) from error
+
+
+def unit_of(array: Array) -> tuple[int, ...]:
+    """Shape of what is written at once: the shard, or the chunk of an array without shards."""
+    return array.shards or array.chunks
+
+
+def voxel_axis(array: Array) -> int:
+    """Position of the ``voxel`` axis."""
+    assert isinstance(array.metadata, ArrayV3Metadata)
+    return list(array.metadata.dimension_names or ()).index("voxel")

@@ -1,0 +1,161 @@
+"""Reading and writing parts of an array: whole shards in, any part out, with every checksum checked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxloom.errors import CorruptionError, StoreError
+from voxloom.io.arrays import DECODING_ERRORS, REMAKE, open_array, unit_of, voxel_axis
+from voxloom.io.shard import encode_shard
+from voxloom.schema import shard_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from voxloom.io.arrays import Array
+    from voxloom.io.objects import Objects
+
+
+def write_region(objects: Objects, path: str, region: Sequence[slice], values: NDArray[Any]) -> int:
+    """Write whole shards of an array; return the bytes they take in the store.
+
+    Every shard is encoded in memory and put in one step, so that a reader sees the old one or the new
+    one, and equal values give equal bytes.
+
+    Parameters
+    ----------
+    objects : Objects
+    path : str
+    region : sequence of slice
+        One per axis; begins at a shard's edge and ends at one or at the end of the axis.
+    values : array
+        In the shape of the region.
+
+    Raises
+    ------
+    StoreError
+        The region cuts a shard, or the values are of another shape.
+    """
+    return _write(objects, open_array(objects, path, writable=True), path, region, values)
+
+
+def write_voxels(objects: Objects, path: str, voxels: slice, values: NDArray[Any]) -> int:
+    """Write whole shards of voxels, all of the other axes; return the bytes they take in the store.
+
+    Raises
+    ------
+    StoreError
+        As `write_region`.
+    """
+    array = open_array(objects, path, writable=True)
+    region = [slice(0, n) for n in array.shape]
+    region[voxel_axis(array)] = slice(voxels.start, voxels.stop)
+    return _write(objects, array, path, region, values)
+
+
+def _write(objects: Objects, array: Array, path: str, region: Sequence[slice], values: NDArray[Any]) -> int:
+    unit, written = unit_of(array), 0
+    _require_whole(f"{objects.url}/{path}", array.shape, unit, region, values.shape)
+    values = values.astype(array.dtype, copy=False)
+    for block in itertools.product(*(shard_slices(n, size) for n, size in zip(values.shape, unit))):
+        place = tuple((r.start + b.start) // size for r, b, size in zip(region, block, unit))
+        encoded = encode_shard(values[block], array.chunks, array.shards, array.fill_value)
+        objects.put(f"{path}/{array.metadata.encode_chunk_key(place)}", encoded)
+        written += len(encoded)
+    return written
+
+
+def _require_whole(
+    where: str, shape: Sequence[int], unit: Sequence[int], region: Sequence[slice], given: Sequence[int]
+) -> None:
+    wanted = tuple(r.stop - r.start for r in region)
+    if wanted != tuple(given):
+        raise StoreError(where, f"values of shape {tuple(given)} were given for a region of shape {wanted}.")
+    for r, size, n in zip(region, unit, shape, strict=True):
+        if r.start % size or (r.stop % size and r.stop != n) or r.stop > n or r.start < 0:
+            raise StoreError(
+                where,
+                f"{r.start}:{r.stop} is not made of whole shards of {size} (axis of {n}).",
+                "Parts of a shard cannot be written without losing what another task writes beside them.",
+            )
+
+
+def read_region(objects: Objects, path: str, region: Sequence[slice]) -> NDArray[Any]:
+    """Read a part of an array: one slice (of step 1) per axis.
+
+    Raises
+    ------
+    StoreError
+        There is no such array.
+    CorruptionError
+        A shard is missing or does not match its checksums; the message names it.
+    """
+    return _read(objects, open_array(objects, path), path, region)
+
+
+def read_voxels(objects: Objects, path: str, voxels: slice) -> NDArray[Any]:
+    """Read a stretch of voxels, all of the other axes.
+
+    Raises
+    ------
+    StoreError, CorruptionError
+        As `read_region`.
+    """
+    array = open_array(objects, path)
+    region = [slice(None)] * array.ndim
+    region[voxel_axis(array)] = voxels
+    return _read(objects, array, path, region)
+
+
+def _read(objects: Objects, array: Array, path: str, region: Sequence[slice]) -> NDArray[Any]:
+    try:
+        return np.asarray(array[tuple(region)])
+    except CorruptionError:
+        raise
+    except DECODING_ERRORS as error:
+        # only now look for the shard: one by one
+        for damage in _damaged(objects, array, path, region):
+            raise damage from error
+        raise
+
+
+def damaged_shards(objects: Objects, prefix: str = "") -> Iterator[CorruptionError]:
+    """Read every shard of every array below a prefix; yield those missing or not matching their checksums."""
+    for key in objects.list(prefix):
+        if not key.endswith("zarr.json"):
+            continue
+        try:
+            node = json.loads(objects.get(key) or b"null")
+            if node["node_type"] != "array":
+                continue
+            path = key.removesuffix("zarr.json").removesuffix("/")
+            array = open_array(objects, path)
+        except (ValueError, KeyError, TypeError) as error:
+            yield CorruptionError(f"{objects.url}/{key}", f"cannot be read ({error}).", REMAKE)
+        else:
+            yield from _damaged(objects, array, path, [slice(None)] * array.ndim)
+
+
+def _damaged(objects: Objects, array: Array, path: str, region: Sequence[slice]) -> Iterator[CorruptionError]:
+    """Yield an error for each shard that meets the region and cannot be read."""
+    unit, axes = unit_of(array), []
+    for wanted, n, size in zip(region, array.shape, unit):
+        start, stop, _ = wanted.indices(n)
+        axes.append([slice(a, min(a + size, n)) for a in range(start - start % size, stop, size)])
+    for block in itertools.product(*axes):
+        try:
+            array[block]
+        except CorruptionError as error:
+            yield error
+        except DECODING_ERRORS as error:
+            place = "/".join(str(b.start // size) for b, size in zip(block, unit))
+            stretch = ", ".join(f"{b.start}:{b.stop}" for b in block)
+            yield CorruptionError(
+                f"{objects.url}/{path}", f"shard {place} ([{stretch}]) is damaged ({error}).", REMAKE
+            )

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from voxloom import console
+from voxloom.console import Bars, Lines, Listener, duration, listener
+from voxloom.engine.events import Note, StageFinished, StageStarted, TaskFinished
+from voxloom.engine.ledger import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DONE = Record(stage="fit", key="k", status="done", inputs="")
+BAD = Record(stage="fit", key="run[1]", status="failed", inputs="", reason="ValueError: [red] is no colour")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    clock = Clock()
+    monkeypatch.setattr(console, "time", clock)
+    return clock
+
+
+def run(listening: Listener, clock: Clock, total: int, before: int, seconds: float) -> None:
+    listening(StageStarted("fit", total, before))
+    for _ in range(total - before):
+        clock.now += seconds
+        listening(TaskFinished("fit", DONE))
+    listening(StageFinished("fit", total, 0, 0, clock.now))
+
+
+def test_lines_come_at_every_tenth(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    run(Lines(), clock, total=1000, before=500, seconds=0.05)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "fit: 1000 tasks, 500 done before"
+    assert lines[1] == "fit: 600/1000 (60%), 20 per s, 20.0 s left"
+    assert [line.split()[1] for line in lines[1:-1]] == ["600/1000", "700/1000", "800/1000", "900/1000"]
+    assert lines[-1] == "fit: 1000 done in 25.0 s"
+
+
+def test_lines_do_not_crowd_a_quick_stage(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    run(Lines(), clock, total=10, before=0, seconds=0.05)
+    assert capsys.readouterr().err.splitlines() == ["fit: 10 tasks", "fit: 10 done in 0.5 s"]
+
+
+def test_lines_give_a_sign_in_a_slow_stage(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    run(Lines(), clock, total=100, before=0, seconds=6.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "fit: 2/100 (2%), 0.167 per s, 9:48 min left"
+    assert len(lines) == 2 + 49
+
+
+def test_bars_end_full_and_take_text_as_it_is(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Bars() as bars:
+        bars(StageStarted("fit", 3, 1))
+        clock.now += 0.5
+        bars(TaskFinished("fit", DONE))
+        bars(TaskFinished("fit", BAD))
+        bars(Note("[bold] is kept"))
+        bars(StageFinished("fit", 2, 1, 0, 0.5))
+    text = screen.getvalue()
+    assert "3/3" in text
+    assert "4/s" in text
+    assert "failed: fit run[1]: ValueError: [red] is no colour" in text
+    assert "note: [bold] is kept" in text
+
+
+def test_what_is_shown_follows_terminal_and_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert type(listener(quiet=False, verbose=False)) is Lines
+    assert type(listener(quiet=True, verbose=False)) is Listener
+    screen.isatty = lambda: True  # type: ignore[method-assign]
+    assert type(listener(quiet=False, verbose=False)) is Bars
+    assert type(listener(quiet=True, verbose=False)) is Listener
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0.0 s"),
+        (59.9, "59.9 s"),
+        (59.96, "1:00 min"),
+        (3599.4, "59:59 min"),
+        (3599.6, "1:00 h"),
+        (7500, "2:05 h"),
+    ],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,132 @@
+"""First-level fits against NumPy, statsmodels and nilearn, and their laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nilearn.glm.first_level import run_glm
+
+from ar1_oracle import covariance, noise
+from voxloom.errors import DesignError
+from voxloom.kernels.glm import FITTERS, fit_ar1, fit_ar1_yule_walker, fit_ols
+from voxloom.kernels.tables import ar1_table, ols_table, yule_walker_table
+
+MODELS = pytest.mark.parametrize("fit", FITTERS.values(), ids=FITTERS.keys())
+
+
+def data(seed: int = 0, T: int = 80, K: int = 8, V: int = 60):
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([rng.standard_normal((T, K - 1)).cumsum(axis=0), np.ones(T)])
+    Y = X @ rng.standard_normal((K, V)) + noise(rng, rng.uniform(-0.4, 0.9, V), T, V) + 500
+    return X, Y
+
+
+def test_ols_is_least_squares():
+    X, Y = data()
+    fit = fit_ols(X, Y)
+    beta, rss, *_ = np.linalg.lstsq(X, Y)
+    np.testing.assert_allclose(fit.beta, beta, rtol=1e-8)
+    np.testing.assert_allclose(fit.sigma2, rss / 72, rtol=1e-10)
+
+
+@pytest.mark.parametrize("starts", [(0,), (0, 20, 21, 50)])
+def test_ar1_is_statsmodels_gls_at_its_rho(starts):
+    X, Y = data()
+    fit, C = fit_ar1(X, Y, segments=starts), np.eye(8)[1:2]
+    for v in range(0, 60, 7):
+        theirs = sm.GLS(Y[:, v], X, sigma=covariance(fit.rho[v], 80, starts)).fit()
+        np.testing.assert_allclose(fit.beta[:, v], theirs.params, rtol=1e-7)
+        np.testing.assert_allclose(fit.sigma2[v], theirs.scale, rtol=1e-9)
+        case = int(np.rint(100 * fit.rho[v])) + 99
+        # rho plugged in and known costs nothing: the covariance of Kenward and Roger is above that of GLS
+        table = ar1_table(X, C, starts, [case])
+        excess = fit.sigma2[v] * table.cov[case, 0, 0] / theirs.cov_params()[1, 1]
+        assert 1 < excess < 1.2
+
+
+def test_yule_walker_is_nilearns_ar1():
+    X, Y = data(T=120, K=10, V=400)
+    fit, C = fit_ar1_yule_walker(X, Y), np.eye(10)[2:3]
+    labels, results = run_glm(Y, X, noise_model="ar1")
+    np.testing.assert_allclose(fit.rho, labels.astype(float), atol=1e-12)
+    table = yule_walker_table(X, C)
+    for label, theirs in results.items():
+        here = labels == label
+        np.testing.assert_allclose(fit.beta[:, here], theirs.theta, rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(fit.sigma2[here], theirs.dispersion, rtol=1e-9)
+        case = int(np.rint(100 * float(label))) + 99
+        t = fit.beta[2, here] / np.sqrt(fit.sigma2[here] * table.cov[case, 0, 0])
+        np.testing.assert_allclose(t, theirs.Tcontrast(C[0]).t.ravel(), rtol=1e-8)
+        assert table.dof[case] == theirs.df_residuals
+
+
+def test_ols_t_is_nilearns():
+    X, Y = data()
+    fit, (_, results) = fit_ols(X, Y), run_glm(Y, X, noise_model="ols")
+    c = np.array([[1.0, -1, 0, 0, 0, 0, 0, 0]])
+    table = ols_table(X, c)
+    t = (c @ fit.beta)[0] / np.sqrt(fit.sigma2 * table.cov[0, 0, 0])
+    np.testing.assert_allclose(t, results[0.0].Tcontrast(c[0]).t.ravel(), rtol=1e-8)
+
+
+@MODELS
+def test_lost_voxels_are_nan_and_leave_the_others_alone(fit):
+    X, Y = data()
+    clean = fit(X, Y)
+    Y[:, 3], Y[:, 9], Y[5, 11], Y[7, 20] = 0.1, 0.0, np.nan, np.inf
+    spoilt, lost = fit(X, Y), np.isin(np.arange(60), [3, 9, 11, 20])
+    for before, after in zip(clean, spoilt):
+        assert np.isnan(after[..., lost]).all()
+        np.testing.assert_allclose(after[..., ~lost], before[..., ~lost], rtol=1e-12)
+
+
+@MODELS
+def test_a_perfect_fit_keeps_beta_and_has_no_noise(fit):
+    X, _ = data()
+    beta = np.random.default_rng(1).standard_normal((8, 4))
+    fitted = fit(X, X @ beta)
+    np.testing.assert_allclose(fitted.beta, beta, rtol=1e-8)
+    assert np.isnan(fitted.sigma2).all()
+
+
+@MODELS
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, -2.0, 1e4]))
+def test_laws(fit, seed, scale):
+    X, Y = data(seed, T=50, K=5, V=40)
+    whole = fit(X, Y)
+    order = np.random.default_rng(seed).permutation(40)
+    for part, all_of_it in zip(fit(X, Y[:, order[:17]]), whole):
+        np.testing.assert_allclose(part, all_of_it[..., order[:17]], rtol=1e-9, atol=1e-12)
+    shifted = fit(X, scale * (Y + X[:, :1] + 100))
+    np.testing.assert_allclose(shifted.beta[0], scale * (whole.beta[0] + 1), rtol=1e-6, atol=1e-6 * abs(scale))
+    np.testing.assert_allclose(shifted.sigma2, scale**2 * whole.sigma2, rtol=1e-8)
+    np.testing.assert_allclose(shifted.rho, whole.rho)
+
+
+@MODELS
+def test_layout_and_dtype_do_not_matter(fit):
+    X, Y = data(V=30)
+    Y = np.rint(Y).astype(np.int16)
+    expected = fit(X, Y.astype(np.float64))
+    for other in (Y, np.asfortranarray(Y), Y.astype(np.float32), Y.astype(">i2"), np.repeat(Y, 2, axis=1)[:, ::2]):
+        for a, b in zip(fit(X, other), expected):
+            np.testing.assert_array_equal(a, b)
+
+
+@MODELS
+def test_dependent_columns_do_not_change_the_fit(fit):
+    X, Y = data()
+    more = np.column_stack([X, X[:, 0] - 3 * X[:, 2], np.zeros(80)])
+    a, b = fit(X, Y), fit(more, Y)
+    np.testing.assert_allclose(b.sigma2, a.sigma2, rtol=1e-9)
+    np.testing.assert_allclose(more @ b.beta, X @ a.beta, rtol=1e-9)
+
+
+@pytest.mark.parametrize("columns", [80, 90])
+def test_no_degrees_of_freedom_is_an_error(columns):
+    with pytest.raises(DesignError, match="leaves nothing"):
+        fit_ols(np.random.default_rng(0).standard_normal((80, columns)), np.ones((80, 2)))
