@@ -54,9 +54,7 @@ def timed(fn: Callable[[], Any]) -> Timing:
     return Timing(time.perf_counter() - wall, time.process_time() - cpu, result)
 
 
-def paired(
-    a: Callable[[], Any], b: Callable[[], Any], *, repeats: int = 5, warmup: int = 1
-) -> dict[str, Any]:
+def paired(a: Callable[[], Any], b: Callable[[], Any], *, repeats: int = 5, warmup: int = 1) -> dict[str, Any]:
     """Measure two callables in this process in alternation, A B A B ...
 
     The load of a shared machine changes slowly against one pair, so the ratio of a pair is steadier than

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._harness import whole_process
-from voxloom.io.write import write_volumes, make_image, single_file_header
+from voxloom.io.write import make_image, single_file_header, write_volumes
 from voxloom.schema import Grid
 
 SHAPE, N_VOLUMES, T_R = (64, 76, 64), 300, 2.0
@@ -65,9 +65,7 @@ def write_dataset(root: Path, seed: int = 0) -> dict[str, Path]:
     image = make_image(np.zeros(SHAPE, np.int16), grid, t_r=T_R)
     image.header.set_data_shape((*SHAPE, N_VOLUMES))
     image.header["pixdim"][4] = T_R
-    bold = write_volumes(
-        deriv / f"{stem}_desc-preproc_bold.nii.gz", single_file_header(image.header), volumes()
-    )
+    bold = write_volumes(deriv / f"{stem}_desc-preproc_bold.nii.gz", single_file_header(image.header), volumes())
     mask_image = make_image(mask.astype(np.uint8), grid)
     mask_path = write_volumes(
         deriv / f"{stem}_desc-brain_mask.nii.gz",
@@ -75,16 +73,12 @@ def write_dataset(root: Path, seed: int = 0) -> dict[str, Path]:
         [mask.astype(np.uint8)],
     )
     onsets = np.arange(10, N_VOLUMES * T_R - 30, 30.0)
-    events = pd.DataFrame(
-        {"onset": onsets, "duration": 15.0, "trial_type": np.resize(["face", "house"], len(onsets))}
-    )
+    events = pd.DataFrame({"onset": onsets, "duration": 15.0, "trial_type": np.resize(["face", "house"], len(onsets))})
     events_path = raw / f"{stem}_events.tsv"
     events.to_csv(events_path, sep="\t", index=False)
     walks = rng.standard_normal((N_VOLUMES, N_CONFOUNDS)).cumsum(axis=0)
     confounds_path = deriv / f"{stem}_desc-confounds_timeseries.tsv"
-    pd.DataFrame(walks, columns=[f"c{i:02d}" for i in range(N_CONFOUNDS)]).to_csv(
-        confounds_path, sep="\t", index=False
-    )
+    pd.DataFrame(walks, columns=[f"c{i:02d}" for i in range(N_CONFOUNDS)]).to_csv(confounds_path, sep="\t", index=False)
     (raw / f"{stem}_bold.json").write_text(json.dumps({"RepetitionTime": T_R, "TaskName": "faces"}))
     return {"bold": bold, "mask": mask_path, "events": events_path, "confounds": confounds_path}
 
@@ -112,9 +106,7 @@ def run(repeats: int = 3) -> dict[str, Any]:
         for side, code in (("ours.py", VOXLOOM), ("theirs.py", NILEARN.format(t_r=T_R))):
             (folder / side).write_text(code)
         # a fresh store every time: the shell removes it first, which costs milliseconds
-        ours = (
-            f"rm -rf {folder}/study.zarr {folder}/results; exec {sys.executable} {folder}/ours.py {analysis}"
-        )
+        ours = f"rm -rf {folder}/study.zarr {folder}/results; exec {sys.executable} {folder}/ours.py {analysis}"
         theirs = [
             sys.executable,
             str(folder / "theirs.py"),

@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from voxloom.models.design import design_matrix
     from voxloom.models.first_level import fit_first_level, fixed_effects
     from voxloom.models.group import fit_group, group_design
-    from voxloom.models.inference import Exchangeability, permutation_test
+    from voxloom.models.inference import permutation_test
     from voxloom.models.multiplicity import bonferroni, fdr, threshold
+    from voxloom.models.permutation import Exchangeability
     from voxloom.pipeline import plan, run
     from voxloom.spec import Analysis, load_analysis
 
 #: Public name -> module that holds it. Imported at first use, so that `import voxloom` costs nothing.
 _PUBLIC = {
     "Analysis": "voxloom.spec",
-    "Exchangeability": "voxloom.models.inference",
+    "Exchangeability": "voxloom.models.permutation",
     "Study": "voxloom.io.study",
     "bonferroni": "voxloom.models.multiplicity",
     "contrast": "voxloom.models.contrasts",

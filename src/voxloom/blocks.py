@@ -50,8 +50,7 @@ def map_voxels(
     """
     core = [[str(dim) for dim in array.dims if dim != "voxel"] for array in arrays]
     whole = [
-        array.chunk(dict.fromkeys(dims, -1)) if array.chunks is not None else array
-        for array, dims in zip(arrays, core)
+        array.chunk(dict.fromkeys(dims, -1)) if array.chunks is not None else array for array, dims in zip(arrays, core)
     ]
     results = xr.apply_ufunc(
         _VoxelFirst(kernel, len(outputs)),

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from voxloom.kernels.contrast import ContrastTable, combine_rows, f_of, f_statistics, fixed_effects, t_statistics
+from voxloom.kernels.contrast import (
+    ContrastTable,
+    combine_rows,
+    f_of,
+    f_statistics,
+    fixed_effects,
+    t_statistics,
+)
 from voxloom.kernels.tables import ols_table, pattern_table
 
 

@@ -98,7 +98,6 @@ def false_positives(rho, n_voxels, seed, p):
         for C, table in zip(weights, tables):
             found = t_statistics((C @ fit.beta)[0], fit.sigma2, grid_index(fit.rho), table)
             passed += np.sum((found.p_value < p) | (found.p_value > 1 - p)) / (2 * p)
-    print(rho, seed, p, passed / (3 * n_voxels))
     return passed / (3 * n_voxels)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from ar1_oracle import covariance, noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nilearn.glm.first_level import run_glm
 
-from ar1_oracle import covariance, noise
 from voxloom.errors import DesignError
 from voxloom.kernels.glm import FITTERS, fit_ar1, fit_ar1_yule_walker, fit_ols
 from voxloom.kernels.tables import ar1_table, ols_table, yule_walker_table

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from ar1_oracle import covariance, whitening_from_zero
+
 from voxloom.errors import DesignError
 from voxloom.kernels.lags import block_size, lag_design, lag_sums, neighbours, segments_of
 
@@ -47,9 +47,12 @@ def test_sums_are_those_of_the_residuals(starts, constant):
     R = Y - X @ np.linalg.lstsq(X, Y)[0]
     np.testing.assert_allclose(design.Q @ sums.gamma.T, Y - R, rtol=1e-11)
     close = {"rtol": 0, "atol": 1e-9}
-    np.testing.assert_allclose(sums.lag.T, design.Q.T @ N @ R, **close)
-    np.testing.assert_allclose(sums.end.T, design.Q.T @ E @ R, **close)
+    lag, e = sums.cross[:, :5], sums.cross[:, 5:]
+    np.testing.assert_allclose(lag.T, design.Q.T @ N @ R, **close)
+    np.testing.assert_allclose(design.ends.T @ e.T, design.Q.T @ E @ R, **close)
+    np.testing.assert_allclose(design.ends.T @ design.ends, design.Q.T @ E @ design.Q, atol=1e-14)
     squares = [np.sum(R * (M @ R), axis=0) for M in (np.eye(T), N, E)]
+    squares[2] -= (e**2).sum(axis=1)
     np.testing.assert_allclose(sums.ss.T, squares, rtol=1e-11, atol=1e-9)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from ar1_oracle import log_reml, noise
+
 from voxloom.kernels.glm import fit_ar1
 from voxloom.kernels.grid import RHO_GRID, grid_index, grid_inverse, solve_on_grid
 from voxloom.kernels.lags import lag_design, lag_sums, segments_of

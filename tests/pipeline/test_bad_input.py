@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel
@@ -18,6 +17,7 @@ from voxloom.errors import InputError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 BAD_RUN = "sub-02_task-faces_run-1"
 
@@ -119,8 +119,16 @@ QUARANTINED: dict[str, tuple[Callable[[Path], Any], str, str]] = {
         "run-1",
         r"trans_\?",
     ),
-    "confound rows": (lambda b: change_confounds(b, lambda t: t[:-3]), "confounds_timeseries.tsv", r"57 .*60"),
-    "mask on another grid": (lambda b: move_grid(derivative(b, "desc-brain_mask.nii.gz")), "brain_mask", r"grid"),
+    "confound rows": (
+        lambda b: change_confounds(b, lambda t: t[:-3]),
+        "confounds_timeseries.tsv",
+        r"57 .*60",
+    ),
+    "mask on another grid": (
+        lambda b: move_grid(derivative(b, "desc-brain_mask.nii.gz")),
+        "brain_mask",
+        r"grid",
+    ),
     "empty mask": (zero_mask, "brain_mask", r"no voxel|empty"),
     "run on another grid": (lambda b: move_grid(bold_of(b)), "bold.nii.gz", r"grid"),
 }
@@ -142,7 +150,7 @@ def test_one_bad_run_is_named_and_the_others_are_done(bids, tmp_path, analysis_o
     assert len(record.reason.splitlines()) == 1
     # the subject's other run, and all other subjects, have their maps
     for subject in ("sub-01", "sub-02", "sub-03", "sub-04"):
-        assert list((result.output / subject).glob("*faceVsHouse_stat-z_statmap.nii.gz"))
+        assert list((result.output / subject / "func").glob("*faceVsHouse_stat-z_statmap.nii.gz"))
     assert list(result.output.glob("group/mean/*stat-t_statmap.nii.gz"))
 
 
@@ -267,11 +275,12 @@ def test_changed_source_is_ingested_again_and_only_what_depends_on_it(bids, tmp_
         return {key: r.finished + r.digest for key, r in Ledger(Objects(store)).read(stage).items()}
 
     before = {stage: digests(stage) for stage in ("ingest", "fit", "combine")}
-    rewrite(bold_of(bids), lambda image: nibabel.Nifti1Image(np.asanyarray(image.dataobj) + np.int16(7), image.affine, image.header))
+    rewrite(
+        bold_of(bids),
+        lambda image: nibabel.Nifti1Image(np.asanyarray(image.dataobj) + np.int16(7), image.affine, image.header),
+    )
     voxloom.run(analysis)
-    changed = {
-        stage: {key for key, value in digests(stage).items() if before[stage][key] != value} for stage in before
-    }
+    changed = {stage: {key for key, value in digests(stage).items() if before[stage][key] != value} for stage in before}
     assert all("sub-02" in key for keys in changed.values() for key in keys)
     assert len(changed["ingest"]) == 1
     assert len(changed["combine"]) == 1

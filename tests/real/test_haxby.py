@@ -56,7 +56,12 @@ def nilearn_fits(voxloom_data, studies):
 
     def fit(noise_model: str) -> FirstLevelModel:
         return FirstLevelModel(
-            t_r=T_R, hrf_model="spm", high_pass=1 / 128, noise_model=noise_model, mask_img=mask, signal_scaling=False
+            t_r=T_R,
+            hrf_model="spm",
+            high_pass=1 / 128,
+            noise_model=noise_model,
+            mask_img=mask,
+            signal_scaling=False,
         ).fit([str(p) for p in images], [str(p) for p in events])
 
     return {"ols": fit("ols"), "ar1-yule-walker": fit("ar1")}
@@ -81,7 +86,7 @@ def test_known_face_house_effect(studies):
     """The range of z that the data's README reports: -11.7 to 4.8."""
     result = studies["ols"]
     image = nibabel.load(
-        result.output / "sub-001" / "sub-001_task-objectviewing_contrast-faceMinusHouse_stat-z_statmap.nii.gz"
+        result.output / "sub-001" / "func" / "sub-001_task-objectviewing_contrast-faceMinusHouse_stat-z_statmap.nii.gz"
     )
     z = image.get_fdata()
     assert z.shape == (40, 20, 1)

@@ -161,6 +161,8 @@ def _local(workers: int, memory_budget: int) -> Iterator[distributed.Client]:
             processes=True,
             memory_limit=max(share, memory_budget + WORKER_MEMORY),
             dashboard_address=None,
+            # no dashboard, but an HTTP server all the same: on a free port of this machine alone
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
             env=_WORKER_ENVIRONMENT,
             preload=["voxloom.engine.worker"],

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: How often the client looks for workers that came or went, and for a request to stop, seconds.
 TICK_SECONDS = 0.5
+#: A cluster of this machine that has had no worker for so long will not get one: they die as they start.
+DESERTED_SECONDS = 60.0
 
 
 def run_here(
@@ -82,6 +84,7 @@ class Window:
         self.landed: queue.SimpleQueue[distributed.Future[Record]] = queue.SimpleQueue()
         self.suspects: deque[Task] = deque()
         self.slots, self.looked = -1, 0.0
+        self.manned = time.monotonic()
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Record]:
         """Yield the record of each task as it ends.
@@ -118,7 +121,20 @@ class Window:
             if found == 0 != self.slots:
                 self.emit(Note("the cluster has no worker; waiting for one"))
             self.slots, self.looked = found, time.monotonic()
+            self._require_workers()
         return self.slots
+
+    def _require_workers(self) -> None:
+        """Give up on a local cluster without workers; one elsewhere may be waiting for its machines."""
+        if self.slots:
+            self.manned = self.looked
+        elif self.looked - self.manned > DESERTED_SECONDS and isinstance(
+            self.client.cluster, distributed.LocalCluster
+        ):
+            raise StageError(
+                f"the local cluster has had no worker for {DESERTED_SECONDS:.0f} s: they cannot start. "
+                "Run with --cluster threads to see why; what was done is kept."
+            )
 
     def _submit(self, task: Task, attempt: int) -> None:
         job = Job(task=task, ledger=self.ledger, retries=self.retries, stop=self._stop_name, attempt=attempt)
@@ -141,7 +157,8 @@ class Window:
 
     def _settle(self, task: Task, future: distributed.Future[Record], alone: bool) -> Record | None:
         if future.status == "finished":
-            return future.result()
+            record: Record = future.result()
+            return record
         if future.status != "error":
             raise StageError(
                 f"{task.stage}: lost the scheduler. Run the same command again when it is back; "

@@ -57,9 +57,7 @@ def create_array(
         JSON-able.
     """
     memory: dict[str, Any] = {}
-    _create(
-        memory, dims, tuple(shape), tuple(chunks), tuple(shards) if shards else None, dtype, fill_value, attrs
-    )
+    _create(memory, dims, tuple(shape), tuple(chunks), tuple(shards) if shards else None, dtype, fill_value, attrs)
     wanted, key = memory["zarr.json"].to_bytes(), f"{path}/zarr.json"
     found = objects.get(key)
     if found != wanted:

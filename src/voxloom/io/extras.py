@@ -61,9 +61,7 @@ def check_extras(
     lengths = {"confounds": n if confounds is None else len(confounds), "sample mask": len(sample_mask)}
     for name, rows in lengths.items():
         if rows != n:
-            raise InputError(
-                info.path, f"has {n} volumes, but the {name} {rows} rows.", "Give one row per volume."
-            )
+            raise InputError(info.path, f"has {n} volumes, but the {name} {rows} rows.", "Give one row per volume.")
     return Extras(
         t_r=t_r,
         n_volumes=n,
@@ -77,8 +75,7 @@ def check_extras(
 def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
     """Turn a table into JSON-able columns; None where a value is missing."""
     return {
-        str(name): [None if pd.isna(x) else x for x in table[name].astype(object).tolist()]
-        for name in table.columns
+        str(name): [None if pd.isna(x) else x for x in table[name].astype(object).tolist()] for name in table.columns
     }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
 from voxloom.errors import CorruptionError, InputError
 from voxloom.schema import Grid
@@ -86,11 +87,12 @@ class NiftiInfo:
 
 def scale(raw: NDArray[Any], slope: float, inter: float) -> NDArray[np.float64]:
     """``slope * raw + inter`` in float64, exactly `raw` where they are 1 and 0."""
-    values = raw.astype(np.float64)
-    if slope != 1.0:
-        values *= slope
-    if inter != 0.0:
-        values += inter
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and huge floats stay what they are
+        values = raw.astype(np.float64)
+        if slope != 1.0:
+            values *= slope
+        if inter != 0.0:
+            values += inter
     return values
 
 
@@ -132,9 +134,7 @@ def _shape(path: str, header: Any) -> tuple[int, ...]:
     n_dims = int(header["dim"][0])
     shape = tuple(int(n) for n in header["dim"][1 : n_dims + 1])
     if not 3 <= n_dims <= 7 or min(shape) < 1:
-        raise InputError(
-            path, f"has dimensions {shape}, but a volume has three axes.", "Check how it was written."
-        )
+        raise InputError(path, f"has dimensions {shape}, but a volume has three axes.", "Check how it was written.")
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     return shape
@@ -143,21 +143,17 @@ def _shape(path: str, header: Any) -> tuple[int, ...]:
 def _grid(path: str, header: Any, shape: tuple[int, ...]) -> Grid:
     affine = np.asarray(header.get_best_affine(), dtype=float)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
-        raise InputError(
-            path, "has no usable affine (qform and sform).", "Set its orientation, as with `fslorient`."
-        )
+        raise InputError(path, "has no usable affine (qform and sform).", "Set its orientation, as with `fslorient`.")
     return Grid.of(shape, affine)
 
 
 def _dtype(path: str, header: Any) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = header.get_data_dtype()
-    except nib.spatialimages.HeaderDataError as error:
+    except HeaderDataError as error:
         raise InputError(path, f"has an unknown data type ({error}).", "Convert it.") from error
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise InputError(
-            path, f"holds values of type {dtype}, but one real number per voxel is wanted.", "Convert it."
-        )
+        raise InputError(path, f"holds values of type {dtype}, but one real number per voxel is wanted.", "Convert it.")
     return dtype
 
 

@@ -98,18 +98,14 @@ def _bold(source: _Source, voxel: NDArray[np.int64], t_r: float | None) -> xr.Da
     if t_r is None:
         raise InputError(source.name, "its header gives no repetition time.", "Pass t_r= in seconds.")
     bold = _select([source], source.grid, voxel).T
-    coords = voxel_coords(source.grid, voxel) | {
-        "time": ("time", t_r * np.arange(source.n_volumes), {"units": "s"})
-    }
+    coords = voxel_coords(source.grid, voxel) | {"time": ("time", t_r * np.arange(source.n_volumes), {"units": "s"})}
     return xr.Dataset({"bold": (("voxel", "time"), np.ascontiguousarray(bold))}, coords, {"t_r": t_r})
 
 
 def _maps(sources: list[_Source], grid: Grid, voxel: NDArray[np.int64]) -> xr.Dataset:
     if len(sources) > 1 and any(source.n_volumes > 1 for source in sources):
         name = next(source.name for source in sources if source.n_volumes > 1)
-        raise InputError(
-            name, "has several volumes, but is one of several maps.", "Pass 3-D images, or one 4-D image."
-        )
+        raise InputError(name, "has several volumes, but is one of several maps.", "Pass 3-D images, or one 4-D image.")
     effect = _select(sources, grid, voxel)
     coords = voxel_coords(grid, voxel) | {"map": ("map", _map_names(sources))}
     return xr.Dataset({"effect": (("map", "voxel"), effect)}, coords)
@@ -118,11 +114,7 @@ def _maps(sources: list[_Source], grid: Grid, voxel: NDArray[np.int64]) -> xr.Da
 def _map_names(sources: list[_Source]) -> list[str]:
     """File names without folder and ending; with their folders where these are not unique."""
     if len(sources) == 1:
-        return (
-            [str(i) for i in range(sources[0].n_volumes)]
-            if sources[0].n_volumes > 1
-            else [_stem(sources[0].name)]
-        )
+        return [str(i) for i in range(sources[0].n_volumes)] if sources[0].n_volumes > 1 else [_stem(sources[0].name)]
     stems = [_stem(source.name) for source in sources]
     return stems if len(set(stems)) == len(stems) else [source.name for source in sources]
 
@@ -202,9 +194,7 @@ def _live_voxels(sources: list[_Source]) -> NDArray[np.int64]:
             live |= volume != 0
     voxel = np.flatnonzero(finite & live)
     if voxel.size == 0:
-        raise InputError(
-            sources[0].name, "no voxel is finite everywhere and not 0.", "Check the images or pass mask=."
-        )
+        raise InputError(sources[0].name, "no voxel is finite everywhere and not 0.", "Check the images or pass mask=.")
     return voxel
 
 
@@ -219,9 +209,7 @@ def _mask_voxels(mask: Any, grid: Grid) -> NDArray[np.int64]:
         mask = np.asanyarray(mask.dataobj).reshape(grid.shape)
     mask = np.asarray(mask)
     if mask.shape != grid.shape:
-        raise GridError(
-            "mask", f"has shape {mask.shape}, but the images have {grid.shape}.", "Use the images' grid."
-        )
+        raise GridError("mask", f"has shape {mask.shape}, but the images have {grid.shape}.", "Use the images' grid.")
     voxel = np.flatnonzero(np.nan_to_num(mask) != 0)
     if voxel.size == 0:
         raise InputError("mask", "is empty: no voxel is set.", "Check the mask or leave it out.")

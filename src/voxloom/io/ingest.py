@@ -13,11 +13,12 @@ import google_crc32c
 import numpy as np
 
 from voxloom._version import __version__
-from voxloom.errors import GridError, InputError
+from voxloom.errors import InputError
 from voxloom.io.extras import check_extras, write_extras
 from voxloom.io.header import scale
-from voxloom.io.nifti import VolumeReader, read_mask
+from voxloom.io.nifti import VolumeReader
 from voxloom.io.runs import ATTRS
+from voxloom.io.selection import select_voxels
 from voxloom.io.store import create_array, put_array, put_group, write_voxels
 from voxloom.io.study import open_study
 from voxloom.io.transpose import Transposer
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from voxloom.io.extras import Extras
     from voxloom.io.nifti import FilePath, NiftiInfo
+    from voxloom.io.selection import Selection
     from voxloom.io.store import Objects
     from voxloom.io.study import Study
     from voxloom.schema import ChunkRule
@@ -51,16 +53,6 @@ class RunSummary(NamedTuple):
     bytes_written: int
     n_outside: int
     n_nonfinite: int
-
-
-class _Selection(NamedTuple):
-    """Where the study's voxels lie in a volume as it is in the file (Fortran order)."""
-
-    in_mask: NDArray[np.bool_]  # (V,) of the study's voxels: inside the run's mask
-    source: NDArray[np.intp]  # (V,) position; any valid one for voxels outside
-    outside: NDArray[np.intp]  # study voxels outside the run's mask
-    run_voxels: NDArray[np.intp]  # positions of all of the run's own voxels
-    n_outside: int  # voxels of the run's mask that the study does not have
 
 
 class _Values(NamedTuple):
@@ -140,11 +132,9 @@ def write_run(
     with VolumeReader(source) as reader:
         info = reader.info
         info.require_4d()
-        study.grid.require(
-            info.grid, info.path, "One study is one grid: resample the run, or give it another study."
-        )
+        study.grid.require(info.grid, info.path, "One study is one grid: resample the run, or give it another study.")
         extras = check_extras(info, t_r, events, confounds, entities, sample_mask)
-        selection = _select(study, mask)
+        selection = select_voxels(study, mask)
         values = _values(info, smoothing_fwhm)
         rule = bold_chunks(study.voxel.size, info.n_volumes, values.dtype.itemsize)
         slab = _slab_budget(memory_budget, rule, info, study.voxel.size, values)
@@ -160,31 +150,7 @@ def write_run(
         attrs = _attrs(reader, study, selection, values, extras, smoothing_fwhm, n_nonfinite)
         attrs["digest"] = _digest(checksum, study, selection, extras, attrs)
         put_group(objects, path, {ATTRS: attrs})
-    return RunSummary(
-        attrs["digest"], info.n_volumes, reader.bytes_read, written, selection.n_outside, n_nonfinite
-    )
-
-
-def _select(study: Study, mask: FilePath | NDArray[np.bool_] | None) -> _Selection:
-    """Match the study's voxel axis with a run's mask."""
-    grid = study.grid
-    if mask is None:
-        chosen = study.mask
-    elif isinstance(mask, np.ndarray):
-        chosen = mask
-        if mask.shape != grid.shape:
-            raise GridError("mask", f"has shape {mask.shape}, but the study's grid has {grid.shape}.")
-    else:
-        chosen, mask_grid = read_mask(mask)
-        grid.require(mask_grid, str(mask))
-    in_mask = chosen.reshape(-1)[study.voxel]
-    return _Selection(
-        in_mask=in_mask,
-        source=np.ravel_multi_index(np.unravel_index(study.voxel, grid.shape), grid.shape, order="F"),
-        outside=np.flatnonzero(~in_mask),
-        run_voxels=np.flatnonzero(chosen.reshape(-1, order="F")),
-        n_outside=int(np.count_nonzero(chosen)) - int(np.count_nonzero(in_mask)),
-    )
+    return RunSummary(attrs["digest"], info.n_volumes, reader.bytes_read, written, selection.n_outside, n_nonfinite)
 
 
 def _values(info: NiftiInfo, fwhm: float | None) -> _Values:
@@ -205,9 +171,7 @@ def _slab_budget(budget: int, rule: ChunkRule, info: NiftiInfo, n_voxels: int, v
     return max(0, budget - volume - 2 * shard)
 
 
-def _collect(
-    reader: VolumeReader, selection: _Selection, values: _Values, turned: Transposer
-) -> tuple[int, int]:
+def _collect(reader: VolumeReader, selection: Selection, values: _Values, turned: Transposer) -> tuple[int, int]:
     """Take every volume's voxels; return the crc32c of them in time order and how many are not finite."""
     checksum, n_nonfinite, info = 0, 0, reader.info
     counts = info.dtype.kind == "f"
@@ -230,7 +194,7 @@ def _collect(
 
 
 def _write_voxels(
-    objects: Objects, path: str, selection: _Selection, values: _Values, rule: ChunkRule, turned: Transposer
+    objects: Objects, path: str, selection: Selection, values: _Values, rule: ChunkRule, turned: Transposer
 ) -> int:
     """Write ``bold`` shard by shard with the mean and tSNR of its voxels; return bytes written."""
     n, scaled = turned.n_voxels, (values.slope, values.inter) != (1.0, 0.0)
@@ -255,7 +219,7 @@ def _write_voxels(
     return written + put_array(objects, f"{path}/tsnr", ["voxel"], tsnr)
 
 
-def _mean_tsnr(block: NDArray[Any], values: _Values) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _mean_tsnr(block: NDArray[Any], values: _Values) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Temporal mean and mean / SD (divisor T) of physical values; NaN tSNR where nothing varies."""
     n, n_times = block.shape
     mean, variance = np.empty(n), np.empty(n)
@@ -266,13 +230,14 @@ def _mean_tsnr(block: NDArray[Any], values: _Values) -> tuple[NDArray[np.float64
             mean[start : start + step] = m = x.mean(axis=1)
             x -= m[:, None]
             variance[start : start + step] = np.einsum("vt,vt->v", x, x) / n_times
-        return mean, np.where(variance > 0, mean / np.sqrt(variance), np.nan)
+        tsnr = np.where(variance > 0, mean / np.sqrt(variance), np.nan)
+        return mean.astype(np.float32), tsnr.astype(np.float32)
 
 
 def _attrs(
     reader: VolumeReader,
     study: Study,
-    selection: _Selection,
+    selection: Selection,
     values: _Values,
     extras: Extras,
     fwhm: float | None,
@@ -306,7 +271,7 @@ def _attrs(
     }
 
 
-def _digest(checksum: int, study: Study, selection: _Selection, extras: Extras, attrs: dict[str, Any]) -> str:
+def _digest(checksum: int, study: Study, selection: Selection, extras: Extras, attrs: dict[str, Any]) -> str:
     """Digest of all that results depend on; of nothing else (not of where the file lies, nor of chunks).
 
     The file's sha256 stands for its values, which are not hashed a second time (a tenth of the ingest); the

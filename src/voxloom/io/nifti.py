@@ -60,7 +60,7 @@ class VolumeReader:
         self._file = _open(Path(path))
         try:
             self._stream: Any = (
-                igzip.IGzipFile(fileobj=self._file, mode="rb")  # type: ignore[no-untyped-call]
+                igzip.IGzipFile(fileobj=self._file, mode="rb")
                 if self._file.is_gzip
                 else io.BufferedReader(self._file)
             )
@@ -148,9 +148,7 @@ def _open(path: Path) -> _HashedFile:
     magic = file.read(2)
     if not magic:
         file.close()
-        raise InputError(
-            str(path), "is empty (0 bytes).", "Fetch the file's content (`datalad get`, `git annex get`)."
-        )
+        raise InputError(str(path), "is empty (0 bytes).", "Fetch the file's content (`datalad get`, `git annex get`).")
     file.seek(0)
     return _HashedFile(file, magic == b"\x1f\x8b")
 

@@ -106,7 +106,7 @@ class Objects:
 
     def delete(self, key: str) -> None:
         """Remove an object, if there is one."""
-        if self.get(key) is not None:
+        if sync(self._reader.exists(key)):
             sync(self.store.delete(key))
 
     def delete_tree(self, prefix: str) -> None:
@@ -166,11 +166,12 @@ class _Strict(WrapperStore[Any]):
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> AnyBuffer | None:
-        found: AnyBuffer | None = await self._store.get(
-            key, prototype or default_buffer_prototype(), byte_range
-        )
-        if found is None and CHUNK_KEY.search(key):
+        found: AnyBuffer | None = await self._store.get(key, prototype or default_buffer_prototype(), byte_range)
+        # bytes past the end of a file that was cut short come back as none at all
+        if CHUNK_KEY.search(key) and (found is None or len(found) == 0):
             raise CorruptionError(
-                f"{self._store}/{key}", "is missing.", "Run `voxloom verify`, then the stage that wrote it."
+                f"{self._store}/{key}",
+                "is missing or cut short.",
+                "Run `voxloom verify`, then the stage that wrote it.",
             )
         return found

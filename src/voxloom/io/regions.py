@@ -156,6 +156,4 @@ def _damaged(objects: Objects, array: Array, path: str, region: Sequence[slice])
         except DECODING_ERRORS as error:
             place = "/".join(str(b.start // size) for b, size in zip(block, unit))
             stretch = ", ".join(f"{b.start}:{b.stop}" for b in block)
-            yield CorruptionError(
-                f"{objects.url}/{path}", f"shard {place} ([{stretch}]) is damaged ({error}).", REMAKE
-            )
+            yield CorruptionError(f"{objects.url}/{path}", f"shard {place} ([{stretch}]) is damaged ({error}).", REMAKE)

@@ -71,9 +71,7 @@ def create_study(
     """
     objects = Objects(url)
     if mask.shape != grid.shape:
-        raise GridError(
-            "mask", f"has shape {mask.shape}, but the grid has {grid.shape}.", "Give it on the grid."
-        )
+        raise GridError("mask", f"has shape {mask.shape}, but the grid has {grid.shape}.", "Give it on the grid.")
     voxel = np.flatnonzero(mask)
     if voxel.size == 0:
         raise InputError("mask", "is empty: a study needs voxels.", "Check the masks of the runs.")
@@ -139,9 +137,7 @@ def open_study(url: str | PathLike[str]) -> Study:
     objects = Objects(url)
     attrs = (get_attrs(objects) or {}).get(ATTRS)
     if attrs is None:
-        raise StoreError(
-            objects.url, "is not a voxloom study.", "Check the path, or make one with `voxloom run`."
-        )
+        raise StoreError(objects.url, "is not a voxloom study.", "Check the path, or make one with `voxloom run`.")
     if attrs["schema_version"] > SCHEMA_VERSION:
         raise StoreError(
             objects.url,

@@ -75,9 +75,7 @@ def write_nifti(image: Any, path: FilePath, grid: Grid | None = None) -> Path:
     header.set_slope_inter(1, 0)
     dtype = header.get_data_dtype()
     stack = values.reshape((*values.shape[:3], -1))
-    return write_volumes(
-        path, single_file_header(header), (stack[..., t].astype(dtype) for t in range(stack.shape[3]))
-    )
+    return write_volumes(path, single_file_header(header), (stack[..., t].astype(dtype) for t in range(stack.shape[3])))
 
 
 def single_file_header(header: Any) -> bytes:

@@ -51,10 +51,10 @@ def compute_brain_mask(volume: NDArray[np.floating]) -> NDArray[np.bool_]:
         A volume whose background is exactly zero has been masked before: its non-zero voxels. Otherwise the
         largest component above Otsu's threshold after a binary opening, holes filled.
     """
-    finite = np.isfinite(volume)
+    finite: NDArray[np.bool_] = np.isfinite(volume)
     if not finite.any():
         return finite
-    zero = ~finite | (volume == 0)
+    zero: NDArray[np.bool_] = ~finite | (volume == 0)
     if zero.mean() >= ZERO_SHARE or np.ptp(volume[finite]) == 0:
         return ~zero
     bright = finite & (volume > otsu_threshold(volume[finite]))

@@ -109,6 +109,10 @@ class LagDesign(NamedTuple):
     ones : (r,) array or None
         Coefficients of the constant in this basis where the design holds it: a mean may then be taken away
         from the data and given back to gamma without any other effect.
+    ends : (m, r) array
+        Z with ``Q'EQ = Z'Z``: 2 rows for a run without gaps, never more than r.
+    lift : (number of end rows, m) array
+        ``Z = lift' Q[segments.ends]``.
     segments : Segments
     rank : int
     """
@@ -118,6 +122,8 @@ class LagDesign(NamedTuple):
     eigenvalues: FloatArray
     back: FloatArray
     ones: FloatArray | None
+    ends: FloatArray
+    lift: FloatArray
     segments: Segments
     rank: int
 
@@ -125,11 +131,6 @@ class LagDesign(NamedTuple):
     def dof(self) -> int:
         """Rows minus rank."""
         return self.segments.n_rows - self.rank
-
-    @property
-    def edge(self) -> FloatArray:
-        """Rows (m, r) of Q where E is not zero, times the square root of E: ``Q'EQ = edge' edge``."""
-        return np.sqrt(self.segments.weights)[:, None] * self.Q[self.segments.ends]
 
 
 def lag_design(X: ArrayLike, segments: Segments) -> LagDesign:
@@ -158,14 +159,19 @@ def lag_design(X: ArrayLike, segments: Segments) -> LagDesign:
     Q = np.ascontiguousarray(basis.Q @ P)
     ones = Q.sum(axis=0)
     has_constant = np.abs(Q @ ones - 1).max() < 1e-9
+    root = np.sqrt(segments.weights)[:, None]
+    U, s, Vt = np.linalg.svd(root * Q[segments.ends], full_matrices=False)
+    seen = s > 1e-12
     return LagDesign(
-        Q,
-        neighbours(Q, segments),
-        eigenvalues,
-        basis.back @ P,
-        ones if has_constant else None,
-        segments,
-        basis.rank,
+        Q=Q,
+        NQ=neighbours(Q, segments),
+        eigenvalues=eigenvalues,
+        back=basis.back @ P,
+        ones=ones if has_constant else None,
+        ends=s[seen, None] * Vt[seen],
+        lift=root * U[:, seen],
+        segments=segments,
+        rank=basis.rank,
     )
 
 
@@ -178,17 +184,16 @@ class LagSums(NamedTuple):
     ----------
     gamma : (n, r) array
         OLS coefficients in the basis Q; NaN where the voxel cannot be fitted.
-    lag, end : (n, r) arrays
-        ``(NQ)'R`` and ``Q'ER`` (``Q'R`` is zero).
+    cross : (n, r + m) array
+        ``(NQ)'R`` and ``e = lift' R[ends]``; so ``Q'ER = Z'e``, and ``Q'R`` is zero.
     ss : (n, 3) array
-        ``R'R``, ``R'NR``, ``R'ER``.
+        ``R'R``, ``R'NR`` and ``R'ER - e'e``.
     perfect : (n,) array of bool
         Where the residuals are nothing but rounding error.
     """
 
     gamma: FloatArray
-    lag: FloatArray
-    end: FloatArray
+    cross: FloatArray
     ss: FloatArray
     perfect: NDArray[np.bool_]
 
@@ -215,14 +220,15 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
     mean, ss = _centre_and_square(block, segments.starts, design.ones is not None, percent)
     with np.errstate(invalid="ignore"):  # voxels that are not finite
         products = block @ np.hstack([design.Q, design.NQ])
-    gamma, lag = np.ascontiguousarray(products[:, :r]), np.ascontiguousarray(products[:, r:])
-    perfect = _of_residuals(gamma, lag, ss, design.eigenvalues)
+    gamma, cross = np.ascontiguousarray(products[:, :r]), np.empty((len(block), r + len(design.ends)))
+    cross[:, :r] = products[:, r:]
+    perfect = _of_residuals(gamma, cross, ss, design.eigenvalues)
     at_ends = block[:, segments.ends] - gamma @ design.Q[segments.ends].T
-    ss[:, 2] = at_ends**2 @ segments.weights
-    end = (at_ends * segments.weights) @ design.Q[segments.ends]
+    cross[:, r:] = at_ends @ design.lift
+    ss[:, 2] = at_ends**2 @ segments.weights - (cross[:, r:] ** 2).sum(axis=1)
     if design.ones is not None and not percent:
         gamma += mean[:, None] * design.ones
-    return LagSums(gamma, lag, end, ss, perfect)
+    return LagSums(gamma, cross, ss, perfect)
 
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)
@@ -265,7 +271,7 @@ def _centre_and_square(
 def _of_residuals(
     gamma: FloatArray, lag: FloatArray, ss: FloatArray, eigenvalues: FloatArray
 ) -> NDArray[np.bool_]:
-    """Turn lag products and sums of squares of the data into those of the OLS residuals, in place."""
+    """Turn the lag products (first r columns) and sums of squares of the data into those of the OLS residuals, in place."""
     n, r = gamma.shape
     perfect = np.zeros(n, np.bool_)
     for v in range(n):

@@ -248,6 +248,28 @@ def _tolerance(n: int, q: int, room: float) -> float:
     return float(d / np.sqrt(room) + D / room + SLACK * ROUNDOFF)
 
 
+@nb.njit(nogil=True, cache=True, fastmath=MINMAX)
+def _least(lanes: ScreenArray) -> np.float32:
+    """Least of the lanes, which are overwritten."""
+    quarter = LANES // 4
+    for k in range(quarter):
+        rest = min(lanes[k + quarter], min(lanes[k + 2 * quarter], lanes[k + 3 * quarter]))
+        lanes[k] = min(lanes[k], rest)
+    least = lanes[0]
+    for k in range(1, quarter):
+        least = min(least, lanes[k])
+    return least
+
+
+@nb.njit(nogil=True, cache=True)
+def _reaches(lanes: ScreenArray, bar: float) -> bool:
+    """Whether any lane is at least `bar`; a count, because counts become vector instructions."""
+    height, count = np.float32(bar), 0
+    for k in range(LANES):
+        count += lanes[k] >= height
+    return count > 0
+
+
 @nb.njit(nogil=True, cache=True)
 def _settle(
     U: ScreenArray,
@@ -265,12 +287,14 @@ def _settle(
         if width > 1:
             _to_cosines(U[p])
             _fold(U[p, 1], top, bottom)
-            tolerance = _tolerance(n, width - 1, bottom.min())
+            tolerance = _tolerance(n, width - 1, _least(bottom))
         _fold(U[p, 0], top, bottom)
-        if top.max() + tolerance >= greatest[p]:
+        if _reaches(top, greatest[p] - tolerance):
             greatest[p] = _raise(greatest[p], 1.0, U[p, 0], top, tolerance, e, design, indices[p])
-        if bottom.min() - tolerance <= least[p]:
-            least[p] = -_raise(-least[p], -1.0, U[p, 0], -bottom, tolerance, e, design, indices[p])
+        for k in range(LANES):
+            bottom[k] = -bottom[k]
+        if _reaches(bottom, -least[p] - tolerance):
+            least[p] = -_raise(-least[p], -1.0, U[p, 0], bottom, tolerance, e, design, indices[p])
 
 
 @nb.njit(nogil=True, cache=True)

@@ -22,8 +22,6 @@ REACH = 7
 #: Always looked at, 0.91 to 0.99: drifts in the design resemble a unit root, and there the profile can have a
 #: second peak.
 EDGE = np.arange(RHO_GRID.size - 9, RHO_GRID.size)
-#: Voxels evaluated together, one per SIMD lane: their statistics (r of 33: 34 KB) fit the L1 cache.
-LANES = 64
 
 
 def reml_weights(design: LagDesign, inverse: GridInverse) -> FloatArray:
@@ -42,80 +40,52 @@ def reml_index(sums: LagSums, inverse: GridInverse, weights: FloatArray) -> IntA
     47 of the 199 points are evaluated. In simulations (K 5 to 60, true rho -0.5 to 0.95) that found the best of
     all points at all but 3 of 144,000 voxels; there two peaks were equally high.
     """
-    return np.asarray(_search(sums.lag, sums.end, sums.ss, inverse.diagonal, inverse.factor, weights))
-
-
-@nb.njit(cache=True, fastmath=REASSOCIATE)
-def _search(
-    lag: FloatArray,
-    end: FloatArray,
-    ss: FloatArray,
-    diagonal: FloatArray,
-    factor: FloatArray,
-    weights: FloatArray,
-) -> IntArray:
-    n = len(lag)
-    best, least = np.full(n, COARSE[0]), np.full(n, np.inf)
-    everyone = np.arange(n)
-    for start in range(0, n, LANES):
-        lanes = everyone[start : start + LANES]
-        _scan(lanes, COARSE, lag, end, ss, diagonal, factor, weights, best, least)
+    squares = np.ascontiguousarray(sums.ss.T)
+    points = np.concatenate([COARSE, EDGE])
+    explained, y = _explained(sums.cross, inverse, points)
+    inner, m = COARSE.size, inverse.factor.shape[1]
+    centre, _ = _lowest(explained[:inner], y[: inner * m], squares, COARSE, weights)
+    best, least = _lowest(explained[inner:], y[inner * m :], squares, EDGE, weights)
     # voxels with the same coarse answer look at the same fine points
-    order = np.argsort(best, kind="mergesort")
-    start = 0
-    while start < n:
-        centre = best[order[start]]
-        stop = start
-        while stop < n and stop < start + LANES and best[order[stop]] == centre:
-            stop += 1
-        fine = np.arange(max(centre - REACH, 0), min(centre + REACH + 1, RHO_GRID.size))
-        _scan(order[start:stop], fine, lag, end, ss, diagonal, factor, weights, best, least)
-        start = stop
-    for start in range(0, n, LANES):
-        lanes = everyone[start : start + LANES]
-        _scan(lanes, EDGE, lag, end, ss, diagonal, factor, weights, best, least)
+    order = np.argsort(centre, kind="stable")
+    for voxels in np.split(order, np.flatnonzero(np.diff(centre[order])) + 1):
+        middle = centre[voxels[0]]
+        points = np.arange(max(middle - REACH, 0), min(middle + REACH + 1, RHO_GRID.size))
+        explained, y = _explained(sums.cross[voxels], inverse, points)
+        found, lowest = _lowest(explained, y, squares[:, voxels], points, weights)
+        best[voxels] = np.where(lowest < least[voxels], found, best[voxels])
     return best
 
 
-@nb.njit(cache=True, fastmath=REASSOCIATE)
-def _scan(
-    voxels: IntArray,
-    points: IntArray,
-    lag: FloatArray,
-    end: FloatArray,
-    ss: FloatArray,
-    diagonal: FloatArray,
-    factor: FloatArray,
-    weights: FloatArray,
-    best: IntArray,
-    least: FloatArray,
-) -> None:
-    """Lower `least` and move `best` of these (up to `LANES`) voxels to the best of these grid points.
+def _explained(
+    cross: FloatArray, inverse: GridInverse, points: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """``l'd l`` (points, n) and y (points m, n) of `kernels.grid`: two matrix products for all of the points."""
+    diagonal = inverse.diagonal[points]
+    factor = inverse.factor[points].reshape(-1, cross.shape[1])
+    with np.errstate(invalid="ignore"):  # voxels that are not finite
+        return diagonal @ (cross[:, : diagonal.shape[1]] ** 2).T, factor @ cross.T
 
-    The objective is `grid.whitened_rss` times the weight, with the loop over voxels innermost.
-    """
-    r, m = lag.shape[1], factor.shape[1]
-    lags, ends, c = np.zeros((r, LANES)), np.zeros((r, LANES)), np.empty(LANES)
-    explained, dots = np.empty(LANES), np.empty((m, LANES))
-    for i in range(voxels.size):
-        for k in range(r):
-            lags[k, i], ends[k, i] = lag[voxels[i], k], end[voxels[i], k]
-    for g in points:
+
+@nb.njit(cache=True, fastmath=REASSOCIATE)
+def _lowest(
+    explained: FloatArray, y: FloatArray, squares: FloatArray, points: IntArray, weights: FloatArray
+) -> tuple[IntArray, FloatArray]:
+    """Grid point of the least ``rss * weights`` of each voxel, and that value."""
+    P, n = explained.shape
+    best, least, total = np.full(n, points[0]), np.full(n, np.inf), np.empty(n)
+    for p in range(P):
+        g, m = points[p], len(y) // P
         rho = RHO_GRID[g]
-        explained[:] = 0.0
-        dots[:] = 0.0
-        for k in range(r):
-            for i in range(LANES):
-                c[i] = lags[k, i] + rho * ends[k, i]
-                explained[i] += diagonal[g, k] * c[i] * c[i]
-            for j in range(m):
-                for i in range(LANES):
-                    dots[j, i] += factor[g, j, k] * c[i]
-        for j in range(m):
-            for i in range(LANES):
-                explained[i] += dots[j, i] * dots[j, i]
-        for i in range(voxels.size):
-            v = voxels[i]
-            rss = (1 + rho * rho) * ss[v, 0] - rho * ss[v, 1] - rho * rho * (ss[v, 2] + explained[i])
-            if rss * weights[g] < least[v]:
-                best[v], least[v] = g, rss * weights[g]
+        total[:] = squares[2]
+        for v in range(n):
+            total[v] += explained[p, v]
+        for j in range(p * m, (p + 1) * m):
+            for v in range(n):
+                total[v] += y[j, v] * y[j, v]
+        for v in range(n):
+            rss = (1 + rho * rho) * squares[0, v] - rho * squares[1, v] - rho * rho * total[v]
+            lower = rss * weights[g] < least[v]
+            best[v] = g if lower else best[v]
+            least[v] = rss * weights[g] if lower else least[v]
+    return best, least

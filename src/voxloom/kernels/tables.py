@@ -49,7 +49,7 @@ def yule_walker_table(X: FloatArray, C: FloatArray, segments: Sequence[int] = (0
     """Tabulate ``C (X'DX)^- C'`` with nilearn's whitening on `RHO_GRID`; dof is rows - rank."""
     design = lag_design(X, segments_of(segments, len(X), stationary=False))
     inverse, weights = grid_inverse(design), C @ design.back
-    half = np.einsum("gmr,qr->gqm", inverse.factor, weights)
+    half = np.einsum("gmr,qr->gqm", inverse.factor[:, :, : design.rank], weights)
     cov = np.einsum("qr,gr,pr->gqp", weights, inverse.diagonal, weights) + half @ half.swapaxes(1, 2)
     return ContrastTable(cov, np.full(RHO_GRID.size, float(design.dof)), np.ones(RHO_GRID.size))
 

@@ -123,6 +123,8 @@ def group_design(table: pd.DataFrame, formula: str | Sequence[str] | None = None
     if not isinstance(formula, str):
         formula = " + ".join(["1", *(f"`{name}`" for name in formula or ())])
     where = f"formula {formula!r}"
+    if "~" in formula:
+        raise DesignError(where, "has a left-hand side.", "The maps are that side; leave it out.")
     try:
         parsed = Formula(formula)
         _require_covariates(table, sorted(map(str, parsed.required_variables)), where)

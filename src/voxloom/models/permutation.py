@@ -13,12 +13,12 @@ from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.kernels.permutation import (
     FreedmanLane,
+    concerns_a_mean,
     freedman_lane,
     interchangeable,
     t_from_cosine,
-    concerns_a_mean,
 )
-from voxloom.kernels.rearrange import Rearrangements, plan_rearrangements
+from voxloom.kernels.rearrange import Rearrangements, count_distinct, plan_rearrangements
 from voxloom.models.design import dependent_columns
 from voxloom.models.group import require_dof
 
@@ -137,9 +137,16 @@ def prepare_test(
     scheme = exchangeability.scheme
     if scheme == "auto":
         scheme = "flip" if concerns_a_mean(M, C) else "permute"
+    labels = interchangeable(M)
+    if count_distinct(labels, scheme) == 1:
+        raise InputError(
+            "exchangeability",
+            "all rows of the design are equal, so permuting them changes nothing.",
+            'Use scheme="flip", which flips signs.',
+        )
     return PreparedTest(
         freedman_lane(M, C, permute=scheme == "permute"),
-        plan_rearrangements(interchangeable(M), scheme, n_perm, seed),
+        plan_rearrangements(labels, scheme, n_perm, seed),
         two_sided,
         contrast if isinstance(contrast, str) else " ".join(f"{w:g}" for w in C[0]),
     )
@@ -237,4 +244,5 @@ def fwe_p(test: PreparedTest, stat: ArrayLike, null: ArrayLike) -> FloatArray:
     value = np.abs(stat) if test.two_sided else np.asarray(stat, dtype=np.float64)
     null = np.sort(np.asarray(null, dtype=np.float64))
     reached = len(null) - np.searchsorted(null, value - TIE_RTOL * np.abs(value), side="left")
-    return np.where(np.isnan(value), np.nan, reached / len(null))
+    # a voxel that is none of the test may exceed every maximum; p is never 0
+    return np.where(np.isnan(value), np.nan, np.maximum(reached, 1) / len(null))

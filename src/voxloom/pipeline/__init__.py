@@ -7,8 +7,9 @@ changed input redoes exactly what depends on it, and nothing else.
 
 from __future__ import annotations
 
+from voxloom.engine.status import Status
 from voxloom.pipeline.planning import plan
 from voxloom.pipeline.running import RunResult, export, run
-from voxloom.pipeline.state import Status, status, verify
+from voxloom.pipeline.state import status, verify
 
 __all__ = ["RunResult", "Status", "export", "plan", "run", "status", "verify"]

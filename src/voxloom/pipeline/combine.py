@@ -125,7 +125,8 @@ def stack_contrasts(maps: Mapping[str, xr.Dataset]) -> xr.Dataset:
         for name in STATISTICS
     }
     return xr.Dataset(
-        {name: (("contrast", "voxel"), values) for name, values in stacked.items()}, coords={"contrast": list(maps)}
+        {name: (("contrast", "voxel"), values) for name, values in stacked.items()},
+        coords={"contrast": list(maps)},
     )
 
 

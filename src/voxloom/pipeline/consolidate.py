@@ -55,7 +55,11 @@ def tasks(ws: Workspace) -> list[Task]:
 
 def prepare(ws: Workspace) -> None:
     """Create ``results/<name>/{effect, ...}(subject, contrast, voxel)``; a changed list of subjects replaces them."""
-    name, subjects, contrasts = ws.analysis.combine_digest, ws.combined_subjects(), list(ws.analysis.first_level.contrasts)
+    name, subjects, contrasts = (
+        ws.analysis.combine_digest,
+        ws.combined_subjects(),
+        list(ws.analysis.first_level.contrasts),
+    )
     if not subjects:
         return
     describe_results(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from voxloom.io.objects import Objects
 from voxloom.io.regions import read_region
 from voxloom.kernels.multiplicity import bonferroni, fdr
 from voxloom.kernels.tails import z_to_p
-from voxloom.models.inference import fwe_p
+from voxloom.models.permutation import fwe_p
 from voxloom.pipeline.group import GroupTest, group_tests, inputs_of
 from voxloom.pipeline.infer import null_path, prepared_all
 from voxloom.pipeline.stored_maps import make_map_array, write_block
@@ -108,7 +107,7 @@ def correct(*, store: str, test: GroupTest, row: int, column: int, inference: In
 
 def complete(test: GroupTest, n: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Voxels that every subject has: those a permutation test can take; a warning counts the others."""
-    whole = n == len(test.subjects)
+    whole: NDArray[np.bool_] = n == len(test.subjects)
     partial = int(np.count_nonzero(np.isfinite(n) & (n > 0) & ~whole))
     if partial:
         warnings.warn(
@@ -121,9 +120,7 @@ def complete(test: GroupTest, n: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def read_map(objects: Objects, test: GroupTest, name: str, row: int, column: int) -> NDArray[np.float64]:
     """One whole map of a group model, (V,)."""
-    block = read_region(
-        objects, f"{test.path}/{name}", (slice(row, row + 1), slice(column, column + 1), slice(None))
-    )
+    block = read_region(objects, f"{test.path}/{name}", (slice(row, row + 1), slice(column, column + 1), slice(None)))
     return np.asarray(block[0, 0], dtype=float)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from voxloom.engine.runner import Output, Task
 from voxloom.errors import ContrastError, InputError
 from voxloom.io.confounds import select_confounds
@@ -19,6 +17,8 @@ from voxloom.spec import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pandas as pd
 
     from voxloom.spec import Analysis, FirstLevel
 
@@ -97,7 +97,13 @@ def make_design(*, store: str, run_id: str, fit_path: str, first_level: FirstLev
         digest=content_digest([values], list(design.columns)),
         bytes_read=0,
         bytes_written=values.nbytes,
-        details={"n_shards": len(shards), "shards": [[s.start, s.stop] for s in shards], "columns": list(design.columns), "n_volumes": run.n_volumes},
+        details={
+            "n_shards": len(shards),
+            "shards": [[s.start, s.stop] for s in shards],
+            "columns": list(design.columns),
+            "n_volumes": run.n_volumes,
+            "itemsize": run.itemsize,
+        },
     )
 
 
@@ -126,7 +132,9 @@ def check_contrasts(analysis: Analysis, columns: Mapping[str, list[str]]) -> lis
             first = next(iter(errors.values()))
             raise ContrastError(f"first_level.contrasts.{name}", str(first))
         if errors:
-            notes.append(f"contrast {name}: not in {len(errors)} of {len(columns)} runs ({', '.join(list(errors)[:3])}...)")
+            notes.append(
+                f"contrast {name}: not in {len(errors)} of {len(columns)} runs ({', '.join(list(errors)[:3])}...)"
+            )
     return notes
 
 

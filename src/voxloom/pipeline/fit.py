@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from voxloom.engine.runner import Output, Task
+from voxloom.engine.worker import check_cancelled
 from voxloom.io.objects import Objects
-from voxloom.io.runs import read_bold
+from voxloom.io.runs import read_bold, read_run
 from voxloom.models.first_level import fit_first_level
+from voxloom.pipeline.memory import fit_piece
 from voxloom.pipeline.stored_fit import PER_VOXEL, load_design, write_fit
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
+from voxloom.schema import bold_chunks, shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -49,18 +52,24 @@ def shard_task(ws: Workspace, run_id: str, design: Record, i: int) -> Task:
     )
 
 
-def fit_shard(
-    *, store: str, run_id: str, fit_path: str, start: int, stop: int, signal_scaling: int | None
-) -> Output:
+def fit_shard(*, store: str, run_id: str, fit_path: str, start: int, stop: int, signal_scaling: int | None) -> Output:
     """Fit one shard of one run and write its estimates."""
-    objects, voxels = Objects(store), slice(start, stop)
+    objects, run = Objects(store), read_run(Objects(store), run_id)
     design, noise_model = load_design(objects, fit_path)
-    raw = read_bold(objects, run_id, voxels)
-    bold = xr.Dataset({"bold": (("voxel", "time"), raw)}, coords={"time": design.index.to_numpy()})
-    fit = fit_first_level(bold, design, noise_model=noise_model, signal_scaling=signal_scaling)
-    written = write_fit(objects, fit_path, fit, voxels)
-    arrays = [fit[name].to_numpy() for name in ("beta", *PER_VOXEL[noise_model])]
-    return Output(digest=content_digest(arrays), bytes_read=raw.nbytes, bytes_written=written)
+    names = ("beta", *PER_VOXEL[noise_model])
+    pieces = []
+    for piece in shard_slices(stop - start, fit_piece(bold_chunks(run.n_voxels, run.n_volumes, run.itemsize))):
+        check_cancelled()
+        values = read_bold(objects, run_id, slice(start + piece.start, start + piece.stop))
+        bold = xr.Dataset({"bold": (("voxel", "time"), values)}, coords={"time": design.index.to_numpy()})
+        pieces.append(fit_first_level(bold, design, noise_model=noise_model, signal_scaling=signal_scaling)[[*names]])
+    fit = xr.concat(pieces, dim="voxel").assign_attrs(noise_model=noise_model)
+    written = write_fit(objects, fit_path, fit, slice(start, stop))
+    return Output(
+        digest=content_digest(fit[name].to_numpy() for name in names),
+        bytes_read=(stop - start) * run.n_volumes * run.itemsize,
+        bytes_written=written,
+    )
 
 
 STAGE = Stage(NAME, tasks)

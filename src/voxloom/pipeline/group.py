@@ -18,9 +18,10 @@ from voxloom.io.study import describe_results
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import contrast
 from voxloom.models.group import fit_group, group_design
+from voxloom.pipeline.memory import group_memory, require, voxels_within
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
-from voxloom.schema import MAP_CHUNK_VOXELS, shard_slices
+from voxloom.schema import shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ def design_for(analysis: Analysis, name: str, model: GroupModel, subjects: Seque
     else:
         path = model.table or analysis.data.bids_dir
         table = participants_of(read_participants(path), subjects, str(path))
-        design = group_design(table, model.formula or " + ".join(["1", *(f"`{name}`" for name in model.covariates or ())]))
+        design = group_design(
+            table, model.formula or " + ".join(["1", *(f"`{name}`" for name in model.covariates or ())])
+        )
     if len(design) <= design.shape[1]:
         raise DesignError(
             where,
@@ -108,10 +111,13 @@ def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:
     ------
     InputError
         As `design_for`, or a contrast names columns that the design has not.
+    MemoryBudgetError
+        All subjects of the fewest voxels do not fit the budget.
     """
     subjects = list(dict.fromkeys(run.subject for run in runs))
     for name in analysis.group:
         group_test(analysis, name, subjects)
+        require(f"group.{name}", group_memory(len(subjects)), analysis.memory_budget)
 
 
 def tasks(ws: Workspace) -> list[Task]:
@@ -176,11 +182,6 @@ def load_effects(objects: Objects, test: GroupTest, row: int, voxels: slice) -> 
         (slice(0, len(test.subjects)), slice(row, row + 1), voxels),
     )
     return xr.Dataset({"effect": (("map", "voxel"), values[:, 0])}, coords={"map": list(test.subjects)})
-
-
-def voxels_within(budget: int, n_maps: int) -> int:
-    """Voxels whose maps fit a quarter of the budget as float64 (maps, residuals, float32 copies), in whole chunks."""
-    return max(1, int(budget / 4 / (8 * n_maps)) // MAP_CHUNK_VOXELS) * MAP_CHUNK_VOXELS
 
 
 def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memory_budget: int) -> Output:

@@ -9,8 +9,9 @@ import numpy as np
 from voxloom.engine.runner import Output, Task
 from voxloom.io.arrays import create_array
 from voxloom.io.objects import Objects
-from voxloom.models.inference import Exchangeability, null_max_stat, prepare_test
-from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effects, voxels_within
+from voxloom.models.permutation import Exchangeability, null_max_stat, prepare_test
+from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effects
+from voxloom.pipeline.memory import voxels_within
 from voxloom.pipeline.stored_maps import write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
@@ -19,7 +20,7 @@ from voxloom.spec import digest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from voxloom.models.inference import PreparedTest
+    from voxloom.models.permutation import PreparedTest
     from voxloom.spec import Inference
 
 NAME = "infer"

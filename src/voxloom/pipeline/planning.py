@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from voxloom.engine.plan import Plan, Problem, StagePlan
+from voxloom.engine.plan import Plan, Problem
 from voxloom.errors import ContrastError, InputError, VoxloomWarning
 from voxloom.io.bids import resolve_t_r
 from voxloom.io.confounds import read_confounds, require_rows
@@ -19,32 +18,18 @@ from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.pipeline import design, group
 from voxloom.pipeline.prepare import check_grids, common_grid, read_headers, space_of, study_mask
 from voxloom.pipeline.running import STAGES, as_analysis, recall
-from voxloom.pipeline.stored_maps import map_chunks
+from voxloom.pipeline.sizes import Survey, stage_sizes
 from voxloom.pipeline.workspace import Workspace, find_runs
-from voxloom.schema import MAP_CHUNK_VOXELS, bold_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
+
     import pandas as pd
 
     from voxloom.io.bids import RunFile
     from voxloom.io.nifti import NiftiInfo
-    from voxloom.pipeline.prepare import Inputs
     from voxloom.spec import Analysis
-
-#: Voxels a kernel works on at once, as float64.
-SUB_BLOCK = 4096
-
-
-@dataclass
-class Survey:
-    """What is known of the runs before any of them is read whole."""
-
-    ws: Workspace
-    inputs: Inputs
-    n_voxels: int
-    designs: dict[str, pd.DataFrame] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
 
 
 def plan(spec: Analysis | str | Path | Mapping[str, Any]) -> Plan:
@@ -75,9 +60,7 @@ def plan(spec: Analysis | str | Path | Mapping[str, Any]) -> Plan:
     except InputError as error:
         survey.problems.append(problem(error))
     done = done_tasks(survey.ws)
-    stages = [
-        StagePlan(name=name, n_done=done.get(name, 0), **size) for name, size in sizes(survey).items()
-    ]
+    stages = [replace(size, n_done=done.get(size.name, 0)) for size in stage_sizes(survey)]
     return Plan(stages=tuple(stages), problems=tuple(survey.problems), files=())
 
 
@@ -91,7 +74,8 @@ def look(analysis: Analysis) -> Survey:
         n_voxels = len(ws.voxel)
     elif not inputs.headers:
         raise InputError(
-            str(analysis.data.bids_dir), "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values()))
+            str(analysis.data.bids_dir),
+            "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values())),
         )
     else:
         grid = common_grid(inputs.headers, analysis.data.mask, space_of(analysis))
@@ -141,7 +125,8 @@ def check_estimable(analysis: Analysis, where: str, matrix: pd.DataFrame) -> Non
             continue  # a condition that this run lacks; judged over all runs
         if not is_estimable(rows, basis):
             raise ContrastError(
-                where, f"contrast {name} ({wanted.expression}) is not estimable: the design is rank deficient.",
+                where,
+                f"contrast {name} ({wanted.expression}) is not estimable: the design is rank deficient.",
                 "Take the dependent columns out of the model, or ask another question.",
             )
 
@@ -166,83 +151,3 @@ def done_tasks(ws: Workspace) -> dict[str, int]:
     for stage in STAGES:
         recall(ws, stage)
     return {stage.name: len(ws.done(stage.name)) for stage in STAGES}
-
-
-def sizes(survey: Survey) -> dict[str, dict[str, int]]:
-    """Number of tasks, bytes and peak memory of each stage, in order."""
-    analysis, n_voxels = survey.ws.analysis, survey.n_voxels
-    subjects = len({run.subject for run in survey.ws.runs})
-    n_contrasts, maps = len(analysis.first_level.contrasts), 4 * 8 * n_voxels
-    shards = -(-n_voxels // map_chunks(n_voxels)[1])
-    tests = sum(
-        len(analysis.group_contrasts(name)) * len(model.contrasts) for name, model in analysis.group.items()
-    )
-    group_memory = 4 * 8 * subjects * MAP_CHUNK_VOXELS
-    subject_maps = subjects * n_contrasts * maps
-    return {
-        **run_sizes(survey),
-        "combine": {
-            "n_tasks": subjects,
-            "bytes_read": sum(8 * m.shape[1] * n_voxels for m in survey.designs.values()),
-            "bytes_written": subject_maps + len(survey.designs) * n_contrasts * maps,
-            "peak_memory": 2 * combine_memory(survey),
-        },
-        "consolidate": {
-            "n_tasks": -(-subjects // 128) * shards,
-            "bytes_read": subject_maps,
-            "bytes_written": subject_maps,
-            "peak_memory": 3 * 8 * min(128, subjects) * map_chunks(n_voxels)[1],
-        },
-        "group": {
-            "n_tasks": shards * len(analysis.group),
-            "bytes_read": subjects * tests * 8 * n_voxels,
-            "bytes_written": 7 * tests * 8 * n_voxels,
-            "peak_memory": group_memory,
-        },
-        "infer": {"n_tasks": tests, "bytes_read": subjects * tests * 8 * n_voxels, "peak_memory": group_memory},
-        "correct": {"n_tasks": tests, "bytes_read": tests * 16 * n_voxels, "peak_memory": 8 * 8 * n_voxels},
-        "export": {"n_tasks": subjects + tests, "bytes_read": subject_maps, "peak_memory": 8 * 8 * n_voxels},
-    }
-
-
-def run_sizes(survey: Survey) -> dict[str, dict[str, int]]:
-    """Sizes of the stages that work run by run."""
-    n_voxels, budget = survey.n_voxels, survey.ws.analysis.memory_budget
-    infos = [survey.inputs.headers[run.id] for run in survey.ws.runs]
-    raw = [n_voxels * info.n_volumes * itemsize(survey, info) for info in infos]
-    shards = peak = 0
-    for run in survey.ws.runs:
-        info, matrix = survey.inputs.headers[run.id], survey.designs.get(run.id)
-        if matrix is None:
-            continue
-        rule = bold_chunks(n_voxels, info.n_volumes, itemsize(survey, info))
-        shards += -(-n_voxels // rule.shard)
-        voxels = min(rule.shard, n_voxels)
-        held = voxels * (info.n_volumes * itemsize(survey, info) + 8 * (matrix.shape[1] + 2))
-        peak = max(peak, held + 4 * 8 * info.n_volumes * min(SUB_BLOCK, voxels))
-    return {
-        "ingest": {
-            "n_tasks": len(infos),
-            "bytes_read": sum(Path(info.path).stat().st_size for info in infos),
-            "bytes_written": sum(raw),
-            "peak_memory": min(budget, max(raw, default=0)),
-        },
-        "design": {"n_tasks": len(infos)},
-        "fit": {
-            "n_tasks": shards,
-            "bytes_read": sum(raw),
-            "bytes_written": sum(8 * (m.shape[1] + 2) * n_voxels for m in survey.designs.values()),
-            "peak_memory": peak,
-        },
-    }
-
-
-def itemsize(survey: Survey, info: NiftiInfo) -> int:
-    """Bytes of one stored value; smoothing makes float32."""
-    return 4 if survey.ws.analysis.first_level.smoothing_fwhm else int(info.dtype.itemsize)
-
-
-def combine_memory(survey: Survey) -> int:
-    """Bytes of one run's estimates over one shard of maps."""
-    voxels = min(survey.n_voxels, map_chunks(survey.n_voxels)[1])
-    return max((8 * (matrix.shape[1] + 2) * voxels for matrix in survey.designs.values()), default=0)

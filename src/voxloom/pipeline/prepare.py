@@ -82,7 +82,9 @@ def check_grids(inputs: Inputs, grid: Grid) -> None:
     for run_id, info in list(inputs.headers.items()):
         try:
             grid.require(
-                info.grid, str(info.path), "One study is one grid: resample the run, or give it a study of its own."
+                info.grid,
+                str(info.path),
+                "One study is one grid: resample the run, or give it a study of its own.",
             )
         except GridError as error:
             del inputs.headers[run_id]
@@ -118,9 +120,7 @@ def study_mask(ws: Workspace, inputs: Inputs, grid: Grid) -> NDArray[np.bool_]:
                 del inputs.headers[run.id]
                 inputs.problems[run.id] = error
     if not mask.any():
-        raise InputError(
-            f"data.mask: {rule}", "holds no voxel.", "Check data.mask and the masks of the runs."
-        )
+        raise InputError(f"data.mask: {rule}", "holds no voxel.", "Check data.mask and the masks of the runs.")
     return mask
 
 
@@ -141,7 +141,9 @@ def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
         made_with = study.meta.get("mask", "union")
         if made_with != rule:
             raise StoreError(
-                ws.url, f"was made with data.mask: {made_with}, but the analysis says {rule}.", "Give it another `store:`."
+                ws.url,
+                f"was made with data.mask: {made_with}, but the analysis says {rule}.",
+                "Give it another `store:`.",
             )
         check_grids(inputs, study.grid)
         return study, inputs

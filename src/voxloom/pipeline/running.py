@@ -14,8 +14,8 @@ from voxloom.engine.lock import StoreLock
 from voxloom.engine.runner import run_stage
 from voxloom.errors import InputError
 from voxloom.io.objects import Objects
-from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest
-from voxloom.pipeline import export as export_stage
+from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest, write
+from voxloom.pipeline.memory import require_fit_memory
 from voxloom.pipeline.prepare import prepare_study
 from voxloom.pipeline.workspace import Stage, Workspace, find_runs
 from voxloom.spec import Analysis, Output, load_analysis, parse_analysis
@@ -37,7 +37,7 @@ STAGES = (
     group.STAGE,
     infer.STAGE,
     correct.STAGE,
-    export_stage.STAGE,
+    write.STAGE,
 )
 
 
@@ -170,6 +170,7 @@ def go(ws: Workspace, client: distributed.Client | None, stages: tuple[Stage, ..
         absorb(ws, result)
         if stage is design.STAGE:
             require_contrasts(ws)
+            require_fit_memory(ws)
         failed = result.failed
         if failed:
             break

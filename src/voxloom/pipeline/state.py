@@ -67,8 +67,7 @@ def verify(store: str | PathLike[str], *, on_event: OnEvent | None = None) -> li
     for path in arrays:
         found = [str(damage) for damage in damaged_shards(objects, path)]
         problems += found
-        outcome = "failed" if found else "done"
-        emit(TaskFinished("verify", Record(stage="verify", key=path, status=outcome, inputs="")))
+        emit(TaskFinished("verify", Record(stage="verify", key=path, status="failed" if found else "done", inputs="")))
     emit(StageFinished("verify", len(arrays) - len(problems), len(problems), 0, 0.0))
     return problems
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from voxloom.io.regions import read_voxels, write_voxels
 from voxloom.schema import bold_chunks, shard_slices
 
 if TYPE_CHECKING:
-    from voxloom.io.store import Objects
+    from voxloom.io.objects import Objects
 
 #: Per-voxel estimates beside ``beta``, by noise model.
 PER_VOXEL = {"ols": ("sigma2",), "ar1": ("sigma2", "rho"), "ar1-yule-walker": ("sigma2", "rho")}
@@ -61,9 +61,10 @@ def make_room(
 def load_design(objects: Objects, fit_path: str) -> tuple[pd.DataFrame, str]:
     """The design of a run and the noise model it is fitted with."""
     array = open_array(objects, f"fits/{fit_path}/design")
-    index = pd.Index(array.attrs["frame_times"], name="time")
-    design = pd.DataFrame(np.asarray(array[...]), index=index, columns=list(array.attrs["columns"]))
-    return design, str(array.attrs["noise_model"])
+    attrs: dict[str, Any] = dict(array.attrs)
+    index = pd.Index(attrs["frame_times"], name="time")
+    design = pd.DataFrame(np.asarray(array[...]), index=index, columns=attrs["columns"])
+    return design, attrs["noise_model"]
 
 
 def write_fit(objects: Objects, fit_path: str, fit: xr.Dataset, voxels: slice) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from voxloom.io.store import Objects
+    from voxloom.io.objects import Objects
 
 #: Maps kept of every run and subject; z and p follow from stat and dof.
 STATISTICS = ("effect", "variance", "stat", "dof")
@@ -51,7 +51,12 @@ def make_maps(objects: Objects, path: str, contrasts: Sequence[str], n_voxels: i
     """Room for the contrast maps of one run or subject: one object a shard, one contrast a chunk."""
     for name in STATISTICS:
         make_map_array(
-            objects, f"{path}/{name}", {"contrast": len(contrasts)}, n_voxels, chunk=(1,), shard=(len(contrasts),)
+            objects,
+            f"{path}/{name}",
+            {"contrast": len(contrasts)},
+            n_voxels,
+            chunk=(1,),
+            shard=(len(contrasts),),
         )
 
 

@@ -133,9 +133,7 @@ def find_runs(analysis: Analysis) -> tuple[RunFile, ...]:
     """Every run the analysis names."""
     data = analysis.data
     return tuple(
-        index_runs(
-            data.bids_dir, data.derivatives, task=data.task, space=data.space, filters=dict(data.filters)
-        )
+        index_runs(data.bids_dir, data.derivatives, task=data.task, space=data.space, filters=dict(data.filters))
     )
 
 
@@ -149,4 +147,3 @@ def content_digest(arrays: Iterable[NDArray[Any]], *more: Any) -> str:
         h.update(np.ascontiguousarray(array).tobytes())
     h.update(digest(list(more)).encode())
     return h.hexdigest()[:16]
-

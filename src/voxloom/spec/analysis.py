@@ -13,10 +13,10 @@ from voxloom.errors import InputError
 from voxloom.spec.data import Data, Output, Store
 from voxloom.spec.digests import digest
 from voxloom.spec.first_level import FirstLevel, SubjectLevel
-from voxloom.spec.group import GroupModel  # noqa: TC001 - pydantic reads annotations
+from voxloom.spec.group import GroupModel
 from voxloom.spec.labels import require_distinct_labels
 from voxloom.spec.section import Section, did_you_mean
-from voxloom.spec.values import Memory, Name  # noqa: TC001
+from voxloom.spec.values import Memory, Name
 
 
 class Analysis(Section):

@@ -1,4 +1,4 @@
-"""Stage 9: maps in the store become NIfTI files with sidecars; one task per subject and per group test."""
+"""Stage 9, `export`: maps in the store become NIfTI files with sidecars; one task per subject and per group test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from voxloom.io.derivatives import (
     write_sidecar,
 )
 from voxloom.io.images import to_nifti, write_nifti
-from voxloom.io.objects import Objects
 from voxloom.io.regions import read_region
 from voxloom.io.study import open_study
 from voxloom.kernels.expression import contrast_matrix
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxloom.io.bids import RunFile
+    from voxloom.io.objects import Objects
     from voxloom.io.study import Study
     from voxloom.spec import Contrast
 
@@ -231,7 +231,9 @@ def export_group(
     design = group_design_name(test.name)
     write_design(folder / design, test.design.rename_axis(index="participant_id"))
     files = [design]
-    wanted = [(variable, stat, None, None) for variable, stat in GROUP_FILES.items()]
+    wanted: list[tuple[str, str, str | None, Mapping[str, Any] | None]] = [
+        (variable, stat, None, None) for variable, stat in GROUP_FILES.items()
+    ]
     wanted += [(CORRECTED[m], "p", CORRECTED_DESC[m], how) for m, how in corrections.items()]
     for variable, stat, desc, how in wanted:
         path = group_name(test.name, contrast=first, test=second, stat=stat, entities=entities, desc=desc)

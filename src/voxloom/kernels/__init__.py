@@ -1,0 +1,1 @@
+"""Statistics on arrays, voxel axis last: NumPy, SciPy and numba only."""

@@ -1,0 +1,1 @@
+"""Statistics on Datasets: in memory or lazy, they do not care where they run."""

@@ -1,0 +1,336 @@
+"""Laws: lossless round trip, the budget does not show in the result, equal bytes each time, bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nilearn.image import smooth_img
+
+from voxloom.errors import CorruptionError, GridError, InputError, MemoryBudgetError, StoreError
+from voxloom.io.export import export_run
+from voxloom.io.ingest import write_run
+from voxloom.io.store import Objects, read_voxels
+from voxloom.io.study import Study, create_study, open_study, read_bold, read_run
+from voxloom.io.transpose import Transposer
+from voxloom.io.write import write_nifti
+from voxloom.schema import Grid, MiB
+
+AFFINE = np.array([[-3, 0, 0, 30], [0, 3, 0, -40], [0, 0, 3.5, 12], [0, 0, 0, 1.0]])
+SHAPE = (7, 6, 5)
+GRID = Grid.of(SHAPE, AFFINE)
+
+
+def save(path: Path, data: np.ndarray, *, kind: type = nib.Nifti1Image, order: str = "<", t_r: float = 2.0) -> Path:
+    image = kind(data, AFFINE, header=kind.header_class(endianness=order), dtype=data.dtype)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = t_r
+    image.to_filename(path)
+    return path
+
+
+@pytest.fixture
+def mask() -> np.ndarray:
+    return np.random.default_rng(1).random(SHAPE) < 0.6
+
+
+@pytest.fixture
+def study(tmp_path: Path, mask: np.ndarray) -> Study:
+    return create_study(tmp_path / "study", GRID, mask)
+
+
+@pytest.fixture
+def data() -> np.ndarray:
+    return np.random.default_rng(2).integers(-500, 900, (*SHAPE, 12)).astype(np.int16)
+
+
+def contents(objects: Objects, prefix: str) -> dict[str, bytes | None]:
+    return {key: objects.get(key) for key in objects.list(prefix)}
+
+
+DTYPES = ["uint8", "int16", "int32", "uint16", "float32", "float64"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    dtype=st.sampled_from(DTYPES),
+    order=st.sampled_from("<>"),
+    kind=st.sampled_from([nib.Nifti1Image, nib.Nifti2Image]),
+    shape=st.tuples(*[st.integers(1, 6)] * 3, st.integers(2, 9)),
+    scaling=st.sampled_from([(np.nan, 0.0), (1.0, 0.0), (0.25, -7.0), (-3.5, 0.0), (0.0, 3.0)]),
+    gz=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_nifti_to_store_to_nifti_is_bit_exact(
+    tmp_path_factory: pytest.TempPathFactory,
+    dtype: str,
+    order: str,
+    kind: type,
+    shape: tuple[int, ...],
+    scaling: tuple[float, float],
+    gz: bool,
+    seed: int,
+) -> None:
+    folder, rng = tmp_path_factory.mktemp("trip"), np.random.default_rng(seed)
+    bits = rng.integers(0, 256, (*shape, np.dtype(dtype).itemsize), dtype=np.uint8)  # NaN payloads and all
+    stored = bits.view(np.dtype(dtype).newbyteorder(order))[..., 0]
+    header = kind.header_class(endianness=order)
+    header.set_data_shape(shape)
+    header.set_data_dtype(dtype)
+    header.set_sform(AFFINE, 4)
+    header["scl_slope"], header["scl_inter"] = scaling
+    header["pixdim"][4], header["descrip"] = 1.25, b"kept as it is"
+    offset = header.sizeof_hdr + 4
+    header["vox_offset"] = offset
+    header["magic"] = b"n+1" if kind is nib.Nifti1Image else b"n+2\0\r\n\x1a\n"
+    raw = header.binaryblock + bytes(4) + stored.tobytes(order="F")
+    (folder / "source.nii").write_bytes(raw)
+    mask = rng.random(shape[:3]) < 0.7
+    mask.flat[0] = True
+    study = create_study(folder / "study", Grid.of(shape, AFFINE), mask)
+
+    write_run(study.objects, "r", folder / "source.nii")
+    back = export_run(study, "r", folder / ("back.nii.gz" if gz else "back.nii"))
+
+    written = gzip.decompress(back.read_bytes()) if gz else back.read_bytes()
+    assert written[:offset] == raw[:offset]
+    again = np.frombuffer(written[offset:], stored.dtype).reshape(shape, order="F")
+    assert again[mask].tobytes() == stored[mask].tobytes()
+    assert not again[~mask].any()
+    physical = read_bold(study.objects, "r", slice(0, study.voxel.size))
+    slope, inter = scaling if np.isfinite(scaling[0]) and scaling[0] != 0 else (1.0, 0.0)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(physical, stored[mask].astype(float) * slope + inter)
+
+
+def test_what_is_kept_with_a_run(tmp_path: Path, study: Study, data: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    run_mask = rng.random(SHAPE) < 0.7
+    path = save(tmp_path / "b.nii.gz", data)
+    events = pd.DataFrame({"onset": [0.0, 4.5], "duration": [1.0, np.nan], "trial_type": ["a", "b"]})
+    confounds = pd.DataFrame({"csf": rng.normal(size=12), "fd": [np.nan, *range(11)]})
+    keep = np.arange(12) > 1
+    summary = write_run(
+        study.objects,
+        "sub-01_run-1",
+        path,
+        mask=write_nifti(run_mask, tmp_path / "mask.nii.gz", GRID),
+        events=events,
+        confounds=confounds,
+        entities={"sub": "01", "run": 1},
+        sample_mask=keep,
+    )
+    run, in_mask = read_run(study.objects, "sub-01_run-1"), run_mask.ravel()[study.voxel]
+    pd.testing.assert_frame_equal(run.events, events)
+    pd.testing.assert_frame_equal(run.confounds, confounds)
+    np.testing.assert_array_equal(run.sample_mask, keep)
+    assert (run.t_r, run.n_volumes, run.n_voxels, run.itemsize) == (2.0, 12, study.voxel.size, 2)
+    assert summary.n_outside == np.count_nonzero(run_mask & ~study.mask)
+    assert (summary.n_volumes, summary.n_nonfinite, summary.bytes_read) == (12, 0, path.stat().st_size)
+
+    ds = study.run("sub-01_run-1")
+    series = data.reshape(-1, 12)[study.voxel]
+    assert ds["bold"].chunks is not None
+    np.testing.assert_array_equal(ds["bold"], np.where(in_mask[:, None], series, 0))
+    np.testing.assert_array_equal(ds["in_mask"], in_mask)
+    np.testing.assert_array_equal(ds["time"], 2.0 * np.arange(12))
+    np.testing.assert_allclose(ds["mean"], np.where(in_mask, series.mean(axis=1), np.nan), rtol=1e-6)
+    tsnr = series.mean(axis=1) / series.std(axis=1)
+    np.testing.assert_allclose(ds["tsnr"], np.where(in_mask, tsnr, np.nan), rtol=1e-5)
+    assert list(ds["name"].values) == ["csf", "fd"]
+    row = open_study(study.url).runs.loc["sub-01_run-1"]
+    assert (row["sub"], row["run"], row["n_volumes"], row["source"]) == ("01", 1, 12, str(path))
+
+
+def test_scaled_integers_read_as_nibabel_reads_them(tmp_path: Path, study: Study, data: np.ndarray) -> None:
+    image = nib.Nifti1Image(data, AFFINE)
+    image.header.set_slope_inter(0.1, 37.3)
+    image.header["pixdim"][4] = 2
+    image.to_filename(tmp_path / "b.nii")
+    header = bytearray((tmp_path / "b.nii").read_bytes())
+    header[112:120] = np.array([0.1, 37.3], "<f4").tobytes()
+    (tmp_path / "b.nii").write_bytes(header)
+    write_run(study.objects, "r", tmp_path / "b.nii")
+    wanted = nib.load(tmp_path / "b.nii").get_fdata().reshape(-1, 12)[study.voxel]
+    np.testing.assert_array_equal(study.run("r")["bold"], wanted)
+    np.testing.assert_array_equal(read_bold(study.objects, "r", slice(5, 50)), wanted[5:50])
+    np.testing.assert_allclose(study.run("r")["mean"], wanted.mean(axis=1), rtol=1e-6)
+    assert read_bold(study.objects, "r", slice(5, 50), raw=True).dtype == np.int16
+
+
+def test_smoothing_equals_nilearn(tmp_path: Path, study: Study, data: np.ndarray) -> None:
+    path = save(tmp_path / "b.nii.gz", data)
+    write_run(study.objects, "s", path, smoothing_fwhm=6)
+    wanted = smooth_img(path, 6).get_fdata().reshape(-1, 12)[study.voxel]
+    np.testing.assert_allclose(study.run("s")["bold"], wanted, rtol=1e-5, atol=1e-3)
+    exported = nib.load(export_run(study, "s", tmp_path / "s.nii.gz"))
+    assert exported.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(exported.get_fdata()[study.mask], study.run("s")["bold"])
+    assert exported.header.get_zooms()[3] == 2.0
+
+
+def test_non_finite_values_are_counted_and_kept(tmp_path: Path, study: Study, data: np.ndarray) -> None:
+    values = data.astype(np.float32)
+    i, j, k = np.unravel_index(study.voxel[[3, 8]], SHAPE)
+    values[i, j, k, 5] = np.nan, np.inf
+    summary = write_run(study.objects, "r", save(tmp_path / "b.nii", values))
+    assert summary.n_nonfinite == 2
+    stored = read_bold(study.objects, "r", slice(0, study.voxel.size))
+    np.testing.assert_array_equal(stored, values.reshape(-1, 12)[study.voxel])
+
+
+@pytest.mark.parametrize("times", [1, 3, 5, 12])
+def test_turning_in_slabs_equals_a_transpose(data: np.ndarray, times: int) -> None:
+    rows = data.reshape(-1, 12).T
+    with Transposer(rows.shape[1], 12, rows.dtype, times * rows[0].nbytes + 1) as turned:
+        for row in rows:
+            turned.next_row()[:] = row
+            turned.commit()
+        assert turned.spills == (times < 12)
+        turned.release_slab()
+        for start, stop in ((0, rows.shape[1]), (0, 0), (7, 130)):
+            np.testing.assert_array_equal(turned.voxels(start, stop), rows.T[start:stop])
+    with pytest.raises(MemoryBudgetError):
+        Transposer(1000, 12, rows.dtype, 1999)
+
+
+def test_budget_does_not_show_and_writing_again_changes_nothing(tmp_path: Path, study: Study, data: np.ndarray) -> None:
+    path = save(tmp_path / "b.nii.gz", data)
+    first = write_run(study.objects, "r", path)
+    before = contents(study.objects, "runs")
+    row = study.voxel.size * 2
+    small = int(np.prod(SHAPE)) * 10 + 2 * study.voxel.size * 12 * 2 + 5 * row  # a slab of 5 of the 12 volumes
+    assert write_run(study.objects, "r", path, memory_budget=small) == first
+    assert contents(study.objects, "runs") == before
+    # and nothing of a run that was longer stays behind
+    write_run(study.objects, "r", save(tmp_path / "c.nii", np.concatenate([data, data], axis=-1)))
+    write_run(study.objects, "r", path)
+    assert contents(study.objects, "runs") == before
+
+
+def test_digest_changes_with_what_results_depend_on(tmp_path: Path, study: Study, data: np.ndarray) -> None:
+    path = save(tmp_path / "b.nii", data)
+    other = data.copy()
+    other.flat[0] += 1
+    confounds = pd.DataFrame({"a": np.arange(12.0)})
+    digests = [
+        write_run(study.objects, "r", path, **options).digest
+        for options in (
+            {},
+            {"t_r": 1.9},
+            {"confounds": confounds},
+            {"confounds": confounds + 1},
+            {"events": pd.DataFrame({"onset": [1.0]})},
+            {"smoothing_fwhm": 4},
+            {"sample_mask": np.arange(12) > 0},
+            {"mask": np.arange(np.prod(SHAPE)).reshape(SHAPE) > 9},
+        )
+    ]
+    digests.append(write_run(study.objects, "r", save(tmp_path / "c.nii", other)).digest)
+    assert len(set(digests)) == len(digests)
+    (tmp_path / "moved").mkdir()
+    assert write_run(study.objects, "q", path.rename(tmp_path / "moved" / "b.nii")).digest == digests[0]
+
+
+def test_a_run_is_there_only_when_it_is_whole(
+    tmp_path: Path, study: Study, data: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "b.nii.gz", data)
+    write_run(study.objects, "whole", path)
+    wanted = contents(study.objects, "runs/whole")
+    n_puts = len(wanted)
+    put = Objects.put
+    for allowed in range(n_puts):
+        left = [allowed]
+
+        def dying(self: Objects, key: str, value: bytes, left: list[int] = left) -> None:
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            put(self, key, value)
+
+        monkeypatch.setattr(Objects, "put", dying)
+        with pytest.raises(KeyboardInterrupt):
+            write_run(study.objects, "r", path)
+        monkeypatch.undo()
+        assert list(study.runs.index) == ["whole"]
+        with pytest.raises(StoreError, match="no complete run 'r'"):
+            study.run("r")
+    write_run(study.objects, "r", path)
+    assert contents(study.objects, "runs/r") == {k.replace("whole", "r"): v for k, v in wanted.items()}
+
+
+def test_a_bad_file_leaves_the_older_run(tmp_path: Path, study: Study, data: np.ndarray) -> None:
+    path = save(tmp_path / "b.nii.gz", data)
+    write_run(study.objects, "r", path)
+    before = contents(study.objects, "runs")
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(CorruptionError, match=r"b\.nii\.gz"):
+        write_run(study.objects, "r", path)
+    assert contents(study.objects, "runs") == before
+
+
+def test_bad_input(tmp_path: Path, study: Study, data: np.ndarray) -> None:
+    path = save(tmp_path / "b.nii", data)
+    with pytest.raises(InputError, match="4-D"):
+        write_run(study.objects, "r", save(tmp_path / "3d.nii", data[..., 0]))
+    with pytest.raises(InputError, match="repetition time"):
+        write_run(study.objects, "r", save(tmp_path / "t.nii", data, t_r=0))
+    with pytest.raises(InputError, match="12 volumes, but the confounds 11 rows"):
+        write_run(study.objects, "r", path, confounds=pd.DataFrame({"a": range(11)}))
+    with pytest.raises(InputError, match="sample mask"):
+        write_run(study.objects, "r", path, sample_mask=np.ones(5, bool))
+    with pytest.raises(GridError, match=r"g\.nii"):
+        write_run(study.objects, "r", save(tmp_path / "g.nii", data[1:]))
+    with pytest.raises(GridError, match="mask"):
+        write_run(study.objects, "r", path, mask=np.ones((2, 2, 2), bool))
+    with pytest.raises(InputError, match="cannot name"):
+        write_run(study.objects, "a/b", path)
+    with pytest.raises(MemoryBudgetError, match="memory budget"):
+        write_run(study.objects, "r", path, memory_budget=1000)
+    assert study.runs.empty
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from voxloom.io.ingest import write_run
+from voxloom.io.study import open_study
+
+def peak():  # of this program; ru_maxrss would begin with that of the parent
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+
+study = open_study(sys.argv[1])
+write_run(study.objects, "small", sys.argv[2])
+base = peak()
+write_run(study.objects, "large", sys.argv[3], memory_budget=int(sys.argv[4]), scratch=sys.argv[1])
+print(peak() - base)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's VmHWM")
+def test_memory_follows_the_budget_not_the_length(tmp_path: Path) -> None:
+    shape, n, budget = (40, 40, 20), 3000, 160 * MiB  # 183 MiB raw; a shard of 47 MiB
+    rng = np.random.default_rng(0)
+    block = rng.integers(0, 4000, (*shape, 50)).astype(np.int16)
+    small = save(tmp_path / "small.nii", block)
+    header = bytearray(small.read_bytes()[:352])
+    header[48:50] = np.int16(n).tobytes()  # dim[4]
+    with open(tmp_path / "large.nii", "wb") as file:
+        file.write(header)
+        for _ in range(n // 50):
+            file.write(block.tobytes(order="F"))
+    study = create_study(tmp_path / "study", Grid.of(shape, AFFINE), np.ones(shape, bool))
+    command = [sys.executable, "-c", MEASURE, study.url, str(small), str(tmp_path / "large.nii"), str(budget)]
+    above_base = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert above_base <= budget + 64 * MiB, above_base / MiB
+    last = read_voxels(study.objects, "runs/large/bold", slice(study.voxel.size - 9, study.voxel.size))
+    np.testing.assert_array_equal(last, np.tile(block.reshape(-1, 50)[-9:], n // 50))

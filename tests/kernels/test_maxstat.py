@@ -1,0 +1,216 @@
+"""The screened maximum against full refits in float64, PALM's runs, and the laws it must obey to the last bit."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+import pytest
+from freedman_lane_oracle import refitted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from voxloom.kernels import maxstat
+from voxloom.kernels.permutation import freedman_lane, t_from_cosine
+from voxloom.kernels.rearrange import plan_rearrangements
+from voxloom.kernels.tails import t_to_z
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ONE_SAMPLE = np.ones((1, 1))
+
+
+def model_of(n: int, k: int, scheme: str, seed: int = 0):
+    """Design, contrast of its second column (the mean where there is no other) and their projections."""
+    rng = np.random.default_rng(seed)
+    M = np.c_[np.ones(n), rng.standard_normal((n, k))]
+    C = np.eye(k + 1)[min(k, 1)][np.newaxis]
+    return M, C, freedman_lane(M, C, permute=scheme == "permute")
+
+
+def draws(n: int, scheme: str, n_perm: int, seed: int = 0) -> np.ndarray:
+    return plan_rearrangements(np.arange(n), scheme, n_perm, seed).draw(0, n_perm)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    n=st.integers(7, 30),
+    k=st.integers(0, 4),
+    n_voxels=st.integers(1, 40),
+    scheme=st.sampled_from(["flip", "permute"]),
+    offset=st.sampled_from([0.0, 1.0, 1e3]),
+)
+def test_extremes_are_those_of_refits(seed, n, k, n_voxels, scheme, offset):
+    M, C, model = model_of(n, k, scheme, seed)
+    if k == 0:
+        scheme = "flip"
+        model = freedman_lane(M, C, permute=False)
+    rng = np.random.default_rng(seed + 1)
+    # one strong direction in common: then all voxels of a permutation have t of one sign
+    Y = rng.standard_normal((n, n_voxels)) + rng.integers(0, 5) * rng.standard_normal((n, 1)) + offset
+    indices = draws(n, scheme, 30, seed)
+    found = maxstat.extremes(Y, indices, model)
+    t = refitted(M, C, Y, indices)
+    np.testing.assert_allclose(t_from_cosine(found.greatest, model.dof), t.max(axis=1), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(t_from_cosine(found.least, model.dof), t.min(axis=1), rtol=1e-7, atol=1e-9)
+    observed = t_from_cosine(maxstat.observed(Y, model), model.dof)
+    np.testing.assert_allclose(observed, t[0], rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(("k", "scheme"), [(0, "flip"), (3, "flip"), (1, "permute"), (3, "permute")])
+def test_float32_ties_are_settled_in_float64(k, scheme):
+    """Voxels that differ by 1e-9 look equal in float32; the greatest of them must be found."""
+    n, n_voxels = 24, 700
+    M, C, model = model_of(n, k, scheme)
+    rng = np.random.default_rng(8)
+    Y = rng.standard_normal((n, 1)) + 1e-9 * rng.standard_normal((n, n_voxels))
+    indices = draws(n, scheme, 40)
+    found = maxstat.extremes(Y, indices, model)
+    t = refitted(M, C, Y, indices)
+    spread = np.ptp(t, axis=1)
+    assert spread.min() > 1e-10
+    assert np.abs(t_from_cosine(found.greatest, model.dof) - t.max(axis=1)).max() < 1e-4 * spread.min()
+    assert np.abs(t_from_cosine(found.least, model.dof) - t.min(axis=1)).max() < 1e-4 * spread.min()
+
+
+@pytest.mark.parametrize(("n", "k", "scheme"), [(40, 0, "flip"), (40, 2, "flip"), (300, 3, "permute"), (9, 6, "flip")])
+def test_screening_error_stays_within_its_bound(n, k, scheme):
+    _, _, model = model_of(n, k, scheme)
+    Y = np.random.default_rng(1).standard_normal((n, 1024))
+    design = np.hstack([model.X, model.moving])
+    indices = draws(n, scheme, 64)
+    e, kept = maxstat.residuals(Y, model)
+    assert kept.all()
+    rows = maxstat._rearranged(design, indices)
+    U = (rows.reshape(-1, n) @ e.astype(np.float32).T).reshape(*rows.shape[:2], -1)
+    room = np.ones(len(U))
+    if U.shape[1] > 1:
+        for p in range(len(U)):
+            maxstat._to_cosines(U[p])
+        room = U[:, 1].min(axis=1)
+    exact = np.stack([maxstat._values(e, design, index) for index in indices])
+    bound = np.array([maxstat._tolerance(n, design.shape[1] - 1, r) for r in room])
+    error = np.abs(U[:, 0] - exact).max(axis=1)
+    assert (error <= bound).all()
+    # and it is a bound that screens: at most a third of the spread of h, where anything is left to test
+    assert np.median(bound) < exact.std() / 3
+
+
+@pytest.fixture(scope="module")
+def cut():
+    """Data over several blocks with every kind of voxel, and their extremes in one piece."""
+    _, _, model = model_of(30, 2, "permute")
+    rng = np.random.default_rng(3)
+    Y = rng.standard_normal((30, 3000)) + 10
+    Y[4, 17], Y[:, 1500], Y[:, 2999], Y[0, 2] = np.nan, 3.25, 0, np.inf
+    indices = draws(30, "permute", 1100)
+    return Y, indices, model, maxstat.extremes(Y, indices, model)
+
+
+@pytest.mark.parametrize("width", [1, 700, 1024, 2500])
+def test_any_cut_of_voxels_gives_the_same_bits(cut, width):
+    Y, indices, model, whole = cut
+    if width == 1:
+        Y, indices = Y[:, :40], indices[:50]
+        whole = maxstat.extremes(Y, indices, model)
+    parts = [maxstat.extremes(Y[:, v : v + width], indices, model) for v in range(0, Y.shape[1], width)]
+    np.testing.assert_array_equal(np.maximum.reduce([part.greatest for part in parts]), whole.greatest)
+    np.testing.assert_array_equal(np.minimum.reduce([part.least for part in parts]), whole.least)
+
+
+def test_any_batch_and_order_gives_the_same_bits(cut):
+    Y, indices, model, whole = cut
+    order = np.random.default_rng(0).permutation(Y.shape[1])
+    turned = maxstat.extremes(np.asfortranarray(Y[:, order]), indices[70:333], model)
+    np.testing.assert_array_equal(turned.greatest, whole.greatest[70:333])
+    np.testing.assert_array_equal(turned.least, whole.least[70:333])
+
+
+def test_identity_is_the_observed_maximum_to_the_bit(cut):
+    Y, _, model, whole = cut
+    h = maxstat.observed(Y, model)
+    assert np.nanmax(h) == whole.greatest[0]
+    assert np.nanmin(h) == whole.least[0]
+    assert np.flatnonzero(np.isnan(h)).tolist() == [2, 17, 1500, 2999]
+
+
+def test_scale_and_nuisance_do_not_matter(cut):
+    Y, indices, model, whole = cut
+    moved = 1e-6 * (Y + model.Z @ np.random.default_rng(0).standard_normal((model.Z.shape[1], Y.shape[1])))
+    found = maxstat.extremes(moved, indices, model)
+    np.testing.assert_allclose(found.greatest, whole.greatest, rtol=1e-11)
+    swapped = maxstat.extremes(-Y, indices, model)
+    np.testing.assert_allclose(swapped.greatest, -whole.least, rtol=1e-12)
+
+
+def test_float32_maps_are_read_exactly():
+    _, _, model = model_of(20, 1, "permute")
+    Y = np.random.default_rng(0).standard_normal((20, 50)).astype(np.float32)
+    indices = draws(20, "permute", 20)
+    one, two = (maxstat.extremes(maps, indices, model) for maps in (Y, Y.astype(np.float64)))
+    np.testing.assert_array_equal(one.greatest, two.greatest)
+
+
+def test_no_voxel_to_test_is_neutral():
+    _, _, model = model_of(10, 0, "flip")
+    for Y in (np.zeros((10, 5)), np.empty((10, 0))):
+        found = maxstat.extremes(Y, draws(10, "flip", 4), model)
+        assert (found.greatest == -np.inf).all()
+        assert (found.least == np.inf).all()
+
+
+def palm_case(folder: Path):
+    """Data (n, V), design, contrast, rearrangements, t map and greatest z of a run of PALM."""
+    mask = nib.load(folder.parent / "mask.nii.gz").get_fdata() > 0
+    table = {
+        name: np.loadtxt(folder / f"{name}.csv", delimiter=",", ndmin=2)
+        for name in ("design", "contrast", "permidx", "max_voxel_z")
+    }
+    Y = nib.load(folder / "data.nii.gz").get_fdata()[mask].T
+    t = nib.load(folder / "stat_t.nii.gz").get_fdata()[mask]
+    return Y, table["design"], table["contrast"], table["permidx"].astype(np.int32), t, table["max_voxel_z"].ravel()
+
+
+@pytest.mark.parametrize(
+    ("case", "scheme"), [("one_sample_signflip", "flip"), ("two_sample_freedman_lane", "permute")]
+)
+def test_palm_replay(voxloom_data, case, scheme):
+    Y, M, C, indices, t, z = palm_case(voxloom_data / "oracles" / "palm" / case)
+    model = freedman_lane(M, C, permute=scheme == "permute")
+    found = maxstat.extremes(Y, indices, model)
+    np.testing.assert_allclose(t_from_cosine(maxstat.observed(Y, model), model.dof), t, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(
+        t_to_z(t_from_cosine(found.greatest, model.dof), model.dof), z, rtol=0, atol=5e-10
+    )
+
+
+def test_palm_replay_two_tailed(voxloom_data):
+    folder = voxloom_data / "oracles" / "palm" / "one_sample_signflip"
+    Y, M, C, indices, _, _ = palm_case(folder)
+    model = freedman_lane(M, C, permute=False)
+    found = maxstat.extremes(Y, indices, model)
+    t = t_from_cosine(np.maximum(found.greatest, -found.least), model.dof)
+    z = np.loadtxt(folder / "two_tailed" / "max_voxel_z.csv")
+    np.testing.assert_allclose(t_to_z(t, model.dof), z, rtol=0, atol=5e-10)
+
+
+@pytest.mark.slow
+def test_exhaustive_null_of_palm_data(voxloom_data):
+    """All 2^20 flips of 20 maps by 6,960 voxels against the plain enumeration of the oracle."""
+    folder = voxloom_data / "oracles" / "palm" / "one_sample_signflip"
+    Y, M, C, *_ = palm_case(folder)
+    model = freedman_lane(M, C, permute=False)
+    plan = plan_rearrangements(np.zeros(20, dtype=int), "flip", 2**20, 0)
+    parts = [maxstat.extremes(Y, plan.draw(i, i + 2**17), model) for i in range(0, 2**19, 2**17)]
+    greatest, least = (np.concatenate([getattr(part, side) for part in parts]) for side in ("greatest", "least"))
+    # the other half of the flips mirrors this one
+    one = np.sort(t_from_cosine(np.concatenate([greatest, -least]), model.dof))
+    two = np.sort(t_from_cosine(np.tile(np.maximum(greatest, -least), 2), model.dof))
+    with (folder / "exhaustive" / "null_survival.csv").open() as file:
+        rows = list(csv.reader(file))[1:]
+    for t, *counts in rows:
+        assert [len(null) - np.searchsorted(null, float(t)) for null in (one, two)] == [int(c) for c in counts]
