@@ -108,7 +108,7 @@ def test_false_positives_are_nominal_at_one_in_a_thousand(rho):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 6))
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(("rho", "most"), [(0.0, 1.15), (0.2, 1.15), (0.4, 1.15), (0.6, 1.2), (0.8, 1.5)])
 def test_false_positives_are_nominal_for_other_designs(rho, most, seed):
     """500,000 voxels, other confounds: standard error 0.025."""

@@ -25,7 +25,9 @@ def test_basis_spans_the_design_whatever_the_units(seed, dependent, units):
     basis = reduce_design(X)
     assert basis.rank == 5
     np.testing.assert_allclose(basis.Q.T @ basis.Q, np.eye(5), atol=1e-13)
-    np.testing.assert_allclose((basis.Q @ basis.forward) / np.linalg.norm(X, axis=0), X / np.linalg.norm(X, axis=0), atol=1e-12)
+    np.testing.assert_allclose(
+        (basis.Q @ basis.forward) / np.linalg.norm(X, axis=0), X / np.linalg.norm(X, axis=0), atol=1e-12
+    )
     np.testing.assert_allclose(basis.forward @ basis.back, np.eye(5), atol=1e-7)
 
 

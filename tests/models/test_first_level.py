@@ -83,7 +83,9 @@ def test_a_lazy_fit_computes_nothing():
         raise AssertionError("computed")
 
     data, X = bold().chunk(voxel=100), design()
-    data["bold"] = data["bold"].copy(data=data["bold"].data.map_blocks(refuse, dtype=np.float32, meta=np.empty((0, 0), np.float32)))
+    data["bold"] = data["bold"].copy(
+        data=data["bold"].data.map_blocks(refuse, dtype=np.float32, meta=np.empty((0, 0), np.float32))
+    )
     fit = fit_first_level(data, X)
     found = contrast(fit, ["face", "house"])
     fixed_effects([contrast(fit, "face"), contrast(fit, "house")])
@@ -126,13 +128,13 @@ def test_sample_mask_drops_rows_and_cuts_segments():
 
 
 def test_rows_must_be_volumes():
-    with pytest.raises(DesignError, match="60 volumes, but the design has 58 rows.*sample_mask"):
+    with pytest.raises(DesignError, match=r"60 volumes, but the design has 58 rows.*sample_mask"):
         fit_first_level(bold(), design(58))
 
 
 def test_bad_arguments_are_told():
     data, X = bold(), design()
-    with pytest.raises(InputError, match="'arma' is unknown.*ar1-yule-walker"):
+    with pytest.raises(InputError, match=r"'arma' is unknown.*ar1-yule-walker"):
         fit_first_level(data, X, noise_model="arma")
     with pytest.raises(InputError, match="signal_scaling"):
         fit_first_level(data, X, signal_scaling=1)

@@ -88,7 +88,7 @@ def test_second_process_is_refused_with_the_holders_name(pristine_study, tmp_pat
     assert f"pid {os.getpid()}" in output.decode()
 
 
-@pytest.mark.parametrize("missing", ["a map", "the folder"])
+@pytest.mark.parametrize("missing", ["a map", "the folder", "overwritten by another analysis"])
 def test_deleted_output_is_written_again(pristine_study, tmp_path, analysis_of, digests_of, missing):
     import shutil
 
@@ -99,7 +99,11 @@ def test_deleted_output_is_written_again(pristine_study, tmp_path, analysis_of, 
     before = digests_of(output)
     if missing == "a map":
         next(output.rglob("*stat-z_statmap.nii.gz")).unlink()
-    else:
+    elif missing == "the folder":
         shutil.rmtree(output)
+    else:
+        other = analysis["first_level"] | {"high_pass": 0.02}
+        voxloom.run(analysis | {"first_level": other})
+        assert digests_of(output) != before
     voxloom.run(analysis)
     assert digests_of(output) == before

@@ -229,6 +229,16 @@ def write_sidecar(image: str | Path, content: Mapping[str, Any]) -> Path:
     return _write(image.with_name(image.name.partition(".")[0] + ".json"), json_text(content))
 
 
+def read_sidecar(image: str | Path) -> dict[str, Any]:
+    """Content of the JSON beside an image or table; empty where there is none that can be read."""
+    image = Path(image)
+    try:
+        content = json.loads(image.with_name(image.name.partition(".")[0] + ".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def write_description(folder: str | Path, *, name: str) -> Path:
     """Write `dataset_description.json`; return its path."""
     return _write(Path(folder) / "dataset_description.json", json_text(dataset_description(name)))

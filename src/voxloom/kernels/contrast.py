@@ -88,9 +88,7 @@ def t_of(effect: FloatArray, variance: FloatArray, dof: FloatArray) -> TStatisti
     return TStatistics(effect, variance, t, t_to_z(t, dof), t_to_p(t, dof), dof)
 
 
-def f_statistics(
-    effects: FloatArray, sigma2: FloatArray, case: IntArray, table: ContrastTable
-) -> FStatistics:
+def f_statistics(effects: FloatArray, sigma2: FloatArray, case: IntArray, table: ContrastTable) -> FStatistics:
     """F = scale (C b)' cov^-1 (C b) / (q sigma2) for effects (q, V); other parameters as `t_statistics`."""
     q, V = effects.shape
     whiten = np.full_like(table.cov, np.nan)

@@ -39,9 +39,7 @@ class GLSFit(NamedTuple):
     rho: FloatArray
 
 
-def fit_ols(
-    X: ArrayLike, Y: NDArray[Any], *, segments: Sequence[int] = (0,), percent: bool = False
-) -> GLSFit:
+def fit_ols(X: ArrayLike, Y: NDArray[Any], *, segments: Sequence[int] = (0,), percent: bool = False) -> GLSFit:
     """Minimise ``||Y_v - X b||^2`` for every column v.
 
     Parameters
@@ -69,9 +67,7 @@ def fit_ols(
     return _fit(design, Y, percent, solve)
 
 
-def fit_ar1(
-    X: ArrayLike, Y: NDArray[Any], *, segments: Sequence[int] = (0,), percent: bool = False
-) -> GLSFit:
+def fit_ar1(X: ArrayLike, Y: NDArray[Any], *, segments: Sequence[int] = (0,), percent: bool = False) -> GLSFit:
     """Maximise the restricted likelihood of ``Y_v = X b + e`` with e stationary AR(1) in each segment.
 
     rho is the best value of `RHO_GRID` (step 0.01); beta and sigma2 are exact at it. Parameters, NaN rules
@@ -122,9 +118,9 @@ FITTERS: Mapping[str, Callable[..., GLSFit]] = {
 
 def _fit(design: LagDesign, Y: NDArray[Any], percent: bool, solve: Solver) -> GLSFit:
     """Run `solve` (rho and whitened rss; moves gamma) over sub-blocks of voxels."""
-    T, V = Y.shape
+    V = Y.shape[1]
     fit = GLSFit(np.empty((design.back.shape[0], V)), np.empty(V), np.empty(V))
-    for block in sub_blocks(V, block_size(T)):
+    for block in sub_blocks(V, block_size(design)):
         sums = lag_sums(design, Y[:, block], percent=percent)
         rho, rss = solve(sums)
         lost = sums.perfect | ~np.isfinite(sums.ss[:, 0])

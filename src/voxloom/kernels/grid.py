@@ -1,8 +1,9 @@
 """Generalised least squares at any rho of a fixed grid, from lag sums.
 
-In the basis of `LagDesign`, ``W(rho) = Q'D(rho)Q = diag(1 + rho^2 - rho a) - rho^2 Z'Z``, so with d the inverse of
-the diagonal and ``LL' = I - rho^2 Z d Z'`` its inverse is ``d + H'H``, ``H = rho L^-1 Z d`` (Woodbury). OLS residuals
-R have ``Q'DR = -rho (l + rho Z'e)``, l and e as in `LagSums`. With ``y = H l + L^-1 e`` the ends drop out::
+In the basis of `LagDesign`, ``W(rho) = Q'D(rho)Q = diag(1 + rho^2 - rho a) - rho^2 Z'Z``, so with d the
+inverse of the diagonal and ``LL' = I - rho^2 Z d Z'`` its inverse is ``d + H'H``, ``H = rho L^-1 Z d``
+(Woodbury). OLS residuals R have ``Q'DR = -rho (l + rho Z'e)``, l and e as in `LagSums`. With ``y = H l + L^-1
+e`` the ends drop out::
 
     gamma = gamma_ols - rho (d l + H'y)
     rss = (1 + rho^2) R'R - rho R'NR - rho^2 (R'ER - e'e + l'd l + y'y)

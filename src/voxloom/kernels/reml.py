@@ -37,8 +37,8 @@ def reml_weights(design: LagDesign, inverse: GridInverse) -> FloatArray:
 def reml_index(sums: LagSums, inverse: GridInverse, weights: FloatArray) -> IntArray:
     """Index into `RHO_GRID` (n,) of the REML estimate of each voxel.
 
-    47 of the 199 points are evaluated. In simulations (K 5 to 60, true rho -0.5 to 0.95) that found the best of
-    all points at all but 3 of 144,000 voxels; there two peaks were equally high.
+    47 of the 199 points are evaluated. In simulations (K 5 to 60, true rho -0.5 to 0.95) that found the best
+    of all points at all but 3 of 144,000 voxels; there two peaks were equally high.
     """
     squares = np.ascontiguousarray(sums.ss.T)
     points = np.concatenate([COARSE, EDGE])
@@ -57,9 +57,7 @@ def reml_index(sums: LagSums, inverse: GridInverse, weights: FloatArray) -> IntA
     return best
 
 
-def _explained(
-    cross: FloatArray, inverse: GridInverse, points: IntArray
-) -> tuple[FloatArray, FloatArray]:
+def _explained(cross: FloatArray, inverse: GridInverse, points: IntArray) -> tuple[FloatArray, FloatArray]:
     """``l'd l`` (points, n) and y (points m, n) of `kernels.grid`: two matrix products for all of the points."""
     diagonal = inverse.diagonal[points]
     factor = inverse.factor[points].reshape(-1, cross.shape[1])

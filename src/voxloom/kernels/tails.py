@@ -52,9 +52,7 @@ def t_to_z(t: ArrayLike, dof: ArrayLike) -> FloatArray:
 
 def f_to_z(F: ArrayLike, df1: ArrayLike, df2: ArrayLike) -> FloatArray:
     """Turn F into the normal deviate with the same upper tail; negative where that is above one half."""
-    F, df1, df2 = np.broadcast_arrays(
-        np.asarray(F, dtype=np.float64), np.asarray(df1, dtype=np.float64), _dof(df2)
-    )
+    F, df1, df2 = np.broadcast_arrays(np.asarray(F, dtype=np.float64), np.asarray(df1, dtype=np.float64), _dof(df2))
     p = np.asarray(special.fdtrc(df1, df2, F), dtype=np.float64)
     z = np.asarray(-special.ndtri_exp(_log_or_far(p, F, df1, df2)), dtype=np.float64)
     low = p > 0.5
@@ -112,9 +110,7 @@ def _log_t_sf(t: FloatArray, dof: FloatArray) -> FloatArray:
     return _log_or_far(np.asarray(special.stdtr(dof, -t)), square, 1.0, dof, -np.log(2.0))
 
 
-def _log_or_far(
-    p: FloatArray, F: FloatArray, df1: ArrayLike, df2: FloatArray, offset: float = 0.0
-) -> FloatArray:
+def _log_or_far(p: FloatArray, F: FloatArray, df1: ArrayLike, df2: FloatArray, offset: float = 0.0) -> FloatArray:
     """Log p; where p is too small to have one, the tail of F plus the offset."""
     with np.errstate(divide="ignore"):
         log_p = np.array(np.log(p))
@@ -166,11 +162,7 @@ def _newton(log_p: FloatArray, dof: FloatArray) -> FloatArray:
     for _ in range(50):
         t_in, dof_in = t[inside], dof[inside]
         tail = _log_t_sf(t_in, dof_in)
-        density = (
-            -(dof_in + 1) / 2 * np.log1p(t_in**2 / dof_in)
-            - np.log(dof_in) / 2
-            - special.betaln(dof_in / 2, 0.5)
-        )
+        density = -(dof_in + 1) / 2 * np.log1p(t_in**2 / dof_in) - np.log(dof_in) / 2 - special.betaln(dof_in / 2, 0.5)
         step = (tail - log_p[inside]) * np.exp(tail - density) / t_in
         t[inside] = t_in * np.exp(step)
         if np.all(np.abs(step) < 1e-14):

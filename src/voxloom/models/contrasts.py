@@ -190,9 +190,7 @@ def _text(expression: Expression) -> str:
     rows = list(np.atleast_1d(np.asarray(expression, dtype=object)))
     if all(isinstance(row, str) for row in rows):
         return "; ".join(rows)
-    return "; ".join(
-        " ".join(f"{w:g}" for w in row) for row in np.atleast_2d(np.asarray(expression, dtype=float))
-    )
+    return "; ".join(" ".join(f"{w:g}" for w in row) for row in np.atleast_2d(np.asarray(expression, dtype=float)))
 
 
 def _map_cases(
@@ -261,7 +259,5 @@ def _rows_block(
     return C @ beta, covariance, np.where(np.isnan(sigma2), np.nan, table.dof[index])
 
 
-def _combined_f_block(
-    effects: FloatArray, covariances: FloatArray, dofs: FloatArray
-) -> tuple[NDArray[Any], ...]:
+def _combined_f_block(effects: FloatArray, covariances: FloatArray, dofs: FloatArray) -> tuple[NDArray[Any], ...]:
     return kernel.f_of(*kernel.combine_rows(effects, covariances, dofs))

@@ -65,9 +65,7 @@ def fit_first_level(
     signal = _signal(bold)
     percent = _percent(signal_scaling)
     if noise_model not in FITTERS:
-        raise InputError(
-            "noise_model", f"{noise_model!r} is unknown.", f"One of {sorted(FITTERS)} is wanted."
-        )
+        raise InputError("noise_model", f"{noise_model!r} is unknown.", f"One of {sorted(FITTERS)} is wanted.")
     X = _matrix(design, signal.sizes["time"])
     times = signal["time"].values if "time" in signal.coords else np.asarray(design.index)
     segments = [0]
@@ -122,9 +120,7 @@ def _matrix(design: pd.DataFrame, n_volumes: int) -> FloatArray:
         )
     bad = [str(name) for name, ok in zip(design.columns, np.isfinite(X).all(axis=0)) if not ok]
     if bad:
-        raise DesignError(
-            "design", f"the columns {bad} hold values that are not finite.", "Fill or drop them."
-        )
+        raise DesignError("design", f"the columns {bad} hold values that are not finite.", "Fill or drop them.")
     return X
 
 
@@ -154,9 +150,7 @@ def _require_dof(X: FloatArray) -> None:
         )
 
 
-def fixed_effects(
-    contrasts: xr.Dataset | Sequence[xr.Dataset], *, precision_weighted: bool = False
-) -> xr.Dataset:
+def fixed_effects(contrasts: xr.Dataset | Sequence[xr.Dataset], *, precision_weighted: bool = False) -> xr.Dataset:
     """Combine a t contrast over runs (or sessions) of one subject, voxel by voxel.
 
     Parameters
@@ -226,6 +220,4 @@ def stack_runs(contrasts: xr.Dataset | Sequence[xr.Dataset], names: Sequence[str
             combine_attrs="override",
         )
     except ValueError as error:
-        raise InputError(
-            "contrasts", "the voxels of the runs differ.", "Ingest them into one study."
-        ) from error
+        raise InputError("contrasts", "the voxels of the runs differ.", "Ingest them into one study.") from error

@@ -123,7 +123,7 @@ def check_estimable(analysis: Analysis, where: str, matrix: pd.DataFrame) -> Non
             rows = contrast_matrix(wanted.expression, list(matrix.columns))
         except ContrastError:
             continue  # a condition that this run lacks; judged over all runs
-        if not is_estimable(rows, basis):
+        if not is_estimable(rows, basis).all():
             raise ContrastError(
                 where,
                 f"contrast {name} ({wanted.expression}) is not estimable: the design is rank deficient.",

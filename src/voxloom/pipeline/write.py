@@ -13,6 +13,7 @@ from voxloom.io.derivatives import (
     design_name,
     group_design_name,
     group_name,
+    read_sidecar,
     sidecar,
     subject_name,
     write_description,
@@ -64,14 +65,21 @@ def tasks(ws: Workspace) -> list[Task]:
 
 
 def prepare(ws: Workspace) -> None:
-    """Describe the output folder; forget records of files that are gone, so that they are written again."""
+    """Describe the output folder; forget records whose files are gone or hold the results of another analysis."""
     output = Path(ws.analysis.output.dir)
     write_description(output, name="voxloom results")
     known = ws.ledger.read(NAME)
     for task in tasks(ws):
         record = known.get(task.key)
-        if record is not None and not all((output / name).exists() for name in record.details.get("files", ())):
+        if record is not None and not all(
+            holds(output / name, task.kwargs["inputs"]) for name in record.details.get("files", ())
+        ):
             ws.ledger.forget(record)
+
+
+def holds(path: Path, inputs: str) -> bool:
+    """Whether a file is there and, by its sidecar, made of these inputs."""
+    return path.exists() and read_sidecar(path).get("InputsDigest") == inputs
 
 
 def subject_tasks(ws: Workspace) -> Iterator[Task]:
@@ -121,7 +129,7 @@ def export_subject(
     entities = shared_entities([found for found, _ in runs])
     designs = {design_name(found): load_design(study.objects, path)[0] for found, path in runs}
     for name, design in designs.items():
-        write_design(folder / name, design.rename_axis(index="frame_time"))
+        write_design(folder / name, design.rename_axis(index="frame_time"), {"InputsDigest": inputs})
     columns = list(next(iter(designs.values())).columns)
     files, digests = list(designs), []
     for row, (name, wanted) in enumerate(contrasts.items()):
@@ -229,8 +237,8 @@ def export_group(
     first, second = names
     about = {"Name": second, "Expression": test.contrasts[second], "Model": test.name}
     design = group_design_name(test.name)
-    write_design(folder / design, test.design.rename_axis(index="participant_id"))
-    files = [design]
+    write_design(folder / design, test.design.rename_axis(index="participant_id"), {"InputsDigest": test.results})
+    files = []
     wanted: list[tuple[str, str, str | None, Mapping[str, Any] | None]] = [
         (variable, stat, None, None) for variable, stat in GROUP_FILES.items()
     ]
