@@ -136,7 +136,7 @@ def group_maps(store: str, analysis: Analysis) -> xr.Dataset:
 
 def volume(array: xr.DataArray) -> FloatArray:
     """Values of a map in its volume, NaN elsewhere."""
-    return np.asarray(to_nifti(array).dataobj, dtype=np.float64)
+    return np.asarray(to_nifti(array, fill=np.nan).dataobj, dtype=np.float64)
 
 
 def against_truth(volumes: Mapping[str, FloatArray], truth: Truth) -> Recovery:

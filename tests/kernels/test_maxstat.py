@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from voxloom.kernels import maxstat
 from voxloom.kernels.permutation import freedman_lane, t_from_cosine
+from voxloom.kernels.products import MatrixProducts, TableProducts, products_of
 from voxloom.kernels.rearrange import plan_rearrangements
 from voxloom.kernels.tails import t_to_z
 
@@ -85,15 +86,15 @@ def test_screening_error_stays_within_its_bound(n, k, scheme):
     indices = draws(n, scheme, 64)
     e, kept = maxstat.residuals(Y, model)
     assert kept.all()
-    rows = maxstat._rearranged(design, indices)
-    U = (rows.reshape(-1, n) @ e.astype(np.float32).T).reshape(*rows.shape[:2], -1)
+    products = MatrixProducts(design, indices)
+    U = np.concatenate([U.copy() for _, U in products.of(e)])
     room = np.ones(len(U))
     if U.shape[1] > 1:
         for p in range(len(U)):
             maxstat._to_cosines(U[p])
         room = U[:, 1].min(axis=1)
     exact = np.stack([maxstat._values(e, design, index) for index in indices])
-    bound = np.array([maxstat._tolerance(n, design.shape[1] - 1, r) for r in room])
+    bound = np.array([maxstat._tolerance(products.roundoffs, design.shape[1] - 1, r) for r in room])
     error = np.abs(U[:, 0] - exact).max(axis=1)
     assert (error <= bound).all()
     # and it is a bound that screens: at most a third of the spread of h, where anything is left to test
@@ -163,6 +164,48 @@ def test_no_voxel_to_test_is_neutral():
         assert (found.least == np.inf).all()
 
 
+TWO_VALUED = {
+    "one sample": (np.ones((33, 1)), "flip"),
+    "differences": (np.where(np.arange(40)[:, None] % 3, 1.0, -1.0), "flip"),
+    "two groups": (np.c_[np.arange(50) < 11, np.arange(50) >= 11].astype(float), "permute"),
+    "group and constant": (np.c_[np.ones(129), np.arange(129) < 60], "permute"),
+}
+
+
+@pytest.mark.parametrize("case", TWO_VALUED)
+def test_tables_and_products_give_the_same_bits(case, monkeypatch):
+    M, scheme = TWO_VALUED[case]
+    C = np.array([[1.0, -1.0]]) if case == "two groups" else np.eye(M.shape[1])[-1:]
+    model = freedman_lane(M, C, permute=scheme == "permute")
+    indices = draws(len(M), scheme, 2100)
+    assert isinstance(products_of(model.X, indices), TableProducts)
+    Y = np.random.default_rng(2).standard_normal((len(M), 1300))
+    by_tables = maxstat.extremes(Y, indices, model)
+    monkeypatch.setattr("voxloom.kernels.products.WORTH_TABLES", 10**9)
+    by_products = maxstat.extremes(Y, indices, model)
+    np.testing.assert_array_equal(by_tables.greatest, by_products.greatest)
+    np.testing.assert_array_equal(by_tables.least, by_products.least)
+
+
+@pytest.mark.parametrize("case", TWO_VALUED)
+def test_tables_stay_within_their_bound(case):
+    M, scheme = TWO_VALUED[case]
+    C = np.array([[1.0, -1.0]]) if case == "two groups" else np.eye(M.shape[1])[-1:]
+    model = freedman_lane(M, C, permute=scheme == "permute")
+    indices = draws(len(M), scheme, 2100)
+    e, _ = maxstat.residuals(np.random.default_rng(2).standard_normal((len(M), 512)), model)
+    products = products_of(model.X, indices)
+    U = np.concatenate([U[:, 0].copy() for _, U in products.of(e)])
+    exact = (np.sign(indices) * model.X[np.abs(indices) - 1, 0]) @ e.T
+    assert np.abs(U - exact).max() < products.roundoffs * 2.0**-24
+
+
+def test_tables_need_two_values():
+    for x, scheme in ((np.arange(20.0), "permute"), (np.r_[np.ones(5), 0 * np.ones(15)], "flip")):
+        design = (x / np.linalg.norm(x))[:, np.newaxis]
+        assert isinstance(products_of(design, draws(20, scheme, 2100)), MatrixProducts)
+
+
 def palm_case(folder: Path):
     """Data (n, V), design, contrast, rearrangements, t map and greatest z of a run of PALM."""
     mask = nib.load(folder.parent / "mask.nii.gz").get_fdata() > 0
@@ -175,17 +218,13 @@ def palm_case(folder: Path):
     return Y, table["design"], table["contrast"], table["permidx"].astype(np.int32), t, table["max_voxel_z"].ravel()
 
 
-@pytest.mark.parametrize(
-    ("case", "scheme"), [("one_sample_signflip", "flip"), ("two_sample_freedman_lane", "permute")]
-)
+@pytest.mark.parametrize(("case", "scheme"), [("one_sample_signflip", "flip"), ("two_sample_freedman_lane", "permute")])
 def test_palm_replay(voxloom_data, case, scheme):
     Y, M, C, indices, t, z = palm_case(voxloom_data / "oracles" / "palm" / case)
     model = freedman_lane(M, C, permute=scheme == "permute")
     found = maxstat.extremes(Y, indices, model)
     np.testing.assert_allclose(t_from_cosine(maxstat.observed(Y, model), model.dof), t, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(
-        t_to_z(t_from_cosine(found.greatest, model.dof), model.dof), z, rtol=0, atol=5e-10
-    )
+    np.testing.assert_allclose(t_to_z(t_from_cosine(found.greatest, model.dof), model.dof), z, rtol=0, atol=5e-10)
 
 
 def test_palm_replay_two_tailed(voxloom_data):

@@ -108,4 +108,6 @@ def test_equal_rows_are_interchangeable():
 
 def test_t_of_a_correlation():
     np.testing.assert_allclose(t_from_cosine(np.array([0.5, -0.5]), 3), [1.0, -1.0])
-    np.testing.assert_array_equal(t_from_cosine(np.array([1.0, -1, -np.inf, np.inf]), 3), [np.inf, -np.inf, -np.inf, np.inf])
+    np.testing.assert_array_equal(
+        t_from_cosine(np.array([1.0, -1, -np.inf, np.inf]), 3), [np.inf, -np.inf, -np.inf, np.inf]
+    )

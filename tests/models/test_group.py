@@ -21,7 +21,11 @@ SUBJECTS = [f"sub-{i:02d}" for i in range(1, 15)]
 def table() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     return pd.DataFrame(
-        {"age": rng.uniform(20, 60, 14), "group": np.where(np.arange(14) % 3, "a", "b"), "site no": np.arange(14.0) % 4},
+        {
+            "age": rng.uniform(20, 60, 14),
+            "group": np.where(np.arange(14) % 3, "a", "b"),
+            "site no": np.arange(14.0) % 4,
+        },
         index=SUBJECTS,
     )
 
@@ -41,10 +45,7 @@ def test_contrasts_with_missing_maps_equal_statsmodels(maps, table):
     fit = fit_group(maps, group_design(table, "1 + age + C(group)"))
     validate(fit, "group_fit")
     answer = contrast(fit, "`C(group)[T.b]`")
-    t = [
-        smf.ols("y ~ age + C(group)", table.assign(y=y), missing="drop").fit()
-        for y in maps["effect"].values.T
-    ]
+    t = [smf.ols("y ~ age + C(group)", table.assign(y=y), missing="drop").fit() for y in maps["effect"].values.T]
     np.testing.assert_allclose(answer["stat"], [r.tvalues["C(group)[T.b]"] for r in t], rtol=1e-8)
     np.testing.assert_allclose(answer["dof"], [r.df_resid for r in t])
     np.testing.assert_allclose(fit["n"], [r.nobs for r in t])
@@ -60,7 +61,10 @@ def test_lazy_equals_in_memory_whatever_the_chunks(maps, table, chunks):
     assert fit["beta"].chunks is not None
     answer = contrast(fit, "age")
     assert answer["stat"].chunks is not None
-    xr.testing.assert_equal(fit["pattern"].drop_vars(["voxel", "grid"], errors="ignore"), expected["pattern"].drop_vars(["voxel", "grid"], errors="ignore"))
+    xr.testing.assert_equal(
+        fit["pattern"].drop_vars(["voxel", "grid"], errors="ignore"),
+        expected["pattern"].drop_vars(["voxel", "grid"], errors="ignore"),
+    )
     xr.testing.assert_equal(fit["present"], expected["present"])
     xr.testing.assert_allclose(answer.compute(), contrast(expected, "age"), rtol=1e-10)
 

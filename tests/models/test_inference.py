@@ -47,9 +47,7 @@ def test_exhaustive_flips_equal_brute_force(two_sided):
     maps = group_maps(9, 300, shift=1.2)
     found = permutation_test(maps, n_perm=512, two_sided=two_sided)
     Y = maps["effect"].values
-    t = np.stack(
-        [stats.ttest_1samp(Y * np.array(signs)[:, None], 0).statistic for signs in product([1, -1], repeat=9)]
-    )
+    t = np.stack([stats.ttest_1samp(Y * np.array(signs)[:, None], 0).statistic for signs in product([1, -1], repeat=9)])
     height = np.abs(t) if two_sided else t
     np.testing.assert_allclose(found["stat"], t[0], rtol=1e-10)
     np.testing.assert_allclose(np.sort(found["null_max_stat"]), np.sort(height.max(axis=1)), rtol=1e-10)
@@ -131,8 +129,7 @@ def test_lazy_and_in_memory_give_the_same_bits(design, voxels):
     maps = group_maps(12, 400)
     weights = [1.0] if design is None else [1, -1, 0]
     found, expected = (
-        permutation_test(m, design, weights, n_perm=300, seed=5)
-        for m in (maps.chunk(voxel=voxels, map=5), maps)
+        permutation_test(m, design, weights, n_perm=300, seed=5) for m in (maps.chunk(voxel=voxels, map=5), maps)
     )
     xr.testing.assert_identical(found, expected)
 
@@ -240,11 +237,11 @@ def false_positives(n_sims: int, n_perm: int, *, case: str) -> int:
 
 @pytest.mark.parametrize("case", ["one sample", "two groups", "covariate"])
 def test_null_calibration_small(case):
-    assert 0.001 < stats.binomtest(false_positives(400, 200, case=case), 400, 0.05).pvalue
+    assert stats.binomtest(false_positives(400, 200, case=case), 400, 0.05).pvalue > 0.001
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["one sample", "two groups", "covariate"])
 def test_null_calibration(case):
     found = false_positives(3000, 500, case=case)
-    assert 0.01 < stats.binomtest(found, 3000, 0.05).pvalue, f"family-wise error {found / 3000:.4f}"
+    assert stats.binomtest(found, 3000, 0.05).pvalue > 0.01, f"family-wise error {found / 3000:.4f}"

@@ -124,7 +124,7 @@ def _fit(design: LagDesign, Y: NDArray[Any], percent: bool, solve: Solver) -> GL
         sums = lag_sums(design, Y[:, block], percent=percent)
         rho, rss = solve(sums)
         lost = sums.perfect | ~np.isfinite(sums.ss[:, 0])
-        fit.beta[:, block] = design.back @ sums.gamma.T
+        np.matmul(design.back, sums.gamma.T, out=fit.beta[:, block])
         fit.sigma2[block] = np.where(lost, np.nan, rss / design.dof)
         fit.rho[block] = np.where(lost, np.nan, rho)
     return fit

@@ -69,9 +69,7 @@ def group_patterns(bits: NDArray[np.uint8], n_maps: int) -> tuple[NDArray[np.int
     return pattern.astype(np.int32), present
 
 
-def fit_group(
-    X: FloatArray, Y: NDArray[np.floating], pattern: NDArray[np.int32], present: BoolArray
-) -> GroupFit:
+def fit_group(X: FloatArray, Y: NDArray[np.floating], pattern: NDArray[np.int32], present: BoolArray) -> GroupFit:
     """Minimise ``||Y_v - X b||^2`` over the maps present at voxel v, for every column of Y.
 
     Column v of the result depends on ``Y[:, v]`` alone. NaN where no degrees of freedom are left or the maps

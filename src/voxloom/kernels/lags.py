@@ -221,15 +221,11 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
     mean, ss = _centre_and_square(block, segments.starts, design.ones is not None, percent)
     with np.errstate(invalid="ignore"):  # voxels that are not finite
         products = block @ np.hstack([design.Q, design.NQ])
-    gamma, cross = np.ascontiguousarray(products[:, :r]), np.empty((len(block), r + len(design.ends)))
-    cross[:, :r] = products[:, r:]
-    perfect = _of_residuals(gamma, cross, ss, design.eigenvalues)
-    at_ends = block[:, segments.ends] - gamma @ design.Q[segments.ends].T
-    cross[:, r:] = at_ends @ design.lift
-    ss[:, 2] = at_ends**2 @ segments.weights - (cross[:, r:] ** 2).sum(axis=1)
-    if design.ones is not None and not percent:
-        gamma += mean[:, None] * design.ones
-    return LagSums(gamma, cross, ss, perfect)
+        at_ends = block[:, segments.ends] - products[:, :r] @ design.Q[segments.ends].T
+    edge = at_ends @ design.lift
+    ss[:, 2] = at_ends**2 @ segments.weights - (edge**2).sum(axis=1)
+    back = np.zeros(r) if design.ones is None or percent else design.ones
+    return LagSums(*_of_residuals(products, edge, ss, design.eigenvalues, mean, back))
 
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)
@@ -269,21 +265,33 @@ def _centre_and_square(
 
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)
-def _of_residuals(gamma: FloatArray, lag: FloatArray, ss: FloatArray, eigenvalues: FloatArray) -> NDArray[np.bool_]:
-    """Turn lag products (first r columns) and sums of squares of the data into those of OLS residuals, in place."""
-    n, r = gamma.shape
-    perfect = np.zeros(n, np.bool_)
+def _of_residuals(
+    products: FloatArray,
+    edge: FloatArray,
+    ss: FloatArray,
+    eigenvalues: FloatArray,
+    mean: FloatArray,
+    ones: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Split the products ``[Q'y, (NQ)'y]`` of the centred data and turn them into the fields of `LagSums`.
+
+    ``mean * ones`` gives gamma the mean back.
+    """
+    n, r = len(products), len(eigenvalues)
+    gamma, cross, perfect = np.empty((n, r)), np.empty((n, r + edge.shape[1])), np.zeros(n, np.bool_)
     for v in range(n):
         square, product = 0.0, 0.0
         for k in range(r):
-            g, kept = gamma[v, k], eigenvalues[k] * gamma[v, k]
+            g, kept = products[v, k], eigenvalues[k] * products[v, k]
             square += g * g
-            product += g * (kept - 2.0 * lag[v, k])
-            lag[v, k] -= kept
+            product += g * (kept - 2.0 * products[v, r + k])
+            cross[v, k] = products[v, r + k] - kept
+            gamma[v, k] = g + mean[v] * ones[k]
+        cross[v, r:] = edge[v]
         total = ss[v, 0]
         ss[v, 0] = max(total - square, 0.0)
         ss[v, 1] += product
         perfect[v] = ss[v, 0] <= PERFECT_RTOL * total
         if not np.isfinite(total):
             gamma[v], ss[v] = np.nan, np.nan
-    return perfect
+    return gamma, cross, ss, perfect

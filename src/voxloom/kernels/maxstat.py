@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numba as nb
 import numpy as np
 
-from voxloom.kernels.group import NO_VARIANCE
 from voxloom.kernels.linalg import sub_blocks
+from voxloom.kernels.products import products_of
+from voxloom.kernels.residuals import residuals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,19 +26,16 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     ScreenArray = NDArray[np.float32]
 
-#: Voxels and rows of A of one product: 512 x 1024 of float32 (2 MiB) beat 256 and 128 rows and wider blocks.
-VOXELS, ROWS = 1024, 512
 #: A row of the product is folded to this many running extremes, four values a step: element v is in lane v %
 #: LANES. One running value would be a chain of scalar comparisons (0.54 ns a voxel; 0.12 ns so).
 LANES = 64
 FOLD = 4 * LANES
-#: Voxels whose residuals are made side by side: (1000, 32) of float64 stay in cache over all passes.
-TILE = 32
 #: Unit roundoff of float32, and room for the few roundings beside the sums.
 ROUNDOFF = 2.0**-24
 SLACK = 8
 #: Below this share of |e|^2 outside the nuisance the rearranged data say nothing on the effect; h is then 0.
 VANISHED = 1e-12
+HUGE = np.float32(3e38)  # finite, as MINMAX promises
 # what lets max and min become vector instructions; sums keep their order
 MINMAX = {"nnan", "ninf", "nsz"}
 
@@ -65,31 +63,18 @@ def extremes(Y: NDArray[np.floating], indices: IndexArray, model: FreedmanLane) 
         With one column of interest.
     """
     design = np.hstack([model.X, model.moving])
-    rows = _rearranged(design, indices)
-    found = Extremes(np.full(len(rows), -np.inf), np.full(len(rows), np.inf))
-    for block in sub_blocks(Y.shape[1], VOXELS):
+    products = products_of(design, indices)
+    found = Extremes(np.full(len(indices), -np.inf), np.full(len(indices), np.inf))
+    for block in sub_blocks(Y.shape[1], products.voxels):
         e, kept = residuals(Y[:, block], model)
         columns = np.flatnonzero(kept)
         if columns.size:
             # whole folds: the last voxel once more changes no extreme
             e = e[np.pad(columns, (0, -columns.size % FOLD), mode="edge")]
-            _extremes_of_block(e, rows, indices, design, found)
+            for part, U in products.of(e):
+                args = (e, design, indices[part], found.greatest[part], found.least[part])
+                _settle(U, products.roundoffs, *args)
     return found
-
-
-def _extremes_of_block(
-    e: FloatArray, rows: ScreenArray, indices: IndexArray, design: FloatArray, found: Extremes
-) -> None:
-    """Bring the voxels e (V, n) into `found`, a stretch of rearrangements at a time."""
-    n_perm, width, n = rows.shape
-    screen = e.astype(np.float32).T
-    stride = max(1, ROWS // width)
-    product = np.empty((stride, width, len(e)), np.float32)
-    for start in range(0, n_perm, stride):
-        part = slice(start, min(start + stride, n_perm))
-        U = product[: part.stop - part.start]
-        np.matmul(rows[part].reshape(-1, n), screen, out=U.reshape(-1, len(e)))
-        _settle(U, e, design, indices[part], found.greatest[part], found.least[part])
 
 
 def observed(Y: NDArray[np.floating], model: FreedmanLane) -> FloatArray:
@@ -100,97 +85,33 @@ def observed(Y: NDArray[np.floating], model: FreedmanLane) -> FloatArray:
     h = np.full(Y.shape[1], np.nan)
     design = np.hstack([model.X, model.moving])
     identity = np.arange(1, len(Y) + 1, dtype=np.int32)
-    for block in sub_blocks(Y.shape[1], VOXELS):
+    for block in sub_blocks(Y.shape[1]):
         e, kept = residuals(Y[:, block], model)
         h[block][kept] = _values(e[kept], design, identity)
     return h
 
 
-def residuals(Y: NDArray[np.floating], model: FreedmanLane) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Unit-norm residuals of the nuisance, voxels first (V, n), and which voxels can be tested (V,)."""
-    e = np.empty(Y.shape[::-1])
-    block = np.array(Y, dtype=np.float64, order="C")
-    return e, _reduce(block, model.Z, np.ascontiguousarray(model.X[:, 0]), e)
-
-
-@nb.njit(nogil=True, cache=True)
-def _reduce(Y: FloatArray, Z: FloatArray, x: FloatArray, e: FloatArray) -> NDArray[np.bool_]:
-    """Write Y (n, V) without Z, at unit norm, to e (V, n); True where that can be done.
-
-    Sums run over the maps in order, TILE voxels side by side, so that no value depends on its neighbours.
-    """
-    n, n_voxels = Y.shape
-    kept = np.empty(n_voxels, np.bool_)
-    tile = np.zeros((n, TILE))
-    for start in range(0, n_voxels, TILE):
-        width = min(TILE, n_voxels - start)
-        tile[:, :width] = Y[:, start : start + width]
-        total, left, error = _reduce_tile(tile, Z, x)
-        for v in range(width):
-            kept[start + v] = np.isfinite(total[v]) and error[v] > NO_VARIANCE**2 * total[v]
-            scale = 1.0 / np.sqrt(left[v]) if left[v] > 0.0 else 1.0
-            for j in range(n):
-                e[start + v, j] = scale * tile[j, v]
-    return kept
-
-
-@nb.njit(nogil=True, cache=True)
-def _reduce_tile(tile: FloatArray, Z: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Take Z from the tile; return sums of squares of data, residuals, and residuals of the full model."""
-    n, q = Z.shape
-    total, left, effect, error = np.zeros(TILE), np.zeros(TILE), np.zeros(TILE), np.zeros(TILE)
-    w = np.zeros((q, TILE))
-    for j in range(n):
-        row = tile[j]
-        for v in range(TILE):
-            total[v] += row[v] * row[v]
-        for k in range(q):
-            for v in range(TILE):
-                w[k, v] += Z[j, k] * row[v]
-    for j in range(n):
-        row = tile[j]
-        for k in range(q):
-            for v in range(TILE):
-                row[v] -= Z[j, k] * w[k, v]
-        for v in range(TILE):
-            left[v] += row[v] * row[v]
-            effect[v] += x[j] * row[v]
-    for j in range(n):
-        row = tile[j]
-        for v in range(TILE):
-            error[v] += (row[v] - x[j] * effect[v]) ** 2
-    return total, left, error
-
-
-@nb.njit(nogil=True, cache=True)
-def _rearranged(design: FloatArray, indices: IndexArray) -> ScreenArray:
-    """Design columns under every rearrangement as rows of the product, (P, width, n)."""
-    n, width = design.shape
-    rows = np.empty((len(indices), width, n), np.float32)
-    for p in range(len(indices)):
-        for j in range(n):
-            i = indices[p, j]
-            for k in range(width):
-                rows[p, k, j] = design[i - 1, k] if i > 0 else -design[-i - 1, k]
-    return rows
-
-
 @nb.njit(nogil=True, cache=True)
 def _value(e: FloatArray, design: FloatArray, index: IndexArray) -> float:
     """One h in float64: the number that counts."""
-    n, width = design.shape
     left = 1.0
-    u = 0.0
-    for k in range(width):
-        s = 0.0
-        for j in range(n):
-            i = index[j]
-            s += e[j] * design[i - 1, k] if i > 0 else -(e[j] * design[-i - 1, k])
-        if k == 0:
-            u = s
-        else:
-            left -= s * s
-    return u / np.sqrt(left) if left > VANISHED else 0.0
+    for k in range(1, design.shape[1]):
+        left -= _projection(e, design, k, index) ** 2
+    return _projection(e, design, 0, index) / np.sqrt(left) if left > VANISHED else 0.0
+
+
+@nb.njit(nogil=True, cache=True)
+def _projection(e: FloatArray, design: FloatArray, k: int, index: IndexArray) -> float:
+    """Product of e with rearranged column k, in two running sums (the wait for one sum would double the time)."""
+    one, two = 0.0, 0.0
+    for j in range(0, e.size - 1, 2):
+        a, b = index[j], index[j + 1]
+        one += e[j] * (design[abs(a) - 1, k] * (1.0 if a > 0 else -1.0))
+        two += e[j + 1] * (design[abs(b) - 1, k] * (1.0 if b > 0 else -1.0))
+    if e.size % 2:
+        a = index[e.size - 1]
+        one += e[e.size - 1] * (design[abs(a) - 1, k] * (1.0 if a > 0 else -1.0))
+    return one + two
 
 
 @nb.njit(nogil=True, cache=True)
@@ -220,8 +141,8 @@ def _to_cosines(U: ScreenArray) -> None:
 @nb.njit(nogil=True, cache=True, fastmath=MINMAX)
 def _fold(h: ScreenArray, top: ScreenArray, bottom: ScreenArray) -> None:
     """Greatest and least value of h in every lane; h is a whole number of folds long."""
-    top[:] = np.float32(-np.inf)
-    bottom[:] = np.float32(np.inf)
+    top[:] = -HUGE
+    bottom[:] = HUGE
     for v in range(0, h.size, FOLD):
         a, b, c, d = (
             h[v : v + LANES],
@@ -235,21 +156,21 @@ def _fold(h: ScreenArray, top: ScreenArray, bottom: ScreenArray) -> None:
 
 
 @nb.njit(nogil=True, cache=True)
-def _tolerance(n: int, q: int, room: float) -> float:
+def _tolerance(roundoffs: float, q: int, room: float) -> float:
     """Bound of |h32 - h| over voxels with |e|^2 - |w|^2 >= room in float32.
 
     A product of unit vectors of length n in float32 errs by at most d = (n + 2) roundoffs in any order, hence
     |w|^2 by D = 2 sqrt(q) d |w| + q d^2. As |u| <= sqrt(|e|^2 - |w|^2), h errs by at most d / sqrt(room) + D
     / room.
     """
-    d = (n + SLACK) * ROUNDOFF
+    d = (roundoffs + SLACK) * ROUNDOFF
     w = np.sqrt(max(1.0 - room, 0.0)) + np.sqrt(q) * d
     D = 2.0 * np.sqrt(q) * d * w + q * d * d + (q + 1) * ROUNDOFF if q else 0.0
     return float(d / np.sqrt(room) + D / room + SLACK * ROUNDOFF)
 
 
 @nb.njit(nogil=True, cache=True, fastmath=MINMAX)
-def _least(lanes: ScreenArray) -> np.float32:
+def _least(lanes: ScreenArray) -> float:
     """Least of the lanes, which are overwritten."""
     quarter = LANES // 4
     for k in range(quarter):
@@ -258,7 +179,7 @@ def _least(lanes: ScreenArray) -> np.float32:
     least = lanes[0]
     for k in range(1, quarter):
         least = min(least, lanes[k])
-    return least
+    return float(least)
 
 
 @nb.njit(nogil=True, cache=True)
@@ -273,6 +194,7 @@ def _reaches(lanes: ScreenArray, bar: float) -> bool:
 @nb.njit(nogil=True, cache=True)
 def _settle(
     U: ScreenArray,
+    roundoffs: float,
     e: FloatArray,
     design: FloatArray,
     indices: IndexArray,
@@ -280,14 +202,14 @@ def _settle(
     least: FloatArray,
 ) -> None:
     """Raise `greatest` and lower `least` (P,) by the voxels of U (P, width, V), products in float32."""
-    n, width = design.shape
-    top, bottom = np.empty((2, LANES), np.float32)
-    tolerance = _tolerance(n, 0, 1.0)
+    width = design.shape[1]
+    top, bottom = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    tolerance = _tolerance(roundoffs, 0, 1.0)
     for p in range(len(U)):
         if width > 1:
             _to_cosines(U[p])
             _fold(U[p, 1], top, bottom)
-            tolerance = _tolerance(n, width - 1, _least(bottom))
+            tolerance = _tolerance(roundoffs, width - 1, _least(bottom))
         _fold(U[p, 0], top, bottom)
         if _reaches(top, greatest[p] - tolerance):
             greatest[p] = _raise(greatest[p], 1.0, U[p, 0], top, tolerance, e, design, indices[p])

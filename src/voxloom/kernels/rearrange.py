@@ -173,9 +173,7 @@ def _all_flips(start: int, stop: int, n: int) -> IndexArray:
 
 
 @nb.njit(nogil=True, cache=True)
-def _all_arrangements(
-    labels: NDArray[np.int64], identity: int, size: int, start: int, stop: int
-) -> IndexArray:
+def _all_arrangements(labels: NDArray[np.int64], identity: int, size: int, start: int, stop: int) -> IndexArray:
     """Make number i the sorted arrangement (identity + i) mod size; equal labels keep their order."""
     n, n_labels = labels.size, labels.max() + 1
     members = np.argsort(labels, kind="mergesort")

@@ -46,13 +46,15 @@ def reml_index(sums: LagSums, inverse: GridInverse, weights: FloatArray) -> IntA
     inner, m = COARSE.size, inverse.factor.shape[1]
     centre, _ = _lowest(explained[:inner], y[: inner * m], squares, COARSE, weights)
     best, least = _lowest(explained[inner:], y[inner * m :], squares, EDGE, weights)
-    # voxels with the same coarse answer look at the same fine points
+    # voxels with the same coarse answer look at the same fine points, side by side
     order = np.argsort(centre, kind="stable")
-    for voxels in np.split(order, np.flatnonzero(np.diff(centre[order])) + 1):
-        middle = centre[voxels[0]]
-        points = np.arange(max(middle - REACH, 0), min(middle + REACH + 1, RHO_GRID.size))
-        explained, y = _explained(sums.cross[voxels], inverse, points)
-        found, lowest = _lowest(explained, y, squares[:, voxels], points, weights)
+    centre, cross, squares = centre[order], sums.cross[order], squares[:, order]
+    edges = np.flatnonzero(np.diff(centre)) + 1
+    for start, stop in zip([0, *edges], [*edges, len(order)]):
+        points = np.arange(max(centre[start] - REACH, 0), min(centre[start] + REACH + 1, RHO_GRID.size))
+        explained, y = _explained(cross[start:stop], inverse, points)
+        found, lowest = _lowest(explained, y, squares[:, start:stop], points, weights)
+        voxels = order[start:stop]
         best[voxels] = np.where(lowest < least[voxels], found, best[voxels])
     return best
 

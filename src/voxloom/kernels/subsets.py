@@ -1,8 +1,8 @@
 """Products of two-valued rows with a matrix by table lookup, for sign flips and comparisons of two groups.
 
-A row that holds only two values picks, from each group of eight maps, one of 256 sums. With the sums in a table a
-product takes one addition for eight multiplications (the method of four Russians): 130 to 170 GFLOP/s of float32 on
-a core whose matrix product reaches 45 (20 maps) to 98 (1000 maps).
+A row that holds only two values picks, from each group of eight maps, one of 256 sums. With the sums in a
+table a product takes one addition for eight multiplications (the method of four Russians): 120 (100 maps) to
+150 (1000 maps) GFLOP/s of float32 on a core whose matrix product reaches 75 to 98.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def two_levels(x: FloatArray, *, signed: bool) -> Levels | None:
 
 def roundoffs(n: int, levels: Levels) -> float:
     """Bound, in roundoffs of float32, of the error of a product with a column of unit norm and length n."""
-    additions = BITS + -(-n // BITS)
+    additions = BITS + -(-n // BITS) + 3  # and the roundings of e, of the level and of their product
     return additions * max(abs(levels.low), abs(levels.high)) * float(np.sqrt(n))
 
 
@@ -64,7 +64,7 @@ def encode(x: FloatArray, indices: NDArray[np.int32], middle: float) -> ByteArra
 
 
 def product(codes: ByteArray, e: ScreenArray, levels: Levels, out: ScreenArray) -> None:
-    """Write rows of `codes` times e (n, V) to `out` (P, V); V is a multiple of `WIDTH`."""
+    """Write rows of `codes` times e (n, V) to `out` (P, V), both contiguous; V is a multiple of `WIDTH`."""
     _product(codes, e, np.float32(levels.low), np.float32(levels.high), out)
 
 
@@ -73,39 +73,40 @@ def _product(codes: ByteArray, e: ScreenArray, low: np.float32, high: np.float32
     table = np.empty((GROUPS, 2**BITS, WIDTH), np.float32)
     for v in range(0, out.shape[1], WIDTH):
         for g in range(0, codes.shape[1], GROUPS):
-            _tabulate(e[BITS * g : BITS * (g + GROUPS), v : v + WIDTH], low, high - low, table)
-            _look_up(codes[:, g : g + GROUPS], table, g == 0, out[:, v : v + WIDTH])
+            _tabulate(e, g, v, low, high, table)
+            _look_up(codes, g, v, table, out)
 
 
+# rows are cut from whole arrays below: a slice of a slice has no known stride, and is not vectorised
 @nb.njit(nogil=True, cache=True)
-def _tabulate(e: ScreenArray, low: np.float32, step: np.float32, table: ScreenArray) -> None:
-    """Sums of every code: entry c of a group is sum over its maps of (high where its bit is set, low else) * e."""
-    for g in range(len(table)):
-        sums = table[g]
-        for v in range(WIDTH):
-            sums[0, v] = 0.0
+def _tabulate(e: ScreenArray, first: int, voxel: int, low: np.float32, high: np.float32, table: ScreenArray) -> None:
+    """Sums over a group's maps of high times e where the bit of the code is set, of low times e else."""
+    for g in range(GROUPS):
+        table[g, 0, :] = 0.0
         for b in range(BITS):
-            j = BITS * g + b
-            half = 1 << b
-            if j < len(e):
-                row = e[j]
-                for c in range(half):
+            j, half = BITS * (first + g) + b, 1 << b
+            for c in range(half):
+                clear, set_ = table[g, c], table[g, half + c]
+                if j < len(e):
+                    row = e[j, voxel : voxel + WIDTH]
                     for v in range(WIDTH):
-                        sums[half + c, v] = sums[c, v] + (low + step) * row[v]
+                        set_[v] = clear[v] + high * row[v]
+                        clear[v] += low * row[v]
+                else:
                     for v in range(WIDTH):
-                        sums[c, v] += low * row[v]
+                        set_[v] = clear[v]
 
 
 @nb.njit(nogil=True, cache=True)
-def _look_up(codes: ByteArray, table: ScreenArray, first: bool, out: ScreenArray) -> None:
-    """Add the entries of each row's codes, four groups a step."""
+def _look_up(codes: ByteArray, first: int, voxel: int, table: ScreenArray, out: ScreenArray) -> None:
+    """Add the entries of each row's codes from group `first`, four groups a step."""
+    last = min(first + GROUPS, codes.shape[1])
     for p in range(len(codes)):
-        total, code = out[p], codes[p]
-        if first:
-            for v in range(WIDTH):
-                total[v] = 0.0
-        for g in range(0, code.size, 4):
-            a, b = table[g, code[g]], table[g + 1, code[g + 1]]
-            c, d = table[g + 2, code[g + 2]], table[g + 3, code[g + 3]]
+        total = out[p, voxel : voxel + WIDTH]
+        if first == 0:
+            total[:] = 0.0
+        for g in range(first, last, 4):
+            a, b = table[g - first, codes[p, g]], table[g - first + 1, codes[p, g + 1]]
+            c, d = table[g - first + 2, codes[p, g + 2]], table[g - first + 3, codes[p, g + 3]]
             for v in range(WIDTH):
                 total[v] += (a[v] + b[v]) + (c[v] + d[v])

@@ -131,9 +131,7 @@ def group_design(table: pd.DataFrame, formula: str | Sequence[str] | None = None
         matrix = parsed.get_model_matrix(table, na_action="ignore", context={})
     except (FormulaicError, SyntaxError, NameError, TypeError) as error:
         raise DesignError(where, f"cannot be used: {error}", f"Columns: {list(table.columns)}.") from error
-    design = pd.DataFrame(
-        np.asarray(matrix, dtype=np.float64), index=table.index, columns=list(matrix.columns)
-    )
+    design = pd.DataFrame(np.asarray(matrix, dtype=np.float64), index=table.index, columns=list(matrix.columns))
     return design.rename(columns={"Intercept": INTERCEPT})
 
 
@@ -206,9 +204,7 @@ def _in_order(design: pd.DataFrame, labels: pd.Index[Any]) -> pd.DataFrame:
 
 def warn_if_singular(design: pd.DataFrame) -> None:
     """Warn that a design is singular, with the names of the columns that depend on others."""
-    if dependent := dependent_columns(
-        design.to_numpy(dtype=np.float64), [str(name) for name in design.columns]
-    ):
+    if dependent := dependent_columns(design.to_numpy(dtype=np.float64), [str(name) for name in design.columns]):
         warnings.warn(
             f"design: singular; {dependent} depend on the columns before them. "
             "Contrasts that need them cannot be tested.",

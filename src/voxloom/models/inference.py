@@ -128,8 +128,7 @@ def _report_untested(stat: FloatArray) -> None:
         )
     if untested:
         warnings.warn(
-            f"maps: {untested} of {len(stat)} voxels have no variance or no value in some map; "
-            "they are not tested.",
+            f"maps: {untested} of {len(stat)} voxels have no variance or no value in some map; they are not tested.",
             VoxloomWarning,
             stacklevel=3,
         )

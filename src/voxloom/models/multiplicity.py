@@ -98,9 +98,7 @@ def _p_values(values: xr.DataArray, kind: Kind, two_sided: bool) -> FloatArray:
         raise InputError(str(values.name), "is a map of p by its name.", 'Give kind="p", or a map of z.')
     if kind == "p":
         if np.any((data < 0) | (data > 1)):
-            raise InputError(
-                str(values.name or "map"), "holds values outside [0, 1].", 'For z give kind="z".'
-            )
+            raise InputError(str(values.name or "map"), "holds values outside [0, 1].", 'For z give kind="z".')
         return data
     return 2 * z_to_p(np.abs(data)) if two_sided else z_to_p(data)
 

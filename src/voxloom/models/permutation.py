@@ -53,9 +53,7 @@ class Exchangeability:
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
-            raise InputError(
-                "exchangeability", f"scheme {self.scheme!r} is unknown.", f"One of {SCHEMES} is wanted."
-            )
+            raise InputError("exchangeability", f"scheme {self.scheme!r} is unknown.", f"One of {SCHEMES} is wanted.")
 
 
 BY_DESIGN = Exchangeability()
@@ -159,9 +157,7 @@ def _one_row(design: pd.DataFrame, contrast: str | Sequence[float] | ArrayLike) 
     C = contrast_matrix(contrast, columns)
     where = f"contrast {contrast!r}"
     if len(C) > 1:
-        raise ContrastError(
-            where, f"has {len(C)} rows, an F test.", "Permutation tests take one row, a t test."
-        )
+        raise ContrastError(where, f"has {len(C)} rows, an F test.", "Permutation tests take one row, a t test.")
     if not is_estimable(C, reduce_design(M)).all():
         raise ContrastError(
             where,
@@ -176,9 +172,7 @@ def observed_stat(test: PreparedTest, Y: NDArray[Any]) -> FloatArray:
     return t_from_cosine(maxstat.observed(_maps(test, Y), test.model), test.model.dof)
 
 
-def null_max_stat(
-    test: PreparedTest, Y: NDArray[Any], *, start: int = 0, stop: int | None = None
-) -> FloatArray:
+def null_max_stat(test: PreparedTest, Y: NDArray[Any], *, start: int = 0, stop: int | None = None) -> FloatArray:
     """Maximum of the statistic over the voxels of Y under rearrangements `start` to `stop` - 1.
 
     Parameters
@@ -197,9 +191,7 @@ def null_max_stat(
     Y, stop = _maps(test, Y), test.n_perm if stop is None else stop
     rearrangements = test.rearrangements
     # all sign flips: the second half mirrors the first, its maxima are minus the minima
-    mirrored = (
-        rearrangements.scheme == "flip" and rearrangements.exhaustive and (start, stop) == (0, test.n_perm)
-    )
+    mirrored = rearrangements.scheme == "flip" and rearrangements.exhaustive and (start, stop) == (0, test.n_perm)
     greatest, least = _extremes(test, Y, start, stop // 2 if mirrored else stop)
     if mirrored:
         greatest, least = (
@@ -213,7 +205,7 @@ def null_max_stat(
 def _extremes(test: PreparedTest, Y: NDArray[Any], start: int, stop: int) -> tuple[FloatArray, FloatArray]:
     """`maxstat.extremes` for any number of rearrangements, within `BATCH_BYTES`."""
     width = 1 + test.model.moving.shape[1]
-    batch = max(maxstat.ROWS, BATCH_BYTES // (4 * (1 + width) * len(Y)))
+    batch = max(1, BATCH_BYTES // (4 * (1 + width) * len(Y)))
     parts = [
         maxstat.extremes(Y, test.rearrangements.draw(i, min(i + batch, stop)), test.model)
         for i in range(start, stop, batch)

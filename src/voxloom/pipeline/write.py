@@ -59,6 +59,18 @@ GROUP_FILES = {
 CORRECTED_DESC = {"bonferroni": "bonferroni", "fdr": "fdr", "permutation": "fwe"}
 
 
+#: What a sidecar says of a permutation test, by the attribute it is told by.
+PERMUTATION_ENTRIES = {
+    "Scheme": "scheme",
+    "Nuisance": "nuisance",
+    "NumberOfPermutations": "n_perm",
+    "Exhaustive": "exhaustive",
+    "PValue": "p_method",
+    "TailApproximation": "tail",
+    "Seed": "seed",
+}
+
+
 def tasks(ws: Workspace) -> list[Task]:
     """Tasks of all subjects and group tests that are done."""
     return [*subject_tasks(ws), *group_tasks(ws)]
@@ -214,7 +226,7 @@ def corrections(ws: Workspace, test: GroupTest, column: int) -> dict[str, dict[s
     made: dict[str, dict[str, Any]] = {m: {"Method": m, "Tail": tail} for m in wanted.method}
     if "permutation" in made:
         setup = prepared_all(test, wanted, ws.analysis.seed)[column]
-        made["permutation"] |= setup.attrs
+        made["permutation"] |= {name: setup.attrs[key] for name, key in PERMUTATION_ENTRIES.items()}
     return made
 
 
