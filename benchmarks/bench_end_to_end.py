@@ -20,7 +20,8 @@ from benchmarks._harness import whole_process
 from voxloom.io.write import make_image, single_file_header, write_volumes
 from voxloom.schema import Grid
 
-SHAPE, N_VOLUMES, T_R = (64, 76, 64), 300, 2.0
+#: fMRIPrep output at 2 mm in MNI152NLin2009cAsym, ten minutes at TR 2 s.
+SHAPE, N_VOLUMES, T_R = (97, 115, 97), 300, 2.0
 N_CONFOUNDS = 24
 
 NILEARN = """
@@ -44,8 +45,8 @@ def write_dataset(root: Path, seed: int = 0) -> dict[str, Path]:
     """One run of plausible BOLD: smooth anatomy, AR noise, int16, an ellipsoid as the brain."""
     rng = np.random.default_rng(seed)
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
-    mask = sum((a / 0.85) ** 2 for a in axes) < 1
-    grid = Grid.of(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
+    mask = sum((a / 0.75) ** 2 for a in axes) < 1
+    grid = Grid.of(SHAPE, np.diag([2.0, 2.0, 2.0, 1.0]))
     mean = np.where(mask, 9000 + 1500 * np.sin(4 * axes[0]) * np.cos(3 * axes[1]), 300)
     raw, deriv = root / "sub-01/func", root / "derivatives/fmriprep/sub-01/func"
     stem = "sub-01_task-faces"
@@ -78,7 +79,9 @@ def write_dataset(root: Path, seed: int = 0) -> dict[str, Path]:
     events.to_csv(events_path, sep="\t", index=False)
     walks = rng.standard_normal((N_VOLUMES, N_CONFOUNDS)).cumsum(axis=0)
     confounds_path = deriv / f"{stem}_desc-confounds_timeseries.tsv"
-    pd.DataFrame(walks, columns=[f"c{i:02d}" for i in range(N_CONFOUNDS)]).to_csv(confounds_path, sep="\t", index=False)
+    pd.DataFrame(walks, columns=[f"walk{i:02d}" for i in range(N_CONFOUNDS)]).to_csv(
+        confounds_path, sep="\t", index=False
+    )
     (raw / f"{stem}_bold.json").write_text(json.dumps({"RepetitionTime": T_R, "TaskName": "faces"}))
     return {"bold": bold, "mask": mask_path, "events": events_path, "confounds": confounds_path}
 
@@ -89,7 +92,7 @@ def write_analysis(root: Path, folder: Path) -> Path:
         "data": {"bids_dir": str(root), "task": "faces"},
         "store": {"path": str(folder / "study.zarr")},
         "output": {"dir": str(folder / "results")},
-        "first_level": {"noise_model": "ar1", "confounds": ["c*"], "contrasts": {"fh": "face - house"}},
+        "first_level": {"noise_model": "ar1", "confounds": ["walk*"], "contrasts": {"fh": "face - house"}},
         "cluster": "threads",
     }
     path = folder / "analysis.json"

@@ -27,7 +27,12 @@ CASES = (
     (1_000, 2, 20_480, 2_000),
 )
 #: Maps, covariates, voxels, permutations of nilearn's two runs; their difference is free of its fixed cost.
-NILEARN = ((100, 0, 40_960, (4, 24)), (300, 2, 20_480, (4, 24)), (1_000, 0, 20_480, (2, 10)))
+NILEARN = (
+    (100, 0, 40_960, (50, 150)),
+    (300, 0, 40_960, (20, 60)),
+    (1_000, 0, 20_480, (20, 60)),
+    (300, 2, 20_480, (50, 150)),
+)
 #: Permutations over which a cost of voxloom's is taken when compared with nilearn's.
 N_PERM = 10_000
 
@@ -94,7 +99,7 @@ def against_nilearn(n: int, covariates: int, voxels: int, perms: tuple[int, int]
     for _ in range(3):
         few, many = (timed(nilearn_run(Y, covariates, k)).cpu for k in perms)
         theirs.append((many - few) / (perms[1] - perms[0]))
-        stop = min(N_PERM, 4_000_000 // n)
+        stop = min(N_PERM, 8_000_000 // n)
         ours.append(timed(lambda: null_max_stat(test, Y, stop=stop)).cpu / stop)  # noqa: B023
         ratios.append(theirs[-1] / ours[-1])
     return {

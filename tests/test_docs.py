@@ -22,9 +22,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 
 def documented() -> dict[str, str]:
     """Defaults in the tables of the page, by key."""
-    rows = re.findall(
-        r"^\| `([\w.]+)` \| (.*?) \|", (ROOT / "docs/analysis-file.md").read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \|", (ROOT / "docs/analysis-file.md").read_text(), re.MULTILINE)
     return dict(rows)
 
 

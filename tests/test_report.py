@@ -39,9 +39,7 @@ def pixels(drawn, path):
 @pytest.mark.parametrize("codes", ["LAS", "PIR", "SRA"])
 def test_any_voxel_order_gives_the_same_picture(codes, tmp_path):
     straight = picture(active=picture().p_fwe < 0.05)
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
-    )
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes))
 
     def turned(array):
         return nib.orientations.apply_orientation(array, turn)

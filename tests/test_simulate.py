@@ -24,9 +24,7 @@ def study(tmp_path_factory):
 
 def block_design(T):
     rng = np.random.default_rng(1)
-    return np.column_stack([np.repeat(rng.permutation(T // 10) % 2, 10), rng.standard_normal(T)]).astype(
-        float
-    )
+    return np.column_stack([np.repeat(rng.permutation(T // 10) % 2, 10), rng.standard_normal(T)]).astype(float)
 
 
 def test_least_squares_finds_the_effects():
@@ -45,9 +43,7 @@ def test_least_squares_finds_the_effects():
 
 @pytest.mark.parametrize("rho", [-0.3, 0.0, 0.6])
 def test_noise_has_the_autocorrelation_asked_for(rho):
-    noise = simulate.simulate_bold(
-        np.zeros((400, 1)), np.zeros((1, 500)), mean=100, tsnr=100, rho=rho, white=0
-    )
+    noise = simulate.simulate_bold(np.zeros((400, 1)), np.zeros((1, 500)), mean=100, tsnr=100, rho=rho, white=0)
     noise -= 100
     lag = [(noise[k:] * noise[: 400 - k]).mean() for k in range(3)]
     assert lag == pytest.approx([1, rho, rho**2], abs=0.02)
@@ -56,9 +52,7 @@ def test_noise_has_the_autocorrelation_asked_for(rho):
 
 
 def test_white_share_lowers_the_autocorrelation_at_all_lags_alike():
-    noise = simulate.simulate_bold(
-        np.zeros((400, 1)), np.zeros((1, 500)), mean=100, tsnr=100, rho=0.6, white=0.5
-    )
+    noise = simulate.simulate_bold(np.zeros((400, 1)), np.zeros((1, 500)), mean=100, tsnr=100, rho=0.6, white=0.5)
     noise -= 100
     lag = [(noise[k:] * noise[: 400 - k]).mean() for k in range(3)]
     assert lag == pytest.approx([1, 0.3, 0.18], abs=0.02)
@@ -68,9 +62,7 @@ def test_drift_and_motion_lie_in_the_confounds_space():
     T, V, t_r = 120, 50, 2.0
     rng = np.random.default_rng(3)
     motion = rng.standard_normal((T, 2)), rng.standard_normal((2, V))
-    Y = simulate.simulate_bold(
-        np.zeros((T, 1)), np.zeros((1, V)), mean=100, tsnr=1e12, drift=2.0, motion=motion
-    )
+    Y = simulate.simulate_bold(np.zeros((T, 1)), np.zeros((1, V)), mean=100, tsnr=1e12, drift=2.0, motion=motion)
     assert (Y - motion[0] @ motion[1]).std(axis=0).mean() == pytest.approx(2.0, rel=0.3)
     confounds = np.column_stack([cosine_drift(1 / 128, t_r * np.arange(T)), motion[0]])
     residual = Y - confounds @ np.linalg.lstsq(confounds, Y, rcond=None)[0]
@@ -127,9 +119,7 @@ def test_files_follow_bids_and_fit_each_other(study):
     for label in participants["participant_id"]:
         for run in (1, 2):
             stem = f"{label}_task-faces_run-{run}"
-            image = nib.load(
-                derived / label / "func" / f"{stem}_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz"
-            )
+            image = nib.load(derived / label / "func" / f"{stem}_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz")
             confounds = pd.read_csv(
                 derived / label / "func" / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", na_values="n/a"
             )
@@ -145,8 +135,7 @@ def test_files_follow_bids_and_fit_each_other(study):
 
 def test_sites_differ_in_coverage(study):
     masks = [
-        np.asarray(nib.load(path).dataobj, dtype=bool)
-        for path in sorted(study.root.rglob("*run-1_*brain_mask.nii.gz"))
+        np.asarray(nib.load(path).dataobj, dtype=bool) for path in sorted(study.root.rglob("*run-1_*brain_mask.nii.gz"))
     ]
     assert masks[0].sum() == masks[2].sum() > masks[1].sum()
     np.testing.assert_array_equal(study.brain, np.logical_and.reduce(masks))
@@ -159,9 +148,7 @@ def test_the_runs_of_a_study_hold_its_sample_effects(study):
         Y = np.asarray(nib.load(path).dataobj, dtype=float)[study.brain].T
         stem = path.name.partition("_space-")[0]
         events = pd.read_csv(study.root / stem[:6] / "func" / f"{stem}_events.tsv", sep="\t")
-        motion = pd.read_csv(
-            path.with_name(f"{stem}_desc-confounds_timeseries.tsv"), sep="\t", na_values="n/a"
-        )
+        motion = pd.read_csv(path.with_name(f"{stem}_desc-confounds_timeseries.tsv"), sep="\t", na_values="n/a")
         times = 2.0 * np.arange(len(Y))
         task = []
         for name in simulate.CONDITIONS:

@@ -179,9 +179,7 @@ def test_contrast_spellings():
         "d": {"expression": "face", "stat_type": "F"},
         "e": {"expression": ["face"], "stat_type": "t"},
     }
-    made = parse_analysis(
-        {"data": {"bids_dir": "b"}, "first_level": {"contrasts": contrasts}}
-    ).first_level.contrasts
+    made = parse_analysis({"data": {"bids_dir": "b"}, "first_level": {"contrasts": contrasts}}).first_level.contrasts
     assert {name: (c.expression, c.stat_type) for name, c in made.items()} == {
         "a": ("face - house", "t"),
         "b": ("face", "F"),
@@ -338,9 +336,7 @@ def test_digest_does_not_see_key_order_or_tuples(value):
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | st.floats() | st.text(max_size=4) | st.just("spm")
-KEYS = st.sampled_from(
-    ["bids_dir", "filters", "sub", "contrasts", "expression", "stat_type", "mean", "inference"]
-)
+KEYS = st.sampled_from(["bids_dir", "filters", "sub", "contrasts", "expression", "stat_type", "mean", "inference"])
 VALUES = st.recursive(SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(KEYS, v, max_size=3))
 SECTIONS = st.dictionaries(st.sampled_from(sorted(Analysis.model_fields)), VALUES)
 

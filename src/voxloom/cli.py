@@ -32,13 +32,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks of errors.")]
 Cluster = Annotated[
     str | None,
-    typer.Option(
-        help="local, threads, or the address of a scheduler (tcp://host:8786); else as in the file."
-    ),
+    typer.Option(help="local, threads, or the address of a scheduler (tcp://host:8786); else as in the file."),
 ]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Worker processes; else as many as cores and memory allow.")
-]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; else as many as cores and memory allow.")]
 Memory = Annotated[str | None, typer.Option(help="Memory of one task, such as 512MiB; else as in the file.")]
 
 
@@ -221,8 +217,7 @@ def _finish(result: RunResult, quiet: bool) -> None:
         typer.echo(f"maps   {result.output}\nstore  {result.store}")
     if bad:
         typer.echo(
-            f"{len(result.failed)} tasks failed, {len(result.quarantined)} were quarantined; "
-            "what was done is kept",
+            f"{len(result.failed)} tasks failed, {len(result.quarantined)} were quarantined; what was done is kept",
             err=True,
         )
         raise typer.Exit(EXIT_FAILED)

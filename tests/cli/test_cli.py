@@ -76,9 +76,7 @@ def invoke(*args: object) -> SimpleNamespace:
     return SimpleNamespace(code=result.exit_code, out=result.stdout, err=result.stderr)
 
 
-def ended(
-    quarantined: tuple[Record, ...] = (), failed: tuple[Record, ...] = (), notes: tuple[str, ...] = ()
-) -> Any:
+def ended(quarantined: tuple[Record, ...] = (), failed: tuple[Record, ...] = (), notes: tuple[str, ...] = ()) -> Any:
     """A run of one stage that ends so."""
 
     def run(on_event: Any) -> SimpleNamespace:

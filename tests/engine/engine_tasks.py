@@ -105,9 +105,7 @@ def square(*, folder: str, i: int, seconds: float = 0.0) -> Output:
     text = str(i * i)
     (Path(folder) / f"out-{i:04d}").write_text(text)
     tick(folder, f"{i:04d}")
-    return Output(
-        digest=sha256(text.encode()).hexdigest(), bytes_read=8, bytes_written=len(text), details={"i": i}
-    )
+    return Output(digest=sha256(text.encode()).hexdigest(), bytes_read=8, bytes_written=len(text), details={"i": i})
 
 
 def killing(*, folder: str, i: int) -> Output:

@@ -31,9 +31,7 @@ def test_workers_follow_cores_and_memory(wanted: int | None, budget: int, expect
 
 @pytest.mark.usefixtures("machine")
 def test_what_does_not_fit_is_refused_with_number_and_remedy() -> None:
-    with pytest.raises(
-        MemoryBudgetError, match=r"1 workers of 3400 MiB .* 3277 MiB .* smaller memory_budget"
-    ):
+    with pytest.raises(MemoryBudgetError, match=r"1 workers of 3400 MiB .* 3277 MiB .* smaller memory_budget"):
         count_workers(None, 3000 * MiB)
     with pytest.raises(MemoryBudgetError, match=r"4 workers .* Ask for 3 workers, or"):
         count_workers(4, 512 * MiB)

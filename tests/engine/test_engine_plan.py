@@ -28,9 +28,7 @@ PLAN = Plan(
 def test_plan_that_fits_passes_and_one_that_does_not_names_the_budget_that_would() -> None:
     PLAN.require_fits(700 * MiB)
     Plan(stages=()).require_fits(0)
-    with pytest.raises(
-        MemoryBudgetError, match=r"stage fit: a task needs 700 MiB, but .* 512 MiB"
-    ) as refused:
+    with pytest.raises(MemoryBudgetError, match=r"stage fit: a task needs 700 MiB, but .* 512 MiB") as refused:
         PLAN.require_fits(512 * MiB)
     enough = re.search(r"memory_budget: (\d+)MiB", refused.value.remedy)
     assert enough is not None

@@ -39,9 +39,7 @@ def test_record_survives_json(record: Record) -> None:
 
 
 def test_numpy_scalars_become_numbers() -> None:
-    record = Record(
-        stage="s", key="k", status="done", inputs="", details={"n": np.int64(3), "x": np.float32(0.5)}
-    )
+    record = Record(stage="s", key="k", status="done", inputs="", details={"n": np.int64(3), "x": np.float32(0.5)})
     read = Record.from_json(record.to_json())
     assert read is not None
     assert read.details == {"n": 3, "x": 0.5}

@@ -67,9 +67,7 @@ def test_dead_holder_is_replaced(store: Folder, how: str) -> None:
 
 
 @pytest.mark.parametrize("where", [{"host": "elsewhere"}, {"namespace": "pid:[1]"}])
-def test_holder_out_of_sight_counts_as_alive_while_it_gives_signs(
-    store: Folder, where: dict[str, str]
-) -> None:
+def test_holder_out_of_sight_counts_as_alive_while_it_gives_signs(store: Folder, where: dict[str, str]) -> None:
     other = replace(Holder.this_process("voxloom run"), pid=1, **where)  # type: ignore[arg-type]
     store.put(LOCK_KEY, replace(other, heartbeat=time.time() - STALE_SECONDS + 20).to_json())
     with pytest.raises(StoreError, match="in use"), StoreLock(store):

@@ -41,9 +41,7 @@ def essence(records: dict[str, Record]) -> list[Record]:
     return [replace(record, seconds=0, host="", finished="") for record in records.values()]
 
 
-def test_every_task_runs_once_and_is_remembered(
-    client: Client | None, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_every_task_runs_once_and_is_remembered(client: Client | None, ledger: Ledger, tmp_path: Path) -> None:
     tasks = work.make_tasks(work.square, 9, tmp_path)
     events: list[Event] = []
     result = run_stage("stage", tasks, ledger=ledger, client=client, on_event=events.append)
@@ -54,9 +52,7 @@ def test_every_task_runs_once_and_is_remembered(
     assert events[0] == StageStarted("stage", 9, 0)
     assert isinstance(events[-1], StageFinished)
     assert (events[-1].done, events[-1].failed, events[-1].quarantined) == (9, 0, 0)
-    assert {event.record.key for event in events[1:-1] if isinstance(event, TaskFinished)} == set(
-        result.records
-    )
+    assert {event.record.key for event in events[1:-1] if isinstance(event, TaskFinished)} == set(result.records)
     result.require_complete()
 
     again = run_stage("stage", tasks, ledger=ledger, client=client)
@@ -83,9 +79,7 @@ def test_only_tasks_with_changed_inputs_run_again(ledger: Ledger, tmp_path: Path
 @pytest.mark.usefixtures("no_backoff")
 def test_each_way_to_end(ledger: Ledger, tmp_path: Path) -> None:
     events: list[Event] = []
-    result = run_stage(
-        "stage", work.make_tasks(work.mixed, 8, tmp_path), ledger=ledger, on_event=events.append
-    )
+    result = run_stage("stage", work.make_tasks(work.mixed, 8, tmp_path), ledger=ledger, on_event=events.append)
     records = list(result.records.values())
     assert [record.status for record in records] == [
         "done",
@@ -104,9 +98,7 @@ def test_each_way_to_end(ledger: Ledger, tmp_path: Path) -> None:
     assert records[6].details["warnings"] == ["onset after the end"]
     assert Note("task/0006: onset after the end") in events
     assert ledger.read("stage") == result.records
-    with pytest.raises(
-        StageError, match=r"3 tasks failed, 1 were quarantined, of 8:\n(.|\n)*run-1.nii.gz: ends"
-    ):
+    with pytest.raises(StageError, match=r"3 tasks failed, 1 were quarantined, of 8:\n(.|\n)*run-1.nii.gz: ends"):
         result.require_complete()
     # what failed or was quarantined is tried again, what is done is not
     again = run_stage("stage", work.make_tasks(work.mixed, 8, tmp_path), ledger=ledger)
@@ -119,9 +111,7 @@ def test_cluster_reports_failures_alike(cluster: Client, ledger: Ledger, tmp_pat
     assert ledger.read("stage") == result.records
 
 
-def test_disk_full_ends_the_stage_and_keeps_what_is_done(
-    client: Client | None, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_disk_full_ends_the_stage_and_keeps_what_is_done(client: Client | None, ledger: Ledger, tmp_path: Path) -> None:
     tasks = work.make_tasks(work.filling, 40, tmp_path)
     with pytest.raises(StageError, match=r"stage: no space left for task/0003 on .*what was done is kept"):
         run_stage("stage", tasks, ledger=ledger, client=client)
@@ -145,9 +135,7 @@ def test_killed_worker_costs_one_more_attempt(cluster: Client, ledger: Ledger, t
     assert [(tmp_path / f"out-{i:04d}").read_text() for i in range(12)] == [str(i * i) for i in range(12)]
 
 
-def test_task_that_always_kills_its_worker_fails_alone(
-    cluster: Client, ledger: Ledger, tmp_path: Path
-) -> None:
+def test_task_that_always_kills_its_worker_fails_alone(cluster: Client, ledger: Ledger, tmp_path: Path) -> None:
     result = run_stage("stage", work.make_tasks(work.deadly, 8, tmp_path), ledger=ledger, client=cluster)
     assert result.done_now == 7
     assert [record.key for record in result.failed] == ["task/0003"]
@@ -194,9 +182,7 @@ class Crowd:
         return result.done_now
 
 
-@pytest.mark.parametrize(
-    ("threads", "width"), [({"a": 1, "b": 1}, 2), ({"a": 1, "b": 1}, 1), ({}, 2), ({"a": 3}, 2)]
-)
+@pytest.mark.parametrize(("threads", "width"), [({"a": 1, "b": 1}, 2), ({"a": 1, "b": 1}, 1), ({}, 2), ({"a": 3}, 2)])
 def test_window_bounds_what_is_in_flight(
     cluster: Client, ledger: Ledger, tmp_path: Path, threads: dict[str, int], width: int
 ) -> None:
@@ -233,9 +219,7 @@ def interrupt_when(condition: Any, signum: int) -> threading.Thread:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_signal_stops_the_run_and_its_tasks(
-    client: Client | None, ledger: Ledger, tmp_path: Path, signum: int
-) -> None:
+def test_signal_stops_the_run_and_its_tasks(client: Client | None, ledger: Ledger, tmp_path: Path, signum: int) -> None:
     before = signal.getsignal(signum)
     tasks = [*work.make_tasks(work.square, 1, tmp_path), *work.make_tasks(work.patient, 6, tmp_path)[1:]]
     watcher = interrupt_when((tmp_path / "count-started").exists, signum)
@@ -248,9 +232,7 @@ def test_signal_stops_the_run_and_its_tasks(
     assert set(ledger.read("stage")) <= {"task/0000"}
     # the cluster is free again: its tasks stopped too
     assert (
-        run_stage(
-            "next", work.make_tasks(work.nothing, 6, tmp_path, "next"), ledger=ledger, client=client
-        ).done_now
+        run_stage("next", work.make_tasks(work.nothing, 6, tmp_path, "next"), ledger=ledger, client=client).done_now
         == 6
     )
     assert time.monotonic() - started < 15
@@ -270,9 +252,7 @@ def test_tasks_have_one_blas_thread_and_compute_lazy_values_themselves(
     blas = run_stage("stage", work.make_tasks(work.threads, 2, tmp_path), ledger=ledger, client=client)
     seen = [record.details["blas"] for record in blas.records.values()]
     assert all(set(counts) == {1} for counts in seen), seen
-    lazy = run_stage(
-        "lazy", work.make_tasks(work.lazy_sum, 5, tmp_path, "lazy"), ledger=ledger, client=client
-    )
+    lazy = run_stage("lazy", work.make_tasks(work.lazy_sum, 5, tmp_path, "lazy"), ledger=ledger, client=client)
     assert [record.digest for record in lazy.records.values()] == ["1", "2", "3", "4", "5"]
 
 

@@ -95,9 +95,7 @@ def test_tree_agrees_with_bids2table(voxloom_data, dataset):
 def test_haxby(voxloom_data):
     root = voxloom_data / "data" / "haxby_pseudo6_bids"
     runs = index_runs(root)
-    assert [run.id for run in runs] == [
-        f"sub-0{s}_task-objectviewing_run-{r}" for s in range(1, 7) for r in (1, 2)
-    ]
+    assert [run.id for run in runs] == [f"sub-0{s}_task-objectviewing_run-{r}" for s in range(1, 7) for r in (1, 2)]
     for run in runs:
         stem = run.bold.name.removesuffix("_desc-preproc_bold.nii.gz")
         assert run.bold.parent == root / "derivatives/fmriprep" / run.subject / "func"
@@ -124,16 +122,10 @@ def test_ds005_empty_images_are_listed(voxloom_data):
 
 
 def test_space_must_be_clear(simple):
-    with pytest.raises(
-        InputError, match=r"data.space: .*MNI152NLin2009cAsym \(2 images\), native \(2 images\)"
-    ):
+    with pytest.raises(InputError, match=r"data.space: .*MNI152NLin2009cAsym \(2 images\), native \(2 images\)"):
         index_runs(simple)
     mni, native = (index_runs(simple, space=s) for s in ("MNI152NLin2009cAsym", "native"))
-    assert (
-        [run.id for run in mni]
-        == [run.id for run in native]
-        == ["sub-01_task-x_run-1", "sub-01_task-x_run-2"]
-    )
+    assert [run.id for run in mni] == [run.id for run in native] == ["sub-01_task-x_run-1", "sub-01_task-x_run-2"]
     assert all(MNI in str(run.bold) and MNI in str(run.mask) for run in mni)
     assert all(MNI not in str(run.bold) + str(run.mask) for run in native)
     assert [run.confounds for run in mni] == [run.confounds for run in native]
@@ -208,9 +200,7 @@ def test_echoes(tmp_path):
         index_runs(root, [])
     (second,) = index_runs(root, [], filters={"echo": 2})
     assert second.bold.name == "sub-01_task-x_echo-2_bold.nii.gz"
-    make_tree(
-        root, "sub-01/func/sub-01_task-x_bold.nii.gz", "sub-01/func/sub-01_task-x_part-phase_bold.nii.gz"
-    )
+    make_tree(root, "sub-01/func/sub-01_task-x_bold.nii.gz", "sub-01/func/sub-01_task-x_part-phase_bold.nii.gz")
     (combined,) = index_runs(root, [])
     assert combined.bold.name == "sub-01_task-x_bold.nii.gz"
     assert combined.id == second.id == "sub-01_task-x"
@@ -224,9 +214,7 @@ def test_inheritance_of_events(simple):
         return index_runs(simple, space="native")[0].events
 
     assert events() == simple / "task-x_events.tsv"
-    make_tree(
-        simple, "task-x_run-1_events.tsv", "task-x_acq-a_events.tsv", "sub-01/func/sub-01_task-y_events.tsv"
-    )
+    make_tree(simple, "task-x_run-1_events.tsv", "task-x_acq-a_events.tsv", "sub-01/func/sub-01_task-y_events.tsv")
     assert events() == simple / "task-x_run-1_events.tsv"
     make_tree(simple, "sub-01/sub-01_task-x_events.tsv")
     assert events() == simple / "sub-01/sub-01_task-x_events.tsv"
@@ -247,13 +235,9 @@ def test_inheritance_of_sidecars(simple):
     write_json(simple / "sub-01/func/sub-01_task-x_run-2_bold.json", {"RepetitionTime": 2.1})
     assert t_r() == [2.0, 2.1]
     write_json(prep(simple) / "task-x_desc-preproc_bold.json", {"RepetitionTime": 2.2, "StartTime": 1.0})
-    write_json(
-        prep(simple) / "sub-01/func/sub-01_task-x_run-1_desc-preproc_bold.json", {"SkullStripped": False}
-    )
+    write_json(prep(simple) / "sub-01/func/sub-01_task-x_run-1_desc-preproc_bold.json", {"SkullStripped": False})
     assert t_r() == [2.2, 2.2]
-    write_json(
-        prep(simple) / "sub-01/func/sub-01_task-x_run-1_desc-preproc_bold.json", {"RepetitionTime": 1.5}
-    )
+    write_json(prep(simple) / "sub-01/func/sub-01_task-x_run-1_desc-preproc_bold.json", {"RepetitionTime": 1.5})
     assert t_r() == [1.5, 2.2]
 
 

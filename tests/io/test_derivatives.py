@@ -126,9 +126,7 @@ def test_files(tmp_path: Path):
 @pytest.mark.parametrize("index", [None, "subject"])
 def test_design_round_trip(tmp_path: Path, index):
     rng = np.random.default_rng(1)
-    design = pd.DataFrame(
-        rng.normal(size=(6, 2)), columns=["face", "a b"], index=[f"sub-{i}" for i in range(6)]
-    )
+    design = pd.DataFrame(rng.normal(size=(6, 2)), columns=["face", "a b"], index=[f"sub-{i}" for i in range(6)])
     design.index.name = index
     path = write_design(tmp_path / "x_design.tsv", design, {"InputsDigest": "abc"})
     again = pd.read_csv(path, sep="\t", index_col=0 if index else None)

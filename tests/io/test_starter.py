@@ -66,9 +66,7 @@ def test_haxby_runs_with_nothing_but_the_two_folders(voxloom_data, tmp_path):
 
 
 def test_ds005(voxloom_data, tmp_path):
-    analysis = load_analysis(
-        write_starter(voxloom_data / "data" / "ds005_bids_layout", None, tmp_path / "a.yaml")
-    )
+    analysis = load_analysis(write_starter(voxloom_data / "data" / "ds005_bids_layout", None, tmp_path / "a.yaml"))
     assert analysis.data.space == "MNI152NLin2009cAsym"
     assert analysis.first_level.drift_model == "cosine"
     assert analysis.first_level.confounds == ()
@@ -110,18 +108,14 @@ def test_commonest_task_is_chosen(tmp_path):
 
 def test_conditions_that_some_runs_lack_are_left_to_the_user(tmp_path):
     root = make_study(tmp_path / "bids", ("a", "b", "c"))
-    (root / "sub-02/func/sub-02_task-x_events.tsv").write_text(
-        "onset\tduration\ttrial_type\n0\t1\ta\n1\t1\tc\n"
-    )
+    (root / "sub-02/func/sub-02_task-x_events.tsv").write_text("onset\tduration\ttrial_type\n0\t1\ta\n1\t1\tc\n")
     path = write_starter(root, None, tmp_path / "a.yaml")
     assert set(load_analysis(path).first_level.contrasts) == {"a", "c", "a - c"}
     assert "# also there: b (1 runs)" in path.read_text()
 
 
 def test_trialwise_coding_gives_a_dozen_contrasts(tmp_path):
-    path = write_starter(
-        make_study(tmp_path / "bids", [f"trial{i:03d}" for i in range(90)]), None, tmp_path / "a.yaml"
-    )
+    path = write_starter(make_study(tmp_path / "bids", [f"trial{i:03d}" for i in range(90)]), None, tmp_path / "a.yaml")
     assert len(load_analysis(path).first_level.contrasts) == 13
 
 

@@ -56,9 +56,7 @@ def test_double_gamma_is_the_difference_of_scipy_densities():
 def test_double_gamma_equals_spm_hrf_for_54_parameter_sets(voxloom_data):
     reference = loadmat(voxloom_data / "data/spm_reference_hrf_designs/spm_hrfs.mat", squeeze_me=True)
     assert len(reference["hrfs"]) == 54
-    for (dt, peak, dip, peak_dispersion, dip_dispersion, ratio), hrf in zip(
-        reference["params"], reference["hrfs"]
-    ):
+    for (dt, peak, dip, peak_dispersion, dip_dispersion, ratio), hrf in zip(reference["params"], reference["hrfs"]):
         shape = GammaShape(peak, dip, peak_dispersion, dip_dispersion, 1 / ratio)
         ours = double_gamma(np.arange(hrf.size) * dt, shape)
         np.testing.assert_allclose(ours / ours.sum(), hrf, atol=1e-12)
@@ -88,9 +86,7 @@ def seconds(t):
 
 def test_function_of_seconds_does_not_depend_on_oversampling():
     times = np.arange(60) * 2.0
-    coarse, fine = (
-        compute_regressor([10.0], [20.0], [1.0], seconds, times, oversampling=n)[0] for n in (50, 400)
-    )
+    coarse, fine = (compute_regressor([10.0], [20.0], [1.0], seconds, times, oversampling=n)[0] for n in (50, 400))
     # rectangle rule: the error falls with the step, 2 s / 50
     np.testing.assert_allclose(coarse, fine, atol=0.01)
     exact = stats.gamma.cdf(30.0, 6) - SPM.ratio * stats.gamma.cdf(30.0, 16)
@@ -104,9 +100,7 @@ def test_one_and_two_argument_functions_are_told_apart():
     np.testing.assert_array_equal(
         hrf_kernels(nilearn_hrf.glover_hrf, 2.0, 10).kernels[0], nilearn_hrf.glover_hrf(2.0, 10)
     )
-    np.testing.assert_array_equal(
-        hrf_kernels(two, 2.0, 10).kernels[0], nilearn_hrf.spm_hrf(2.0, 10, time_length=20.0)
-    )
+    np.testing.assert_array_equal(hrf_kernels(two, 2.0, 10).kernels[0], nilearn_hrf.spm_hrf(2.0, 10, time_length=20.0))
     # the last is compiled and has no signature to look at
     for one in (
         seconds,
@@ -116,9 +110,7 @@ def test_one_and_two_argument_functions_are_told_apart():
         itemgetter(...),
     ):
         dt = 0.2
-        np.testing.assert_array_equal(
-            hrf_kernels(one, 2.0, 10).kernels[0], dt * np.asarray(one(np.arange(160) * dt))
-        )
+        np.testing.assert_array_equal(hrf_kernels(one, 2.0, 10).kernels[0], dt * np.asarray(one(np.arange(160) * dt)))
     assert hrf_kernels([seconds, np.cos], 2.0, 10).suffixes == ["_seconds", "_cos"]
 
 
@@ -166,9 +158,7 @@ def test_regressors_equal_nilearn(events, model, t_r, n_scans, reference, oversa
     ).T
     options = {"oversampling": oversampling, "min_onset": min_onset, "fir_delays": [0, 2, 5]}
     ours, suffixes = compute_regressor(onsets, durations, amplitudes, model, times, **options)
-    theirs, names = nilearn_hrf.compute_regressor(
-        (onsets, durations, amplitudes), model, times, con_id="c", **options
-    )
+    theirs, names = nilearn_hrf.compute_regressor((onsets, durations, amplitudes), model, times, con_id="c", **options)
     assert ["c" + suffix for suffix in suffixes] == names
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
 
@@ -196,18 +186,14 @@ def test_step_responses_equal_convolution_of_the_grid():
     onsets, durations, amplitudes = rng.uniform(-40, 215, 80), rng.exponential(5, 80), rng.standard_normal(80)
     durations[::3] = 0
     ours = convolve_events(onsets, durations, amplitudes, basis, grid)
-    np.testing.assert_allclose(
-        ours, brute_force(onsets, durations, amplitudes, basis, grid.times, frames), atol=1e-11
-    )
+    np.testing.assert_allclose(ours, brute_force(onsets, durations, amplitudes, basis, grid.times, frames), atol=1e-11)
 
 
 def test_events_are_linear_and_early_ones_are_dropped():
     times = np.arange(50) * 2.0
     a, _ = compute_regressor([5.0], [2.0], [1.0], "spm", times)
     b, _ = compute_regressor([11.0], [0.0], [-2.0], "spm", times)
-    both, _ = compute_regressor(
-        [-30.0, 5.0, 11.0, 500.0], [40.0, 2.0, 0.0, 1.0], [9.0, 1.0, -2.0, 9.0], "spm", times
-    )
+    both, _ = compute_regressor([-30.0, 5.0, 11.0, 500.0], [40.0, 2.0, 0.0, 1.0], [9.0, 1.0, -2.0, 9.0], "spm", times)
     np.testing.assert_allclose(both, a + b, atol=1e-14)
 
 
@@ -228,9 +214,7 @@ def test_derivatives_are_orthogonal_within_a_condition():
     np.testing.assert_allclose(unit.T @ unit, np.eye(3), atol=1e-13)
 
 
-@pytest.mark.parametrize(
-    "frames", [[0.0], [0.0, 0.0, 1.0], [0.0, np.nan, 2.0], [0.0, 1.0, np.inf], [[0.0, 1.0]]]
-)
+@pytest.mark.parametrize("frames", [[0.0], [0.0, 0.0, 1.0], [0.0, np.nan, 2.0], [0.0, 1.0, np.inf], [[0.0, 1.0]]])
 def test_frame_times_must_increase(frames):
     with pytest.raises(DesignError, match="frame_times"):
         fine_grid(frames)

@@ -120,18 +120,14 @@ def test_separate_modulation_splits_the_amplitude(modulation, model):
     """Amplitude m is m_mean of the main effect plus the centred modulator: regressors are linear in it."""
     options = {"hrf_model": model, "drift_model": None}
     events = blocks(modulation=modulation)
-    separate, scaled = (
-        design_matrix(TIMES, events, modulation=m, **options) for m in ("separate", "amplitude")
-    )
+    separate, scaled = (design_matrix(TIMES, events, modulation=m, **options) for m in ("separate", "amplitude"))
     plain = design_matrix(TIMES, blocks(), **options)
     for k, name in enumerate(["face", "house"]):
         suffix = "_delay_0" if model == "fir" else ""
         mean = np.mean(modulation[k::2])
         modulator = separate.get(f"{name}*modulation{suffix}", 0.0)
         np.testing.assert_array_equal(separate[name + suffix], plain[name + suffix])
-        np.testing.assert_allclose(
-            mean * separate[name + suffix] + modulator, scaled[name + suffix], atol=1e-12
-        )
+        np.testing.assert_allclose(mean * separate[name + suffix] + modulator, scaled[name + suffix], atol=1e-12)
 
 
 def test_modulator_follows_its_condition_with_its_derivatives():
@@ -177,9 +173,7 @@ def test_constant_modulation_is_reported():
 
 
 def test_early_events_are_dropped_not_clamped():
-    early = pd.concat(
-        [blocks(), pd.DataFrame({"onset": [-30.0], "duration": [20.0], "trial_type": ["face"]})]
-    )
+    early = pd.concat([blocks(), pd.DataFrame({"onset": [-30.0], "duration": [20.0], "trial_type": ["face"]})])
     with pytest.warns(VoxloomWarning, match="start before -24 s are dropped: 1"):
         X = design_matrix(TIMES, early)
     pd.testing.assert_frame_equal(X, design_matrix(TIMES, blocks()))
@@ -189,12 +183,8 @@ def test_early_events_are_dropped_not_clamped():
 
 
 def test_late_events_contribute_nothing():
-    late = pd.concat(
-        [blocks(), pd.DataFrame({"onset": [200.0, 230.0], "duration": 1.0, "trial_type": "face"})]
-    )
-    with pytest.warns(
-        VoxloomWarning, match=r"end of the run \(200 s\) contribute nothing: 2, the first at 200 s"
-    ):
+    late = pd.concat([blocks(), pd.DataFrame({"onset": [200.0, 230.0], "duration": 1.0, "trial_type": "face"})])
+    with pytest.warns(VoxloomWarning, match=r"end of the run \(200 s\) contribute nothing: 2, the first at 200 s"):
         X = design_matrix(TIMES, late, where="run-1")
     pd.testing.assert_frame_equal(X, design_matrix(TIMES, blocks()))
 
@@ -212,8 +202,7 @@ def test_a_condition_that_never_happens_is_a_named_zero_column():
         X = design_matrix(TIMES, blocks(onset=[10.0, 400.0, 70.0, 500.0, 130.0, 600.0]), where="run-1")
     assert not X["house"].any()
     assert any(
-        "run-1: the design matrix is singular" in str(w.message) and "['house']" in str(w.message)
-        for w in caught
+        "run-1: the design matrix is singular" in str(w.message) and "['house']" in str(w.message) for w in caught
     )
 
 
@@ -303,9 +292,7 @@ def test_agrees_with_spm_designs(voxloom_data, key, duration, agreement):
 
 def test_agrees_with_an_spm_two_session_localizer(voxloom_data):
     path = voxloom_data / "data/spm_reference_hrf_designs/pyhrf_SPM_v12.mat.gz"
-    spm = loadmat(io.BytesIO(gzip.decompress(path.read_bytes())), squeeze_me=True, struct_as_record=False)[
-        "SPM"
-    ]
+    spm = loadmat(io.BytesIO(gzip.decompress(path.read_bytes())), squeeze_me=True, struct_as_record=False)["SPM"]
     row = 0
     for i, (session, n) in enumerate(zip(spm.Sess, spm.nscan)):
         # SPM samples bin T0 = 8 of 16, counted from one
@@ -335,6 +322,4 @@ def test_agrees_with_spm_face_repetition(voxloom_data):
 
 
 def spm_events(conditions):
-    return pd.concat(
-        pd.DataFrame({"onset": u.ons, "duration": u.dur, "trial_type": u.name}) for u in conditions
-    )
+    return pd.concat(pd.DataFrame({"onset": u.ons, "duration": u.dur, "trial_type": u.name}) for u in conditions)

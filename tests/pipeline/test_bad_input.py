@@ -171,7 +171,7 @@ def late_onsets(table: pd.DataFrame) -> pd.DataFrame:
 
 
 WARNED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
-    "onsets past the end": (lambda b: change_events(b, late_onsets), {}, r"2 .*after the end|past the end"),
+    "onsets past the end": (lambda b: change_events(b, late_onsets), {}, r"after the end of the run .*: 2,"),
     "leading n/a": (lambda b: None, {"confounds": ["trans_x_derivative1"]}, r"trans_x_derivative1"),
     "singular": (
         lambda b: change_confounds(b, lambda t: t.assign(rot_z=t.rot_x + t.rot_y)),

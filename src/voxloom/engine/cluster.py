@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import dask
-import distributed
 import psutil
 from dask.system import CPU_COUNT
-from distributed.system import MEMORY_LIMIT
 
 from voxloom._version import __version__
 from voxloom.errors import InputError, MemoryBudgetError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import distributed
 
 MiB = 2**20
 #: What a worker holds before its first task: Python and the libraries (about 250 MiB) and some air.
@@ -72,7 +72,6 @@ def connect(
         The spec is unknown, no scheduler answers within 10 s, or it has another version of voxloom, or none.
     """
     if spec == "threads":
-        count_workers(1, memory_budget)
         yield None
     elif spec == "local":
         with _local(count_workers(workers, memory_budget), memory_budget) as client:
@@ -92,6 +91,8 @@ def connect(
 
 def free_memory() -> int:
     """Bytes that new processes may use, limits of containers counted."""
+    from distributed.system import MEMORY_LIMIT
+
     return int(min(psutil.virtual_memory().available, MEMORY_LIMIT))
 
 
@@ -151,6 +152,8 @@ def require_memory(client: distributed.Client, memory_budget: int) -> None:
 
 @contextmanager
 def _local(workers: int, memory_budget: int) -> Iterator[distributed.Client]:
+    import distributed  # 0.5 s, which a run without a cluster need not spend
+
     share = int(free_memory() * MEMORY_SHARE) // workers
     with (
         dask.config.set(_CONFIG),
@@ -174,6 +177,8 @@ def _local(workers: int, memory_budget: int) -> Iterator[distributed.Client]:
 
 @contextmanager
 def _remote(address: str) -> Iterator[distributed.Client]:
+    import distributed
+
     try:
         with _quiet():
             client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)

@@ -169,8 +169,7 @@ class StoreLock:
         elif kind is None:
             raise StoreError(
                 self.where,
-                f"was taken over by {self.holder()} while this process gave no sign of life "
-                f"for {STALE_SECONDS:.0f} s.",
+                f"was taken over by {self.holder()} while this process gave no sign of life for {STALE_SECONDS:.0f} s.",
                 "Run `voxloom verify` on it, then run again.",
             )
 
@@ -193,9 +192,7 @@ class StoreLock:
         try:
             if Holder.from_json(self.objects.get(key)) == dead:
                 self.objects.put(key, self.me.to_json())
-                self.emit(
-                    Note(f"{self.where}: taken over from {dead or 'an unknown holder'}, which has ended")
-                )
+                self.emit(Note(f"{self.where}: taken over from {dead or 'an unknown holder'}, which has ended"))
                 return
         finally:
             self.objects.delete(gate)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from voxloom.engine.events import Note, StageFinished, StageStarted, TaskFinished, ignore
 from voxloom.engine.signals import stop_on_signal
 from voxloom.engine.task import Output, Task
-from voxloom.engine.window import Window, run_here
-from voxloom.errors import StageError
+from voxloom.engine.worker import CANCELLED_TEXT, execute
+from voxloom.errors import Cancelled, StageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -146,19 +146,33 @@ def _finished(
     emit: OnEvent,
 ) -> Generator[Record]:
     if client is None:
-        yield from run_here(todo, ledger=ledger, retries=retries, stop=stop)
+        yield from _run_here(todo, ledger=ledger, retries=retries, stop=stop)
     else:
+        from voxloom.engine.window import Window  # with distributed, 0.5 s
+
         flight = Window(client, ledger=ledger, retries=retries, width=window, stop=stop, emit=emit)
         yield from flight.run(todo)
+
+
+def _run_here(todo: list[Task], *, ledger: Ledger, retries: int, stop: Event) -> Generator[Record]:
+    """Run the tasks in this process, in order; yield each record.
+
+    Raises
+    ------
+    Cancelled
+        `stop` was set.
+    """
+    for task in todo:
+        if stop.is_set():
+            raise Cancelled(CANCELLED_TEXT)
+        yield execute(task, ledger, retries=retries, is_stopped=stop.is_set)
 
 
 def _by_key(stage: str, tasks: Iterable[Task]) -> dict[str, Task]:
     wanted: dict[str, Task] = {}
     for task in tasks:
         if task.stage != stage or task.key in wanted:
-            raise ValueError(
-                f"task {task.stage}/{task.key} is of another stage than {stage}, or is given twice"
-            )
+            raise ValueError(f"task {task.stage}/{task.key} is of another stage than {stage}, or is given twice")
         wanted[task.key] = task
     return wanted
 

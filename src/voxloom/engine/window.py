@@ -1,4 +1,4 @@
-"""How tasks reach the processes that run them: a window on a cluster, or one after the other here."""
+"""How tasks reach the processes of a cluster: a window of a few per worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distributed.scheduler import KilledWorker
 
 from voxloom.engine.events import Note
 from voxloom.engine.task import Job
-from voxloom.engine.worker import CANCELLED_TEXT, execute, execute_job, failure, one_line
+from voxloom.engine.worker import CANCELLED_TEXT, execute_job, failure, one_line
 from voxloom.errors import Cancelled, StageError
 
 if TYPE_CHECKING:
@@ -28,22 +28,6 @@ if TYPE_CHECKING:
 TICK_SECONDS = 0.5
 #: A cluster of this machine that has had no worker for so long will not get one: they die as they start.
 DESERTED_SECONDS = 60.0
-
-
-def run_here(
-    tasks: Sequence[Task], *, ledger: Ledger, retries: int, stop: threading.Event
-) -> Iterator[Record]:
-    """Run the tasks in this process, in order; yield each record.
-
-    Raises
-    ------
-    Cancelled
-        `stop` was set.
-    """
-    for task in tasks:
-        if stop.is_set():
-            raise Cancelled(CANCELLED_TEXT)
-        yield execute(task, ledger, retries=retries, is_stopped=stop.is_set)
 
 
 class Window:
@@ -128,9 +112,7 @@ class Window:
         """Give up on a local cluster without workers; one elsewhere may be waiting for its machines."""
         if self.slots:
             self.manned = self.looked
-        elif self.looked - self.manned > DESERTED_SECONDS and isinstance(
-            self.client.cluster, distributed.LocalCluster
-        ):
+        elif self.looked - self.manned > DESERTED_SECONDS and isinstance(self.client.cluster, distributed.LocalCluster):
             raise StageError(
                 f"the local cluster has had no worker for {DESERTED_SECONDS:.0f} s: they cannot start. "
                 "Run with --cluster threads to see why; what was done is kept."
@@ -161,8 +143,7 @@ class Window:
             return record
         if future.status != "error":
             raise StageError(
-                f"{task.stage}: lost the scheduler. Run the same command again when it is back; "
-                "what was done is kept."
+                f"{task.stage}: lost the scheduler. Run the same command again when it is back; what was done is kept."
             )
         error = future.exception()
         if isinstance(error, (StageError, Cancelled)):

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dask
-import distributed
 from threadpoolctl import threadpool_limits
 
 from voxloom.engine.ledger import Record
@@ -49,14 +48,10 @@ def check_cancelled() -> None:
 
 def execute_job(job: Job) -> Record:
     """Run a job on a Dask worker; see `execute`."""
-    return execute(
-        job.task, job.ledger, retries=job.retries, is_stopped=_SchedulerFlag(job.stop), attempt=job.attempt
-    )
+    return execute(job.task, job.ledger, retries=job.retries, is_stopped=_SchedulerFlag(job.stop), attempt=job.attempt)
 
 
-def execute(
-    task: Task, ledger: Ledger, *, retries: int, is_stopped: Callable[[], bool], attempt: int = 1
-) -> Record:
+def execute(task: Task, ledger: Ledger, *, retries: int, is_stopped: Callable[[], bool], attempt: int = 1) -> Record:
     """Run a task, write its record, return it.
 
     Lazy arrays that a task computes are computed in its own thread: sent to the scheduler, they would wait
@@ -115,6 +110,8 @@ class _SchedulerFlag:
 
     def __call__(self) -> bool:
         if not self.answer and time.monotonic() - self.asked >= ASK_EVERY_SECONDS:
+            import distributed  # 0.5 s, which a run without a cluster need not spend
+
             self.answer = bool(distributed.Event(self.name).is_set())
             self.asked = time.monotonic()
         return self.answer

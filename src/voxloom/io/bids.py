@@ -134,16 +134,12 @@ def read_participants(path: str | Path) -> pd.DataFrame:
     remedy = "A tab-separated table with a column participant_id (sub-01, ...) is wanted."
     table = read_tsv(path, remedy=remedy, as_text=("participant_id",))
     if "participant_id" not in table:
-        raise InputError(
-            str(path), f"has no column participant_id; it has {', '.join(table.columns)}.", remedy
-        )
+        raise InputError(str(path), f"has no column participant_id; it has {', '.join(table.columns)}.", remedy)
     ids = table["participant_id"].astype(str)
     table["participant_id"] = ids.where(ids.str.startswith("sub-"), "sub-" + ids)
     twice = table["participant_id"][table["participant_id"].duplicated()]
     if len(twice):
-        raise InputError(
-            str(path), f"has {twice.iloc[0]} more than once.", "One row per participant is wanted."
-        )
+        raise InputError(str(path), f"has {twice.iloc[0]} more than once.", "One row per participant is wanted.")
     return table.set_index("participant_id")
 
 
@@ -158,9 +154,7 @@ def participants_of(table: pd.DataFrame, subjects: Sequence[str], where: str) ->
     absent = [subject for subject in subjects if subject not in table.index]
     if absent:
         shown = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
-        raise InputError(
-            where, f"has no row for {shown}.", "Add their rows, or leave them out with data.filters."
-        )
+        raise InputError(where, f"has no row for {shown}.", "Add their rows, or leave them out with data.filters.")
     return table.loc[list(subjects)]
 
 
@@ -234,9 +228,7 @@ def _events(raw: BIDSTree, image: BIDSFile) -> Path | None:
     if not found:
         return None
     first = found[0]
-    rivals = [
-        f for f in found[1:] if (f.path.parent, len(f.entities)) == (first.path.parent, len(first.entities))
-    ]
+    rivals = [f for f in found[1:] if (f.path.parent, len(f.entities)) == (first.path.parent, len(first.entities))]
     if rivals:
         raise InputError(
             image.run_id,
@@ -262,9 +254,7 @@ def _sidecar_t_r(raw: BIDSTree, derived: Sequence[BIDSTree], image: BIDSFile) ->
             "has VolumeTiming, so its volumes are not equally spaced.",
             "Leave it out with data.filters.",
         )
-    if t_r is not None and (
-        isinstance(t_r, bool) or not isinstance(t_r, (int, float)) or not 0 < t_r <= MAX_T_R
-    ):
+    if t_r is not None and (isinstance(t_r, bool) or not isinstance(t_r, (int, float)) or not 0 < t_r <= MAX_T_R):
         raise InputError(
             str(image.path),
             f"RepetitionTime in its sidecar is {t_r!r}.",

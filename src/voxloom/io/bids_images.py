@@ -57,9 +57,7 @@ def find_images(
         raise InputError(
             where,
             f"no BOLD image ({'*_desc-preproc_bold' if derived else 'sub-*/**/*_bold'}.nii[.gz]) was found.",
-            "Check data.derivatives; `derivatives: []` takes the raw images."
-            if derived
-            else "Check data.bids_dir.",
+            "Check data.derivatives; `derivatives: []` takes the raw images." if derived else "Check data.bids_dir.",
         )
     for key, values in wanted.items():
         kept = [f for f in images if any(same_value(key, v, f.entities.get(key, "")) for v in values)]
@@ -124,14 +122,10 @@ def _one_task(images: list[BIDSFile], task: str | None) -> list[BIDSFile]:
     if task is None and len(tasks) == 1:
         return images
     if task is None:
-        raise InputError(
-            "data.task", f"is not given, and there are several: {_tally(tasks.elements())}.", "Name one."
-        )
+        raise InputError("data.task", f"is not given, and there are several: {_tally(tasks.elements())}.", "Name one.")
     kept = [file for file in images if file.entities.get("task") == task]
     if not kept:
-        raise InputError(
-            "data.task", f"{task!r} has no image; there is {_tally(tasks.elements())}.", "Name one."
-        )
+        raise InputError("data.task", f"{task!r} has no image; there is {_tally(tasks.elements())}.", "Name one.")
     return kept
 
 

@@ -109,9 +109,7 @@ class BIDSTree:
         """Files with one of these suffixes and extensions."""
         return [file for file in self.files if file.suffix in suffixes and file.extension in extensions]
 
-    def inherited(
-        self, folder: Path, suffix: str, extension: str, entities: Mapping[str, str]
-    ) -> list[BIDSFile]:
+    def inherited(self, folder: Path, suffix: str, extension: str, entities: Mapping[str, str]) -> list[BIDSFile]:
         """Files that apply to a file with these entities by the inheritance principle, the nearest first.
 
         Parameters

@@ -41,9 +41,7 @@ def read_confounds(path: str | Path) -> pd.DataFrame:
     InputError
         The file is missing, empty or no table.
     """
-    table = read_tsv(
-        path, remedy="Point data.derivatives at the output of fMRIPrep, or ask for no confounds."
-    )
+    table = read_tsv(path, remedy="Point data.derivatives at the output of fMRIPrep, or ask for no confounds.")
     numeric = table.select_dtypes("number").columns
     return table.astype(dict.fromkeys(numeric, "float64"))
 

@@ -60,9 +60,7 @@ class VolumeReader:
         self._file = _open(Path(path))
         try:
             self._stream: Any = (
-                igzip.IGzipFile(fileobj=self._file, mode="rb")
-                if self._file.is_gzip
-                else io.BufferedReader(self._file)
+                igzip.IGzipFile(fileobj=self._file, mode="rb") if self._file.is_gzip else io.BufferedReader(self._file)
             )
             self.info = parse_header(self.path, self._read_header)
         except BaseException:

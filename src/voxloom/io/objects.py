@@ -79,6 +79,11 @@ class Objects:
 
     def get(self, key: str) -> bytes | None:
         """Bytes of an object; None when there is none."""
+        if self.root is not None:  # 0.03 ms; through Zarr's event loop 0.35 ms, and a ledger has thousands
+            try:
+                return (self.root / key).read_bytes()
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return None
         try:
             found = sync(self._reader.get(key, default_buffer_prototype()))
         except FileNotFoundError:  # the folder itself is missing

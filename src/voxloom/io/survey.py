@@ -100,9 +100,7 @@ def _version(images: Iterable[BIDSFile]) -> tuple[str | None, str | None]:
     """Choose a space, MNI before other standard ones before native ones, and one of several resolutions."""
     images = list(images)
     spaces = Counter(file.entities.get("space") for file in images)
-    space = min(
-        spaces, key=lambda s: (s is None, not (s or "").startswith("MNI"), s == "T1w", -spaces[s], s or "")
-    )
+    space = min(spaces, key=lambda s: (s is None, not (s or "").startswith("MNI"), s == "T1w", -spaces[s], s or ""))
     levels = Counter(file.entities.get("res") for file in images if file.entities.get("space") == space)
     named = sorted(level for level in levels if level is not None)
     return space, named[0] if len(levels) > 1 and named else None

@@ -49,9 +49,7 @@ def read_tsv(path: str | Path, *, remedy: str, as_text: tuple[str, ...] = ()) ->
             warnings.simplefilter("error", pd.errors.ParserWarning)
             return _parse(path, header, as_text)
     except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
-        raise InputError(
-            str(path), f"is no table: {str(error).strip()}.", "Columns are separated by tabs."
-        ) from None
+        raise InputError(str(path), f"is no table: {str(error).strip()}.", "Columns are separated by tabs.") from None
 
 
 def _parse(path: Path, header: list[str], as_text: tuple[str, ...]) -> pd.DataFrame:

@@ -37,15 +37,24 @@ class ContrastTable(NamedTuple):
     scale: FloatArray
 
 
+class Studentized(NamedTuple):
+    """Maps (V,) of a t contrast without tail probabilities: effect and variance in signal units."""
+
+    effect: FloatArray
+    variance: FloatArray
+    stat: FloatArray
+    dof: FloatArray
+
+
 class TStatistics(NamedTuple):
     """Maps (V,) of a t contrast: effect and variance in signal units, one-sided p."""
 
     effect: FloatArray
     variance: FloatArray
     stat: FloatArray
+    dof: FloatArray
     z_score: FloatArray
     p_value: FloatArray
-    dof: FloatArray
 
 
 class FStatistics(NamedTuple):
@@ -82,10 +91,15 @@ def t_statistics(effect: FloatArray, sigma2: FloatArray, case: IntArray, table: 
 
 def t_of(effect: FloatArray, variance: FloatArray, dof: FloatArray) -> TStatistics:
     """Test effects (V,) with these variances by t; all NaN where either is NaN or the variance is 0."""
+    maps = studentize(effect, variance, dof)
+    return TStatistics(*maps, t_to_z(maps.stat, maps.dof), t_to_p(maps.stat, maps.dof))
+
+
+def studentize(effect: FloatArray, variance: FloatArray, dof: FloatArray) -> Studentized:
+    """Test as `t_of` does, without the tails: they follow from stat and dof, and cost 1.2 us a voxel."""
     known = np.isfinite(effect) & (variance > 0)
     effect, variance, dof = (np.where(known, x, np.nan) for x in (effect, variance, dof))
-    t = effect / np.sqrt(variance)
-    return TStatistics(effect, variance, t, t_to_z(t, dof), t_to_p(t, dof), dof)
+    return Studentized(effect, variance, effect / np.sqrt(variance), dof)
 
 
 def f_statistics(effects: FloatArray, sigma2: FloatArray, case: IntArray, table: ContrastTable) -> FStatistics:

@@ -64,9 +64,7 @@ def fine_grid(frame_times: ArrayLike, *, oversampling: int = 50, min_onset: floa
     if oversampling != int(oversampling) or oversampling < 1:
         raise DesignError("oversampling", f"is {oversampling!r}.", "Give a whole number from 1; 50 is usual.")
     if not -np.inf < min_onset <= 0:
-        raise DesignError(
-            "min_onset", f"is {min_onset!r}.", "Give seconds before the first frame, as 0 or less."
-        )
+        raise DesignError("min_onset", f"is {min_onset!r}.", "Give seconds before the first frame, as 0 or less.")
     n, first, last = frames.size, float(frames[0]), float(frames[-1])
     t_r = float(np.diff(frames).min())
     end, rate = last + t_r, 1 / t_r

@@ -79,9 +79,7 @@ def parse_contrast(expression: str, columns: Sequence[str]) -> FloatArray:
     return value
 
 
-def contrast_matrix(
-    contrast: str | Sequence[str] | Sequence[float] | ArrayLike, columns: Sequence[str]
-) -> FloatArray:
+def contrast_matrix(contrast: str | Sequence[str] | Sequence[float] | ArrayLike, columns: Sequence[str]) -> FloatArray:
     """Rows of contrast weights (q, K); q above 1 asks for an F test.
 
     Parameters

@@ -206,9 +206,7 @@ def _takes_seconds(function: HrfFunction) -> bool:
     except (TypeError, ValueError):  # compiled functions may have no signature
         return True
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [
-        p for p in parameters.values() if p.kind in positional and p.default is inspect.Parameter.empty
-    ]
+    required = [p for p in parameters.values() if p.kind in positional and p.default is inspect.Parameter.empty]
     return len(required) <= 1 and not {"t_r", "oversampling"} & set(parameters)
 
 

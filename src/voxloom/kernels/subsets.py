@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: Maps of one table entry: a byte.
 BITS = 8
-#: Voxels side by side, and groups of maps whose tables (2 MiB) are in use at once.
-WIDTH, GROUPS = 128, 16
+#: Voxels side by side, and groups of maps whose tables (1 MiB, a second-level cache) are in use at once.
+WIDTH, GROUPS = 128, 8
 #: Values are equal within this; it is nothing beside the roundoff of float32.
 SAME = 1e-12
 
@@ -73,15 +73,16 @@ def _product(codes: ByteArray, e: ScreenArray, low: np.float32, high: np.float32
     table = np.empty((GROUPS, 2**BITS, WIDTH), np.float32)
     for v in range(0, out.shape[1], WIDTH):
         for g in range(0, codes.shape[1], GROUPS):
-            _tabulate(e, g, v, low, high, table)
-            _look_up(codes, g, v, table, out)
+            used = min(GROUPS, codes.shape[1] - g)
+            _tabulate(e, g, v, low, high, table[:used])
+            _look_up(codes, g, v, table[:used], out)
 
 
 # rows are cut from whole arrays below: a slice of a slice has no known stride, and is not vectorised
 @nb.njit(nogil=True, cache=True)
 def _tabulate(e: ScreenArray, first: int, voxel: int, low: np.float32, high: np.float32, table: ScreenArray) -> None:
     """Sums over a group's maps of high times e where the bit of the code is set, of low times e else."""
-    for g in range(GROUPS):
+    for g in range(len(table)):
         table[g, 0, :] = 0.0
         for b in range(BITS):
             j, half = BITS * (first + g) + b, 1 << b
@@ -100,13 +101,13 @@ def _tabulate(e: ScreenArray, first: int, voxel: int, low: np.float32, high: np.
 @nb.njit(nogil=True, cache=True)
 def _look_up(codes: ByteArray, first: int, voxel: int, table: ScreenArray, out: ScreenArray) -> None:
     """Add the entries of each row's codes from group `first`, four groups a step."""
-    last = min(first + GROUPS, codes.shape[1])
     for p in range(len(codes)):
         total = out[p, voxel : voxel + WIDTH]
         if first == 0:
             total[:] = 0.0
-        for g in range(first, last, 4):
-            a, b = table[g - first, codes[p, g]], table[g - first + 1, codes[p, g + 1]]
-            c, d = table[g - first + 2, codes[p, g + 2]], table[g - first + 3, codes[p, g + 3]]
+        for g in range(0, len(table), 4):
+            code = codes[p, first + g : first + g + 4]
+            a, b = table[g, code[0]], table[g + 1, code[1]]
+            c, d = table[g + 2, code[2]], table[g + 3, code[3]]
             for v in range(WIDTH):
                 total[v] += (a[v] + b[v]) + (c[v] + d[v])

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     Expression = str | Sequence[str] | ArrayLike
 
 
-def contrast(fit: xr.Dataset, expression: Expression, *, stat_type: str | None = None) -> xr.Dataset:
+def contrast(
+    fit: xr.Dataset, expression: Expression, *, stat_type: str | None = None, tails: bool = True
+) -> xr.Dataset:
     """Test a contrast of the regressors at every voxel.
 
     Parameters
@@ -41,6 +43,8 @@ def contrast(fit: xr.Dataset, expression: Expression, *, stat_type: str | None =
         Such as ``"face - house"``; several expressions, or rows of weights, are tested together by F.
     stat_type : {"t", "F"}, optional
         t for one row and F for more, when not given.
+    tails : bool
+        False leaves out ``z_score`` and ``p_value`` of a t, which follow from ``stat`` and ``dof``.
 
     Returns
     -------
@@ -59,8 +63,12 @@ def contrast(fit: xr.Dataset, expression: Expression, *, stat_type: str | None =
     C = _rows(fit, expression, stat_type)
     if stat_type is None:
         stat_type = "t" if len(C) == 1 else "F"
-    names = kernel.TStatistics._fields if stat_type == "t" else kernel.FStatistics._fields
-    maps = _map_cases(fit, C, _t_block if stat_type == "t" else _f_block, dict.fromkeys(names, ()))
+    names: tuple[str, ...]
+    if stat_type == "F":
+        block, names = _f_block, kernel.FStatistics._fields
+    else:
+        block, names = (_t_block, kernel.TStatistics._fields) if tails else (_bare_block, kernel.Studentized._fields)
+    maps = _map_cases(fit, C, block, dict.fromkeys(names, ()))
     attrs: dict[str, Any] = {"stat_type": stat_type, "contrast": _text(expression)}
     if stat_type == "F":
         attrs["df1"] = len(C)
@@ -233,6 +241,18 @@ def _t_block(
     key: NDArray[Any],
 ) -> tuple[NDArray[Any], ...]:
     return kernel.t_statistics((C @ beta)[0], sigma2, case(key), table)
+
+
+def _bare_block(
+    C: FloatArray,
+    table: ContrastTable,
+    case: Callable[[NDArray[Any]], IntArray],
+    beta: FloatArray,
+    sigma2: FloatArray,
+    key: NDArray[Any],
+) -> tuple[NDArray[Any], ...]:
+    index = case(key)
+    return kernel.studentize((C @ beta)[0], sigma2 * table.cov[index, 0, 0], table.dof[index])
 
 
 def _f_block(

@@ -187,9 +187,7 @@ _MODULATION = {"separate": _separate, "amplitude": _amplitude}
 
 def _modulation_rule(modulation: str, where: str) -> Callable[[str, pd.DataFrame], Iterator[_Course]]:
     if modulation not in _MODULATION:
-        raise DesignError(
-            where, f"modulation={modulation!r} is not known.", f"Give one of {list(_MODULATION)}."
-        )
+        raise DesignError(where, f"modulation={modulation!r} is not known.", f"Give one of {list(_MODULATION)}.")
     return _MODULATION[modulation]
 
 
@@ -215,9 +213,7 @@ def _event_regressors(
 
 def _report_constant_modulation(events: pd.DataFrame, where: str) -> None:
     conditions = events.groupby("trial_type")
-    names = [
-        str(name) for name, rows in conditions if not _varies(rows) and not np.isclose(_each(rows)[0], 1)
-    ]
+    names = [str(name) for name, rows in conditions if not _varies(rows) and not np.isclose(_each(rows)[0], 1)]
     if names:
         warnings.warn(
             f"{where}: the modulation of {names} is the same for all events, so there is no regressor of it "
@@ -235,9 +231,7 @@ def _added_regressors(
     try:
         matrix = np.array(add_regs, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DesignError(
-            where, f"add_regs are not numeric: {error}.", "Give a number in every cell."
-        ) from error
+        raise DesignError(where, f"add_regs are not numeric: {error}.", "Give a number in every cell.") from error
     matrix = matrix[:, np.newaxis] if matrix.ndim == 1 else matrix
     if matrix.ndim != 2 or matrix.shape[0] != n_frames:
         rows = matrix.shape[0] if matrix.ndim else 0

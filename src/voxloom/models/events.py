@@ -137,8 +137,7 @@ def _marked(rows: pd.DataFrame, where: str, start: float | None, end: float | No
     if early.any():
         _warn(
             where,
-            f"events that start before {start:g} s are dropped: {early.sum()}, "
-            f"the first at {onset[early].min():g} s.",
+            f"events that start before {start:g} s are dropped: {early.sum()}, the first at {onset[early].min():g} s.",
         )
     if late.any():
         _warn(

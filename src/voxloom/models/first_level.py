@@ -16,7 +16,7 @@ from voxloom.kernels.linalg import reduce_design
 from voxloom.schema import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
@@ -150,7 +150,9 @@ def _require_dof(X: FloatArray) -> None:
         )
 
 
-def fixed_effects(contrasts: xr.Dataset | Sequence[xr.Dataset], *, precision_weighted: bool = False) -> xr.Dataset:
+def fixed_effects(
+    contrasts: xr.Dataset | Sequence[xr.Dataset], *, precision_weighted: bool = False, tails: bool = True
+) -> xr.Dataset:
     """Combine a t contrast over runs (or sessions) of one subject, voxel by voxel.
 
     Parameters
@@ -161,6 +163,8 @@ def fixed_effects(contrasts: xr.Dataset | Sequence[xr.Dataset], *, precision_wei
     precision_weighted : bool
         False: mean effect, variance sum / n^2 (nilearn's default). True: weights 1 / variance (FSL's fixed
         effects).
+    tails : bool
+        False leaves out ``z_score`` and ``p_value``.
 
     Returns
     -------
@@ -173,20 +177,26 @@ def fixed_effects(contrasts: xr.Dataset | Sequence[xr.Dataset], *, precision_wei
         For F contrasts (`combine_f` is for those), no runs, or runs that differ in their voxels.
     """
     runs = stack_runs(contrasts, ("effect", "variance", "dof"))
+    test = kernel.t_of if tails else kernel.studentize
+    names = kernel.TStatistics._fields if tails else kernel.Studentized._fields
     maps = map_voxels(
-        partial(_combine_block, precision_weighted),
+        partial(_combine_block, precision_weighted, test),
         *(runs[name] for name in ("effect", "variance", "dof")),
-        outputs=dict.fromkeys((*kernel.TStatistics._fields, "n"), ()),
+        outputs=dict.fromkeys((*names, "n"), ()),
         dtypes={"n": np.int64},
     )
     return xr.Dataset(maps, attrs={"stat_type": "t", "contrast": runs.attrs.get("contrast", "")})
 
 
 def _combine_block(
-    precision_weighted: bool, effect: FloatArray, variance: FloatArray, dof: FloatArray
+    precision_weighted: bool,
+    test: Callable[..., tuple[FloatArray, ...]],
+    effect: FloatArray,
+    variance: FloatArray,
+    dof: FloatArray,
 ) -> tuple[NDArray[Any], ...]:
     mean = kernel.fixed_effects(effect, variance, dof, precision_weighted=precision_weighted)
-    return (*kernel.t_of(mean.effect, mean.variance, mean.dof), mean.n)
+    return (*test(mean.effect, mean.variance, mean.dof), mean.n)
 
 
 def stack_runs(contrasts: xr.Dataset | Sequence[xr.Dataset], names: Sequence[str]) -> xr.Dataset:

@@ -102,7 +102,7 @@ def answer(fit: xr.Dataset, wanted: Contrast) -> Answer | None:
         contrast_matrix(wanted.expression, [str(name) for name in fit.regressor.values])
     except ContrastError:
         return None
-    maps = contrast(fit, wanted.expression, stat_type=wanted.stat_type)
+    maps = contrast(fit, wanted.expression, stat_type=wanted.stat_type, tails=False)
     return Answer(maps, contrast_rows(fit, wanted.expression) if maps.attrs["stat_type"] == "F" else None)
 
 
@@ -112,7 +112,7 @@ def combine(answers: Sequence[Answer | None], name: str, precision_weighted: boo
     if not found:
         raise ContrastError(f"contrast {name}", "names columns that no run of this subject has.")
     if found[0].rows is None:
-        return fixed_effects([a.maps for a in found], precision_weighted=precision_weighted)
+        return fixed_effects([a.maps for a in found], precision_weighted=precision_weighted, tails=False)
     return combine_f([a.rows for a in found if a.rows is not None])
 
 

@@ -107,9 +107,7 @@ def overview(picture: GroupPicture, path: str | Path) -> Path:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise VoxloomError(
-            "The overview needs matplotlib. Install it with `pip install 'voxloom[plot]'`."
-        ) from None
+        raise VoxloomError("The overview needs matplotlib. Install it with `pip install 'voxloom[plot]'`.") from None
     figure = Figure(figsize=(14, 9), dpi=110)  # no pyplot: nothing global, safe in any thread
     FigureCanvasAgg(figure)
     halves: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1))
@@ -161,9 +159,7 @@ def _montage(figure: Any, picture: GroupPicture) -> None:
         outline(axis, view.found[:, :, k], view, FOUND, 1.1)
         axis.set_title(f"z = {view.height(k):.0f} mm", fontsize=8, pad=2)
     for x, side in ((0.08, "L"), (0.92, "R")):
-        axes[0, 0].text(
-            x, 0.97, side, transform=axes[0, 0].transAxes, color="white", fontsize=9, ha="center", va="top"
-        )
+        axes[0, 0].text(x, 0.97, side, transform=axes[0, 0].transAxes, color="white", fontsize=9, ha="center", va="top")
     bar = figure.colorbar(overlay, cax=figure.add_axes((0.925, 0.12, 0.011, 0.6)), extend="both")
     bar.set_label("group z (faint below |z| = 3)", fontsize=9)
     _legend(figure, picture)
@@ -175,18 +171,14 @@ def _legend(figure: Any, picture: GroupPicture) -> None:
     lines = [Line2D([], [], color=FOUND, lw=1.1, label=f"found: FWE p ≤ {picture.alpha:g}")]
     if picture.active is not None:
         lines.append(Line2D([], [], color=TRUE, lw=3.0, label="active in truth"))
-    figure.legend(
-        handles=lines, loc="upper right", bbox_to_anchor=(0.9, 0.945), ncols=2, frameon=False, fontsize=10
-    )
+    figure.legend(handles=lines, loc="upper right", bbox_to_anchor=(0.9, 0.945), ncols=2, frameon=False, fontsize=10)
 
 
 def _null(axis: Any, picture: GroupPicture) -> None:
     null = np.asarray(picture.null)
     threshold = float(np.quantile(null, 1 - picture.alpha, method="higher"))
     axis.hist(null[1:], bins=60, color="#9aa5b1")
-    axis.axvline(
-        threshold, color=FOUND, ls="--", lw=1.3, label=f"{1 - picture.alpha:.0%} point: {threshold:.2f}"
-    )
+    axis.axvline(threshold, color=FOUND, ls="--", lw=1.3, label=f"{1 - picture.alpha:.0%} point: {threshold:.2f}")
     limit = 1.25 * float(null[1:].max())
     observed = {"color": "#b2182b", "label": f"observed: {null[0]:.2f}"}
     if null[0] < limit:

@@ -114,9 +114,7 @@ def smooth_normal(n: int, mask: NDArray[np.bool_], fwhm: float, rng: np.random.G
     return np.asarray(fields[:, mask])
 
 
-def _normal(
-    n: int, V: int, mask: NDArray[np.bool_] | None, fwhm: float, rng: np.random.Generator
-) -> FloatArray:
+def _normal(n: int, V: int, mask: NDArray[np.bool_] | None, fwhm: float, rng: np.random.Generator) -> FloatArray:
     if not fwhm:
         return rng.standard_normal((n, V))
     if mask is None or np.count_nonzero(mask) != V:

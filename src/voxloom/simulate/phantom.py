@@ -101,9 +101,7 @@ def head(shape: Sequence[int] = (26, 30, 24)) -> Phantom:
     contrast = sum(value * (tissue == kind) for kind, value in INTENSITY.items())
     # coils receive less from the middle of the head; partial volume blurs the tissue edges
     coil = 1.0 + 0.15 * (_radius(where, CENTRE, HALF_AXES) - 0.5)
-    blurred = gaussian_filter(contrast * coil, 0.6) / np.maximum(
-        gaussian_filter((tissue > 0).astype(float), 0.6), 1e-6
-    )
+    blurred = gaussian_filter(contrast * coil, 0.6) / np.maximum(gaussian_filter((tissue > 0).astype(float), 0.6), 1e-6)
     return Phantom(affine=affine, tissue=tissue, mean=np.where(tissue > 0, blurred, 0.0))
 
 

@@ -162,14 +162,10 @@ def _events(plan: _Plan, rng: np.random.Generator) -> pd.DataFrame:
     n = max(len(CONDITIONS), int((plan.n_volumes * plan.t_r - 8) // CYCLE))
     order = rng.permutation(np.resize(np.arange(len(CONDITIONS)), n))
     onsets = 6.0 + CYCLE * np.arange(n) + np.round(rng.uniform(0, 2, n), 1)
-    return pd.DataFrame(
-        {"onset": onsets, "duration": BLOCK, "trial_type": np.array(CONDITIONS, dtype=object)[order]}
-    )
+    return pd.DataFrame({"onset": onsets, "duration": BLOCK, "trial_type": np.array(CONDITIONS, dtype=object)[order]})
 
 
-def _write_run(
-    root: Path, plan: _Plan, phantom: Phantom, maps: FloatArray, subject: _Subject, run: int
-) -> None:
+def _write_run(root: Path, plan: _Plan, phantom: Phantom, maps: FloatArray, subject: _Subject, run: int) -> None:
     rng = plan.rng(1, subject.number, run)
     frame_times = plan.t_r * np.arange(plan.n_volumes, dtype=np.float64)
     events = _events(plan, rng)
@@ -217,9 +213,7 @@ def _regressors(events: pd.DataFrame, frame_times: FloatArray) -> FloatArray:
 
 def _write_description(root: Path, plan: _Plan) -> None:
     made_by = {"BIDSVersion": "1.10.0", "GeneratedBy": [{"Name": "voxloom.simulate"}]}
-    write_json(
-        root / "dataset_description.json", {"Name": "Simulated faces", "DatasetType": "raw", **made_by}
-    )
+    write_json(root / "dataset_description.json", {"Name": "Simulated faces", "DatasetType": "raw", **made_by})
     write_json(
         root / "derivatives" / "fmriprep" / "dataset_description.json",
         {"Name": "Simulated fMRIPrep derivatives", "DatasetType": "derivative", **made_by},

@@ -52,9 +52,7 @@ class Analysis(Section):
     @classmethod
     def _local_or_address(cls, value: str) -> str:
         if value not in ("local", "threads") and not re.match(r"[a-z]+://.", value):
-            raise InputError(
-                "", f"is {value!r}.", "Wanted: local, threads, or an address such as tcp://host:8786."
-            )
+            raise InputError("", f"is {value!r}.", "Wanted: local, threads, or an address such as tcp://host:8786.")
         return value
 
     @field_validator("group")
@@ -72,13 +70,9 @@ class Analysis(Section):
             for contrast in model.first_level_contrasts if model.first_level_contrasts != "all" else ():
                 known = self.first_level.contrasts
                 if contrast not in known:
-                    raise InputError(
-                        where, f"{contrast!r} is no first-level contrast.", did_you_mean(contrast, known)
-                    )
+                    raise InputError(where, f"{contrast!r} is no first-level contrast.", did_you_mean(contrast, known))
                 if known[contrast].stat_type != "t":
-                    raise InputError(
-                        where, f"{contrast!r} is an F contrast.", "A group model needs t contrasts."
-                    )
+                    raise InputError(where, f"{contrast!r} is an F contrast.", "A group model needs t contrasts.")
         return self
 
     def group_contrasts(self, model: str) -> tuple[str, ...]:
@@ -107,9 +101,7 @@ class Analysis(Section):
     @property
     def fit_digest(self) -> str:
         """Digest of what determines the fit of a run; contrasts do not."""
-        return digest(
-            [self.ingest_digest, self.first_level.model_dump(exclude={"contrasts", "smoothing_fwhm"})]
-        )
+        return digest([self.ingest_digest, self.first_level.model_dump(exclude={"contrasts", "smoothing_fwhm"})])
 
     @property
     def contrast_digest(self) -> str:

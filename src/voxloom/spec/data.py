@@ -36,9 +36,7 @@ def _filters(raw: Any) -> Any:
         if key in ("task", "space"):
             raise InputError(str(name), "cannot be a filter.", f"Write `data.{key}:` instead.")
         if key in found:
-            raise InputError(
-                str(name), "is given twice, by its long and its short name.", "Keep one of them."
-            )
+            raise InputError(str(name), "is given twice, by its long and its short name.", "Keep one of them.")
         found[key] = _labels_of(key, value)
     return dict(sorted(found.items()))
 
@@ -100,7 +98,5 @@ class Store(Section):
 class Output(Section):
     """Where the maps go."""
 
-    dir: Annotated[AbsolutePath, _named_after_the_file("-results")] = Field(
-        default=None, validate_default=True
-    )
+    dir: Annotated[AbsolutePath, _named_after_the_file("-results")] = Field(default=None, validate_default=True)
     """Folder of the results, a BIDS derivative; by default beside the analysis file, `<name>-results`."""

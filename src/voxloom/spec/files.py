@@ -213,9 +213,7 @@ def _parse_json(text: str, where: str) -> Any:
         found: dict[str, Any] = {}
         for key, value in pairs:
             if key in found:
-                raise InputError(
-                    f"{where}: {key}", "is given twice in one object.", "Keep one, or rename one."
-                )
+                raise InputError(f"{where}: {key}", "is given twice in one object.", "Keep one, or rename one.")
             found[key] = value
         return found
 

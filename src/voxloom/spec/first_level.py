@@ -61,9 +61,7 @@ class Contrast(Section):
 ContrastSpelling = Name | Annotated[tuple[Name, ...], Field(min_length=1)] | Contrast
 Contrasts = Annotated[
     dict[Name, Contrast],
-    BeforeValidator(
-        lambda raw: {} if raw is None else raw, json_schema_input_type=dict[Name, ContrastSpelling]
-    ),
+    BeforeValidator(lambda raw: {} if raw is None else raw, json_schema_input_type=dict[Name, ContrastSpelling]),
 ]
 
 
@@ -99,9 +97,7 @@ class FirstLevel(Section):
     @classmethod
     def _in_hertz(cls, value: float) -> float:
         if value > 1:
-            raise InputError(
-                "", f"is {value:g} Hz, faster than any scanner.", f"For a period write 1/{value:g} Hz."
-            )
+            raise InputError("", f"is {value:g} Hz, faster than any scanner.", f"For a period write 1/{value:g} Hz.")
         return value
 
     @field_validator("smoothing_fwhm")

@@ -72,11 +72,7 @@ class GroupModel(Section):
     @model_validator(mode="after")
     def _one_design(self) -> Self:
         if self.formula is not None and self.covariates is not None:
-            raise InputError(
-                "covariates", "is given beside a formula.", "Put the covariates into the formula."
-            )
+            raise InputError("covariates", "is given beside a formula.", "Put the covariates into the formula.")
         if not self.contrasts:
-            raise InputError(
-                "contrasts", "is missing, but a formula needs them.", "Name columns of its design."
-            )
+            raise InputError("contrasts", "is missing, but a formula needs them.", "Name columns of its design.")
         return self

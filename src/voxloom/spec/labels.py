@@ -32,9 +32,7 @@ def bids_label(name: str) -> str:
         text = text.replace(sign, f" {word} ")
     first, *rest = re.findall(r"[A-Za-z0-9]+", text) or [""]
     if not re.search(r"[^\W_]", name) or not first:
-        raise InputError(
-            name or "name", "has no letter or digit that can stand in a file name.", "Rename it."
-        )
+        raise InputError(name or "name", "has no letter or digit that can stand in a file name.", "Rename it.")
     return str(first) + "".join(word[0].upper() + word[1:] for word in rest)
 
 

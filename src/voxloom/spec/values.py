@@ -39,9 +39,7 @@ def parse_bytes(value: int | float | str) -> int:
 def _memory(value: Any) -> int:
     size = parse_bytes(value)
     if size < MIN_MEMORY:
-        raise InputError(
-            "", f"{value!r} is {size} bytes, less than the smallest budget.", "Give at least 64MiB."
-        )
+        raise InputError("", f"{value!r} is {size} bytes, less than the smallest budget.", "Give at least 64MiB.")
     return size
 
 
@@ -62,9 +60,7 @@ def one_or_many(value: Any) -> Any:
 
 
 Name = Annotated[str, Field(min_length=1)]
-Words = Annotated[
-    tuple[Name, ...], BeforeValidator(one_or_many, json_schema_input_type=Name | tuple[Name, ...])
-]
+Words = Annotated[tuple[Name, ...], BeforeValidator(one_or_many, json_schema_input_type=Name | tuple[Name, ...])]
 AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 Paths = Annotated[
     tuple[AbsolutePath, ...], BeforeValidator(one_or_many, json_schema_input_type=Path | tuple[Path, ...])
