@@ -11,7 +11,8 @@ def ball(shape: tuple[int, int, int], radius: float) -> np.ndarray:
     return (grid**2).sum(axis=0) < radius**2
 
 
-def test_otsu_equals_the_exhaustive_search(rng=np.random.default_rng(0)):
+def test_otsu_equals_the_exhaustive_search():
+    rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(10, 2, 400), rng.normal(60, 5, 300)])
 
     def within(threshold: float) -> float:

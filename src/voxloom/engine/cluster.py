@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dask
@@ -24,6 +25,8 @@ WORKER_MEMORY = 400 * MiB
 #: Part of the free memory that workers may take; the rest is for this process and the page cache.
 MEMORY_SHARE = 0.8
 CONNECT_SECONDS = 8
+#: Where a container's memory limit is told, cgroup v2 and v1 (distributed.system knows it too, but takes 0.5 s).
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 SCHEMES = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "inproc://")
 
 _WORKER_ENVIRONMENT = dict.fromkeys(
@@ -72,6 +75,7 @@ def connect(
         The spec is unknown, no scheduler answers within 10 s, or it has another version of voxloom, or none.
     """
     if spec == "threads":
+        count_workers(1, memory_budget)
         yield None
     elif spec == "local":
         with _local(count_workers(workers, memory_budget), memory_budget) as client:
@@ -91,9 +95,8 @@ def connect(
 
 def free_memory() -> int:
     """Bytes that new processes may use, limits of containers counted."""
-    from distributed.system import MEMORY_LIMIT
-
-    return int(min(psutil.virtual_memory().available, MEMORY_LIMIT))
+    limits = [int(text) for path in CONTAINER_LIMITS if path.exists() and (text := path.read_text().strip()).isdigit()]
+    return min([int(psutil.virtual_memory().available), *limits])
 
 
 def count_workers(wanted: int | None, memory_budget: int) -> int:
