@@ -28,6 +28,13 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: schema
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py
+
+schema: $(STAMP)
+	$(BIN)/voxloom schema > src/voxloom/analysis.schema.json.new
+	mv src/voxloom/analysis.schema.json.new src/voxloom/analysis.schema.json
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 

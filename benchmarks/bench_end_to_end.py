@@ -20,8 +20,8 @@ from benchmarks._harness import whole_process
 from voxloom.io.write import make_image, single_file_header, write_volumes
 from voxloom.schema import Grid
 
-#: fMRIPrep output at 2 mm in MNI152NLin2009cAsym, ten minutes at TR 2 s.
-SHAPE, N_VOLUMES, T_R = (97, 115, 97), 300, 2.0
+#: The geometry of a task run of the Human Connectome Project: 2 mm, 405 volumes, TR 0.72 s.
+SHAPE, N_VOLUMES, T_R = (91, 109, 91), 405, 0.72
 N_CONFOUNDS = 24
 
 NILEARN = """
@@ -45,7 +45,7 @@ def write_dataset(root: Path, seed: int = 0) -> dict[str, Path]:
     """One run of plausible BOLD: smooth anatomy, AR noise, int16, an ellipsoid as the brain."""
     rng = np.random.default_rng(seed)
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
-    mask = sum((a / 0.75) ** 2 for a in axes) < 1
+    mask = sum((a / 0.78) ** 2 for a in axes) < 1
     grid = Grid.of(SHAPE, np.diag([2.0, 2.0, 2.0, 1.0]))
     mean = np.where(mask, 9000 + 1500 * np.sin(4 * axes[0]) * np.cos(3 * axes[1]), 300)
     raw, deriv = root / "sub-01/func", root / "derivatives/fmriprep/sub-01/func"

@@ -1,4 +1,8 @@
-"""The command line. A command imports the heavy modules it needs itself, so that `--help` answers at once."""
+"""The command line.
+
+A command imports the heavy modules itself, and after it has read the analysis file: `--help` and a typo are
+answered at once.
+"""
 
 from __future__ import annotations
 
@@ -75,11 +79,15 @@ def demo(
 
 @app.command()
 def init(
-    bids_dir: Annotated[Path, typer.Argument(help="BIDS dataset.")],
-    derivatives: Annotated[
+    bids_dir: Annotated[Path, typer.Argument(metavar="BIDS_DIR", help="BIDS dataset.")],
+    preprocessed: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of preprocessed data, as fMRIPrep writes it; may be repeated."),
+        typer.Argument(
+            metavar="DERIVATIVES",
+            help="Folders of preprocessed data, as fMRIPrep writes them; else derivatives/fmriprep where it is.",
+        ),
     ] = None,
+    derivatives: Annotated[list[Path] | None, typer.Option(help="The same as an option; may be repeated.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("analysis.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     verbose: Verbose = False,
@@ -88,7 +96,8 @@ def init(
     with session(verbose=verbose):
         from voxloom.io.starter import write_starter
 
-        path = write_starter(bids_dir, derivatives or None, output, force=force)
+        folders = [*(preprocessed or ()), *(derivatives or ())]
+        path = write_starter(bids_dir, folders or None, output, force=force)
     typer.echo(f"wrote {path}\nnext: voxloom plan {path}")
 
 
@@ -102,9 +111,9 @@ def plan(
 ) -> None:
     """Say what a run would do and what is wrong with its inputs; write nothing."""
     with session(verbose=verbose):
+        wanted = _load(analysis, cluster, workers, memory_budget)
         from voxloom import pipeline
 
-        wanted = _load(analysis, cluster, workers, memory_budget)
         planned = pipeline.plan(wanted)
         typer.echo(planned.render())
         planned.require_fits(wanted.memory_budget)
@@ -123,9 +132,10 @@ def run(
 ) -> None:
     """Run an analysis, or go on where an earlier run stopped."""
     with session(quiet=quiet, verbose=verbose) as listener:
+        wanted = _load(analysis, cluster, workers, memory_budget)
         from voxloom import pipeline
 
-        result = pipeline.run(_load(analysis, cluster, workers, memory_budget), on_event=listener)
+        result = pipeline.run(wanted, on_event=listener)
         _tell(listener, result)
     _finish(result, quiet)
 
@@ -134,9 +144,11 @@ def run(
 def status(analysis: AnalysisFile, verbose: Verbose = False) -> None:
     """Say what is done, failed and quarantined, and why."""
     with session(verbose=verbose):
+        wanted = _load(analysis)
         from voxloom import pipeline
 
-        typer.echo(pipeline.status(_load(analysis)).render())
+        found = pipeline.status(wanted)
+    typer.echo(found.render() or f"nothing is done yet: voxloom run {analysis}")
 
 
 @app.command()
@@ -149,13 +161,18 @@ def verify(
 ) -> None:
     """Read all of a store again and check every checksum."""
     with session(quiet=quiet, verbose=verbose) as listener:
+        url = str(_load(Path(store)).store.path) if _is_file(store) else store
         from voxloom import pipeline
 
-        url = str(_load(Path(store)).store.path) if _is_file(store) else store
         problems = pipeline.verify(url, on_event=listener)
     for problem in problems:
         typer.echo(problem)
     if problems:
+        typer.echo(
+            f"{len(problems)} damaged or missing; remove the folder `ledger` of the store and run the analysis "
+            "again: everything is then written anew",
+            err=True,
+        )
         raise typer.Exit(EXIT_FAILED)
     if not quiet:
         typer.echo(f"{url}: sound")
@@ -172,9 +189,10 @@ def export(
 ) -> None:
     """Write the maps that are in the store as NIfTI, without computing anything anew."""
     with session(quiet=quiet, verbose=verbose) as listener:
+        wanted = _load(analysis)
         from voxloom import pipeline
 
-        result = pipeline.export(_load(analysis), output=output, on_event=listener)
+        result = pipeline.export(wanted, output=output, on_event=listener)
         _tell(listener, result)
     _finish(result, quiet)
 
@@ -217,7 +235,7 @@ def _finish(result: RunResult, quiet: bool) -> None:
         typer.echo(f"maps   {result.output}\nstore  {result.store}")
     if bad:
         typer.echo(
-            f"{len(result.failed)} tasks failed, {len(result.quarantined)} were quarantined; what was done is kept",
+            f"{len(result.failed)} failed, {len(result.quarantined)} quarantined; what was done is kept",
             err=True,
         )
         raise typer.Exit(EXIT_FAILED)

@@ -63,8 +63,8 @@ class Listener:
                 self.note(text)
 
     def ended(self, record: Record) -> None:
-        """Say why a task has no result; nothing for one that has, and nothing twice."""
-        if record.status != "done":
+        """Say why a task has no result; nothing for one that has, or that gives no reason, and nothing twice."""
+        if record.status != "done" and record.reason:
             self.once(f"{record.status}: {record.stage} {record.key}: {record.reason}")
             if self.verbose and "traceback" in record.details:
                 self.once(str(record.details["traceback"]).rstrip())
@@ -105,7 +105,7 @@ class Lines(Listener):
         self.now, self.told_at, self.began = 0, event.done, time.monotonic()
         self.told_time = self.began
         before = f", {event.done} done before" if event.done else ""
-        self.show(f"{event.stage}: {event.total} tasks{before}")
+        self.show(f"{event.stage}: {event.total} task{'s' * (event.total != 1)}{before}")
 
     def advanced(self, stage: str) -> None:
         """Say how far the stage is, when it is worth a line."""
@@ -120,7 +120,9 @@ class Lines(Listener):
             self.show(f"{stage}: {at}/{self.total} ({at / self.total:.0%}), {rate:.3g} per s, {left} left")
 
     def finished(self, event: StageFinished) -> None:
-        """Say how the stage ended."""
+        """Say how the stage ended; nothing where there was nothing to do."""
+        if self.before == self.total:
+            return
         bad = {"failed": event.failed, "quarantined": event.quarantined}
         text = "".join(f", {n} {status}" for status, n in bad.items() if n)
         self.show(f"{event.stage}: {event.done} done{text} in {duration(event.seconds)}")

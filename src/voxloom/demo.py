@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxloom.engine.events import Note, ignore
 from voxloom.errors import StageError
 from voxloom.io.images import to_nifti
 from voxloom.io.objects import Objects
@@ -98,8 +99,9 @@ def run_demo(
     StageError
         A run or a stage of the analysis failed.
     """
-    folder = Path(output)
+    folder = Path(output).absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    (on_event or ignore)(Note(f"simulating a study in {folder / 'bids'}"))
     truth = write_bids_study(folder / "bids", **study)
     path = folder / "analysis.yaml"
     path.write_text(files("voxloom").joinpath("templates/demo.yaml").read_text())

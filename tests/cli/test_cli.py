@@ -131,7 +131,7 @@ def test_run_says_how_far_it_is_and_where_the_maps_are(pipeline: Pipeline, analy
     result = invoke("run", analysis)
     assert result.code == 0
     assert result.err.splitlines() == [
-        "fit: 1 tasks",
+        "fit: 1 task",
         "fit: 1 done in 1:01 min",
         "note: run-1: onset after the end",
     ]
@@ -144,7 +144,7 @@ def test_run_with_bad_inputs_names_each_once_and_ends_with_1(pipeline: Pipeline,
     assert result.code == 1
     assert result.err.count("failed: fit run-3/0001: ZeroDivisionError") == 1
     assert result.err.count("quarantined: ingest run-2: x.nii.gz: ends early.") == 1
-    assert "1 tasks failed, 1 were quarantined; what was done is kept" in result.err
+    assert "1 failed, 1 quarantined; what was done is kept" in result.err
     assert "in mixed" not in result.err
     assert "in mixed" in invoke("run", analysis, "-v").err
 
@@ -287,9 +287,11 @@ def test_init_hands_over_folders_and_says_what_next(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("voxloom.io.starter.write_starter", write_starter)
     assert invoke("init", "bids").out == "wrote analysis.yaml\nnext: voxloom plan analysis.yaml\n"
     invoke("init", "bids", "--derivatives", "a", "--derivatives", "b", "--output", "x.yaml", "--force")
+    invoke("init", "bids", "a", "b")
     assert calls == [
         ((Path("bids"), None, Path("analysis.yaml")), {"force": False}),
         ((Path("bids"), [Path("a"), Path("b")], Path("x.yaml")), {"force": True}),
+        ((Path("bids"), [Path("a"), Path("b")], Path("analysis.yaml")), {"force": False}),
     ]
 
 

@@ -46,6 +46,11 @@ def load_analysis(path: str | Path) -> Analysis:
     path : str or Path
         YAML, or JSON where the name ends in `.json`. Relative paths in it start at its folder.
 
+    Returns
+    -------
+    Analysis
+        Checked and frozen, with full paths; store and output are named after the file where it does not say.
+
     Raises
     ------
     InputError
