@@ -55,6 +55,16 @@ def test_lines_do_not_crowd_a_quick_stage(clock: Clock, capsys: pytest.CaptureFi
     assert capsys.readouterr().err.splitlines() == ["fit: 10 tasks", "fit: 10 done in 0.5 s"]
 
 
+def test_a_stage_with_nothing_to_do_is_one_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    run(Lines(), clock, total=3, before=3, seconds=1.0)
+    assert capsys.readouterr().err == "fit: 3 tasks, 3 done before\n"
+
+
+def test_a_failure_without_a_reason_is_told_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    Listener()(TaskFinished("verify", Record(stage="verify", key="a", status="failed", inputs="")))
+    assert capsys.readouterr().err == ""
+
+
 def test_lines_give_a_sign_in_a_slow_stage(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     run(Lines(), clock, total=100, before=0, seconds=6.0)
     lines = capsys.readouterr().err.splitlines()

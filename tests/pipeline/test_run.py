@@ -115,3 +115,66 @@ def test_status_and_plan_agree_with_what_was_done(pristine_study, tmp_path, anal
     counts = {stage.name: stage.total for stage in status.stages}
     assert {stage.name: stage.n_tasks for stage in planned.stages} == counts
     assert {stage.name: stage.n_done for stage in voxloom.plan(analysis).stages} == counts
+
+
+@pytest.mark.parametrize("change", [{"two_sided": False}, {"n_perm": 8}, {"scheme": "flip", "seed": 5}], ids=str)
+def test_other_inference_settings_are_computed_and_the_first_ones_come_back(
+    pristine_study, tmp_path, analysis_of, digests_of, change
+):
+    """Settings of the permutation test are part of what names its nulls: A, B, A gives A, B, A."""
+    first = analysis_of(pristine_study, tmp_path, group={"mean": {"inference": {"n_perm": 12}}})
+    seed = {"seed": change["seed"]} if "seed" in change else {}
+    changed = {"n_perm": 12} | {key: value for key, value in change.items() if key != "seed"}
+    other = analysis_of(pristine_study, tmp_path, group={"mean": {"inference": changed}}, **seed)
+
+    def p_values(analysis: dict) -> dict[str, str]:
+        output = voxloom.run(analysis).output
+        return {name: value for name, value in digests_of(output).items() if "desc-fwe" in name}
+
+    before = p_values(first)
+    assert p_values(other) != before
+    assert p_values(first) == before
+
+
+def test_subjects_that_come_and_go_leave_no_trace(bids, tmp_path, analysis_of, digests_of, undisturbed):
+    """A subject added and taken away again: the group maps are those of the subjects at hand."""
+
+    def group_maps(subjects: list[str] | None) -> dict[str, str]:
+        for label in ("03", "04"):
+            here, away = bids / "derivatives/fmriprep" / f"sub-{label}", tmp_path / f"away-{label}"
+            wanted = subjects is None or label in subjects
+            if wanted and away.exists():
+                away.rename(here)
+            if not wanted and here.exists():
+                here.rename(away)
+        output = voxloom.run(analysis_of(bids, tmp_path)).output
+        return {name: value for name, value in digests_of(output).items() if "stat-t_" in name and "group" in name}
+
+    whole = {name: undisturbed[name] for name in undisturbed if "stat-t_" in name and "group" in name}
+    whole = {name: value for name, value in whole.items() if name.endswith(".nii.gz")}
+    for _ in range(2):
+        some, all_four = group_maps(["03"]), group_maps(None)
+        assert {name: all_four[name] for name in whole} == whole
+        assert all(some[name] != whole[name] for name in whole)
+
+
+def test_run_that_changes_its_length_and_back(bids, tmp_path, analysis_of, digests_of, undisturbed):
+    """Arrays of another shape replace the fit; back at the old shape, old records must not stand for lost data."""
+    import shutil
+
+    (path,) = (bids / "derivatives/fmriprep/sub-01/func").glob("*run-1*desc-preproc_bold.nii.gz")
+    (table,) = (bids / "derivatives/fmriprep/sub-01/func").glob("*run-1*confounds_timeseries.tsv")
+    kept = [(p, shutil.copy2(p, tmp_path / p.name)) for p in (path, table)]
+    voxloom.run(analysis_of(bids, tmp_path))
+    image = nibabel.load(path)
+    short = nibabel.Nifti1Image(np.asanyarray(image.dataobj)[..., :50], image.affine, image.header)
+    nibabel.save(short, path)
+    table.write_text("\n".join(table.read_text().splitlines()[:51]) + "\n")
+    assert voxloom.run(analysis_of(bids, tmp_path)).ok
+    for original, copy in kept:
+        shutil.copy2(copy, original)
+    result = voxloom.run(analysis_of(bids, tmp_path))
+    assert result.ok
+    found = digests_of(result.output)
+    images = {name for name in undisturbed if name.endswith(".nii.gz")}
+    assert {name: found[name] for name in images} == {name: undisturbed[name] for name in images}

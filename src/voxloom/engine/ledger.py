@@ -114,6 +114,11 @@ class Ledger:
         """Drop a record, so that its task counts as not done."""
         self.objects.delete(f"ledger/{record.stage}/{record.key}.json")
 
+    def forget_all(self, stage: str, prefix: str) -> None:
+        """Drop every record of a stage whose key lies below `prefix`: their data are about to go."""
+        for key in self.objects.list(f"ledger/{stage}/{prefix}/"):
+            self.objects.delete(key)
+
     def read(self, stage: str) -> dict[str, Record]:
         """Every record of a stage, by task key."""
         names = self.objects.list(f"ledger/{stage}/")

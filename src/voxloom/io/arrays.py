@@ -14,7 +14,7 @@ from voxloom.errors import CorruptionError, StoreError
 from voxloom.io.shard import CLEVEL, CNAME, encode_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from voxloom.io.objects import Objects
 
@@ -38,6 +38,7 @@ def create_array(
     dtype: Any = np.float64,
     fill_value: Any = None,
     attrs: Mapping[str, Any] | None = None,
+    on_replace: Callable[[], None] | None = None,
 ) -> Array:
     """Make room for an array; one that is there with the same metadata is kept, another is replaced.
 
@@ -55,6 +56,8 @@ def create_array(
         NaN for floats, 0 otherwise, when not given.
     attrs : mapping, optional
         JSON-able.
+    on_replace : callable, optional
+        Called before an array is removed for another one: whoever keeps account of its data forgets it here.
     """
     memory: dict[str, Any] = {}
     _create(memory, dims, tuple(shape), tuple(chunks), tuple(shards) if shards else None, dtype, fill_value, attrs)
@@ -62,6 +65,8 @@ def create_array(
     found = objects.get(key)
     if found != wanted:
         if found is not None:
+            if on_replace is not None:
+                on_replace()
             objects.delete_tree(path)
         _put_parents(objects, path)
         objects.put(key, wanted)

@@ -96,6 +96,9 @@ class Objects:
 
     def put(self, key: str, value: bytes | memoryview) -> None:
         """Write an object, whole or not at all, over an older one."""
+        if self.root is not None:
+            _replace(self.root / key, value)
+            return
         sync(self.store.set(key, Buffer.from_array_like(np.frombuffer(value, np.uint8))))
 
     def put_new(self, key: str, value: bytes) -> bool:
@@ -137,10 +140,25 @@ class Objects:
         return sorted(name for name in names if not PARTIAL.search(name))
 
 
+def _replace(path: Path, value: bytes | memoryview) -> None:
+    """Write a file beside `path` that takes its place once it is complete."""
+    partial = _partial(path)
+    try:
+        partial.write_bytes(value)
+    except FileNotFoundError:  # the first object of its folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(value)
+    os.replace(partial, path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+
+
 def _link_new(path: Path, value: bytes) -> bool:
     """Create a file with its content in one step; False when there is one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    partial = _partial(path)
     partial.write_bytes(value)
     try:
         os.link(partial, path)

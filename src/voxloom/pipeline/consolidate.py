@@ -6,6 +6,7 @@ bytes (DESIGN, "The store"); from the consolidated array it costs what it holds.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,6 +77,7 @@ def prepare(ws: Workspace) -> None:
             {"subject": len(subjects), "contrast": len(contrasts)},
             len(ws.voxel),
             chunk=(min(MAP_CHUNK_MAPS, len(subjects)), 1),
+            on_replace=partial(ws.ledger.forget_all, NAME, name),
         )
 
 

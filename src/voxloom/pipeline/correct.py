@@ -15,8 +15,8 @@ from voxloom.io.regions import read_region
 from voxloom.kernels.multiplicity import bonferroni, fdr
 from voxloom.kernels.tails import z_to_p
 from voxloom.models.permutation import fwe_p
-from voxloom.pipeline.group import GroupTest, group_tests, inputs_of
-from voxloom.pipeline.infer import null_path, prepared_all
+from voxloom.pipeline.group import GroupTest, group_tests, outcome_of
+from voxloom.pipeline.infer import null_name, prepared_all
 from voxloom.pipeline.stored_maps import make_map_array, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.spec import digest
@@ -36,8 +36,9 @@ def tasks(ws: Workspace) -> list[Task]:
     found = []
     for test in group_tests(ws):
         wanted = ws.analysis.group[test.name].inference
-        nulls = {k: r.digest for k, r in ws.done("infer").items() if k.startswith(f"{test.results}/")}
-        inputs = digest([inputs_of(ws, test), sorted(nulls.items()), wanted.model_dump(mode="json")])
+        name = null_name(test, wanted, ws.analysis.seed)
+        nulls = {key: r.digest for key, r in ws.done("infer").items() if key.startswith(f"{name}/")}
+        inputs = digest([outcome_of(ws, test), name, sorted(nulls.items()), wanted.model_dump(mode="json")])
         found += [
             Task(
                 stage=NAME,
@@ -90,8 +91,8 @@ def correct(*, store: str, test: GroupTest, row: int, column: int, inference: In
     written = {CORRECTED[m]: maps[CORRECTED[m]](p) for m in inference.method if m != "permutation"}
     if "permutation" in inference.method:
         setup = prepared_all(test, inference, seed)[column]
-        partial = read_region(objects, null_path(test, row, column), (slice(None), slice(None)))
-        null = partial.max(axis=0)
+        name = null_name(test, inference, seed)
+        null = read_region(objects, f"nulls/{name}/{row}-{column}", (slice(None), slice(None))).max(axis=0)
         written["p_max_stat"] = fwe_p(setup, np.where(complete(test, n), stat, np.nan), null)
         padded = np.full(open_array(objects, f"{test.path}/null_max_stat").shape[-1], np.nan)
         padded[: len(null)] = null

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -147,9 +148,15 @@ def tasks(ws: Workspace) -> list[Task]:
 
 def inputs_of(ws: Workspace, test: GroupTest) -> str:
     """Digest of the maps and the design a group test depends on."""
-    maps = {key: r.digest for key, r in ws.done("consolidate").items() if key.startswith(test.source)}
+    maps = {key: r.digest for key, r in ws.done("consolidate").items() if key.startswith(f"{test.source}/")}
     design = [list(map(str, test.design.columns)), test.design.to_numpy(dtype=float).tolist()]
     return digest([sorted(maps.items()), test.subjects, design])
+
+
+def outcome_of(ws: Workspace, test: GroupTest) -> str:
+    """Digest of the statistics of a group model, as its tasks wrote them."""
+    shards = {key: r.digest for key, r in ws.done(NAME).items() if key.startswith(f"{test.results}/")}
+    return digest([inputs_of(ws, test), sorted(shards.items())])
 
 
 def prepare(ws: Workspace) -> None:
@@ -171,7 +178,13 @@ def make_group_maps(ws: Workspace, test: GroupTest) -> None:
         design={name: test.design[name].tolist() for name in test.design},
     )
     for name in GROUP_STATISTICS:
-        make_map_array(ws.objects, f"{test.path}/{name}", leading, len(ws.voxel))
+        make_map_array(
+            ws.objects,
+            f"{test.path}/{name}",
+            leading,
+            len(ws.voxel),
+            on_replace=partial(ws.ledger.forget_all, NAME, test.results),
+        )
 
 
 def load_effects(objects: Objects, test: GroupTest, row: int, voxels: slice) -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,13 +35,13 @@ def tasks(ws: Workspace) -> list[Task]:
     for test in group_tests(ws):
         wanted = ws.analysis.group[test.name].inference
         if "permutation" in wanted.method:
-            inputs = digest([test.results, inputs_of(ws, test)])
-            found += list(null_tasks(ws, test, wanted, inputs))
+            found += list(null_tasks(ws, test, wanted))
     return found
 
 
-def null_tasks(ws: Workspace, test: GroupTest, wanted: Inference, inputs: str) -> Iterator[Task]:
+def null_tasks(ws: Workspace, test: GroupTest, wanted: Inference) -> Iterator[Task]:
     """The tasks of one group model."""
+    name, inputs = null_name(test, wanted, ws.analysis.seed), inputs_of(ws, test)
     stretches = voxel_stretches(len(ws.voxel), len(test.subjects), ws.analysis.memory_budget)
     for j, setup in enumerate(prepared_all(test, wanted, ws.analysis.seed)):
         for i in range(len(test.first_level)):
@@ -48,10 +49,11 @@ def null_tasks(ws: Workspace, test: GroupTest, wanted: Inference, inputs: str) -
                 for batch in shard_slices(setup.n_perm, BATCH):
                     yield Task(
                         stage=NAME,
-                        key=f"{test.results}/{i}-{j}/{len(stretches)}-{s:04d}-{batch.start:07d}",
+                        key=f"{name}/{i}-{j}/{len(stretches)}-{s:04d}-{batch.start:07d}",
                         function=null_batch,
                         kwargs={
                             "store": ws.url,
+                            "path": f"nulls/{name}/{i}-{j}",
                             "test": test,
                             "row": i,
                             "column": j,
@@ -71,15 +73,17 @@ def prepare(ws: Workspace) -> None:
         wanted = ws.analysis.group[test.name].inference
         if "permutation" not in wanted.method:
             continue
+        name = null_name(test, wanted, ws.analysis.seed)
         stretches = voxel_stretches(len(ws.voxel), len(test.subjects), ws.analysis.memory_budget)
         for j, setup in enumerate(prepared_all(test, wanted, ws.analysis.seed)):
             for i in range(len(test.first_level)):
                 create_array(
                     ws.objects,
-                    null_path(test, i, j),
+                    f"nulls/{name}/{i}-{j}",
                     dims=("stretch", "permutation"),
                     shape=(len(stretches), setup.n_perm),
                     chunks=(1, min(BATCH, setup.n_perm)),
+                    on_replace=partial(ws.ledger.forget_all, NAME, f"{name}/{i}-{j}"),
                 )
 
 
@@ -88,9 +92,9 @@ def voxel_stretches(n_voxels: int, n_maps: int, budget: int) -> list[slice]:
     return shard_slices(n_voxels, min(MAP_SHARD_VOXELS, voxels_within(budget, n_maps)))
 
 
-def null_path(test: GroupTest, i: int, j: int) -> str:
-    """Where the partial maxima of first-level contrast `i` and group contrast `j` lie."""
-    return f"nulls/{test.results}/{i}-{j}"
+def null_name(test: GroupTest, wanted: Inference, seed: int) -> str:
+    """Name of the nulls of a group model: its own, and all that determines which rearrangements are made."""
+    return digest([test.results, wanted.scheme, wanted.n_perm, wanted.two_sided, seed])
 
 
 def prepared_all(test: GroupTest, wanted: Inference, seed: int) -> list[PreparedTest]:
@@ -111,6 +115,7 @@ def prepared_all(test: GroupTest, wanted: Inference, seed: int) -> list[Prepared
 def null_batch(
     *,
     store: str,
+    path: str,
     test: GroupTest,
     row: int,
     column: int,
@@ -125,7 +130,7 @@ def null_batch(
     effects = load_effects(objects, test, test.rows[row], slice(*voxels))
     setup = prepared_all(test, inference, seed)[column]
     maxima = null_max_stat(setup, effects["effect"].to_numpy(), start=batch[0], stop=batch[1])
-    write_block(objects, null_path(test, row, column), (stretch, batch[0]), maxima[np.newaxis])
+    write_block(objects, path, (stretch, batch[0]), maxima[np.newaxis])
     return Output(digest=content_digest([maxima]), bytes_read=effects.nbytes, bytes_written=maxima.nbytes)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from voxloom.engine.ledger import Ledger
 from voxloom.io.arrays import create_array, open_array
 from voxloom.io.regions import read_voxels, write_voxels
 from voxloom.schema import bold_chunks, shard_slices
@@ -22,7 +23,15 @@ PER_VOXEL = {"ols": ("sigma2",), "ar1": ("sigma2", "rho"), "ar1-yule-walker": ("
 def make_room(
     objects: Objects, fit_path: str, design: pd.DataFrame, n_voxels: int, itemsize: int, noise_model: str
 ) -> list[slice]:
-    """Write the design and create the arrays of a fit, cut at the shards of the run's BOLD; return the cuts."""
+    """Write the design and create the arrays of a fit, cut at the shards of the run's BOLD; return the cuts.
+
+    Where a fit of another shape is replaced, the records of its shards go first: a later return to that shape
+    must not find them.
+    """
+
+    def forget() -> None:
+        Ledger(objects).forget_all("fit", fit_path)
+
     n_times, n_regressors = design.shape
     rule = bold_chunks(n_voxels, n_times, itemsize)
     values = create_array(
@@ -45,6 +54,7 @@ def make_room(
         shape=(n_regressors, n_voxels),
         chunks=(n_regressors, rule.chunk),
         shards=(n_regressors, rule.shard),
+        on_replace=forget,
     )
     for name in PER_VOXEL[noise_model]:
         create_array(
@@ -54,6 +64,7 @@ def make_room(
             shape=(n_voxels,),
             chunks=(rule.chunk,),
             shards=(rule.shard,),
+            on_replace=forget,
         )
     return shard_slices(n_voxels, rule.shard)
 

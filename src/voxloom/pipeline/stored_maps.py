@@ -9,7 +9,7 @@ from voxloom.io.regions import write_region, write_voxels
 from voxloom.schema import MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import xarray as xr
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ def make_map_array(
     n_voxels: int,
     *,
     chunk: Sequence[int] | None = None,
-    shard: Sequence[int] | None = None,
+    on_replace: Callable[[], None] | None = None,
 ) -> None:
     """Create a float64 array of dims ``(*leading, voxel)``; one map a chunk unless told otherwise."""
     voxel_chunk, voxel_shard = map_chunks(n_voxels)
@@ -43,20 +43,22 @@ def make_map_array(
         dims=(*leading, "voxel"),
         shape=(*leading.values(), n_voxels),
         chunks=(*(chunk or (1,) * len(leading)), voxel_chunk),
-        shards=(*(shard or chunk or (1,) * len(leading)), voxel_shard),
+        shards=(*(chunk or (1,) * len(leading)), voxel_shard),
+        on_replace=on_replace,
     )
 
 
 def make_maps(objects: Objects, path: str, contrasts: Sequence[str], n_voxels: int) -> None:
-    """Room for the contrast maps of one run or subject: one object a shard, one contrast a chunk."""
+    """Room for the contrast maps of one run or subject: one object a shard; they are read by whole shards."""
+    _, voxels = map_chunks(n_voxels)
     for name in STATISTICS:
-        make_map_array(
+        create_array(
             objects,
             f"{path}/{name}",
-            {"contrast": len(contrasts)},
-            n_voxels,
-            chunk=(1,),
-            shard=(len(contrasts),),
+            dims=("contrast", "voxel"),
+            shape=(len(contrasts), n_voxels),
+            chunks=(1, voxels),
+            shards=(len(contrasts), voxels),
         )
 
 

@@ -26,7 +26,7 @@ from voxloom.io.study import open_study
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.tails import f_to_p, f_to_z, t_to_p, t_to_z
 from voxloom.pipeline.correct import CORRECTED, read_map
-from voxloom.pipeline.group import GroupTest, group_tests
+from voxloom.pipeline.group import GroupTest, group_tests, outcome_of
 from voxloom.pipeline.infer import prepared_all
 from voxloom.pipeline.stored_fit import load_design
 from voxloom.pipeline.stored_maps import STATISTICS
@@ -196,6 +196,7 @@ def group_tasks(ws: Workspace) -> Iterator[Task]:
                 record = ws.done("correct").get(f"{test.results}/{i}-{j}")
                 if record is None:
                     continue
+                inputs = digest([outcome_of(ws, test), record.inputs, record.digest])
                 yield Task(
                     stage=NAME,
                     key=f"{test.results}/{i}-{j}/{digest(str(output))}",
@@ -213,9 +214,9 @@ def group_tasks(ws: Workspace) -> Iterator[Task]:
                         "entities": {
                             k: v for k, v in shared_entities([r.entities for r in runs]).items() if k != "sub"
                         },
-                        "inputs": record.digest,
+                        "inputs": inputs,
                     },
-                    inputs=digest([test.results, record.digest]),
+                    inputs=inputs,
                 )
 
 
