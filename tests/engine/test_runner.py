@@ -96,7 +96,7 @@ def test_each_way_to_end(ledger: Ledger, tmp_path: Path) -> None:
     assert "in mixed" in records[2].details["traceback"]
     assert [record.attempt for record in records] == [1, 1, 1, 3, 1, 3, 1, 1]
     assert records[6].details["warnings"] == ["onset after the end"]
-    assert Note("task/0006: onset after the end") in events
+    assert Note("onset after the end") in events
     assert ledger.read("stage") == result.records
     with pytest.raises(StageError, match=r"3 tasks failed, 1 were quarantined, of 8:\n(.|\n)*run-1.nii.gz: ends"):
         result.require_complete()

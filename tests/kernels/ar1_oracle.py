@@ -46,7 +46,7 @@ def noise(rng, rho, T, V):
 
 
 def confounded_design(seed=0, T=150, walks=24):
-    """Two block conditions, six cosines, random-walk confounds, constant: METHODS.md, section 1."""
+    """Two block conditions, six cosines, random-walk confounds, and a constant."""
     rng = np.random.default_rng(seed)
     t = 2.0 * np.arange(T)
     response = (t / 5) ** 5 * np.exp(-t)

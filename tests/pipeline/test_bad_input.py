@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import voxloom
-from voxloom.errors import InputError, StoreError
+from voxloom.errors import GridError, InputError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,6 +148,8 @@ def test_one_bad_run_is_named_and_the_others_are_done(bids, tmp_path, analysis_o
     assert where in record.reason
     assert re.search(what, record.reason), record.reason
     assert len(record.reason.splitlines()) == 1
+    status = voxloom.pipeline.status(analysis)
+    assert [r.reason for stage in status.stages for r in stage.quarantined] == [record.reason]
     # the subject's other run, and all other subjects, have their maps
     for subject in ("sub-01", "sub-02", "sub-03", "sub-04"):
         assert list((result.output / subject / "func").glob("*faceVsHouse_stat-z_statmap.nii.gz"))
@@ -254,6 +256,22 @@ def test_store_of_a_newer_schema_is_refused(bids, tmp_path, analysis_of):
     for attempt in (lambda: voxloom.run(analysis), lambda: voxloom.open_study(tmp_path / "study.zarr")):
         with pytest.raises(StoreError, match=r"99"):
             attempt()
+
+
+def test_export_without_a_store_is_refused(bids, tmp_path, analysis_of):
+    with pytest.raises(StoreError, match="voxloom run"):
+        voxloom.pipeline.export(analysis_of(bids, tmp_path))
+    assert not (tmp_path / "study.zarr").exists()
+
+
+def test_given_mask_on_another_grid_is_named(bids, tmp_path, analysis_of):
+    path = tmp_path / "mask.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), path)
+    analysis = analysis_of(bids, tmp_path)
+    analysis["data"]["mask"] = str(path)
+    for attempt in (voxloom.plan, voxloom.run):
+        with pytest.raises(GridError, match=r"mask\.nii\.gz.*\(4, 4, 4\)"):
+            attempt(analysis)
 
 
 def test_changed_mask_rule_needs_another_store(bids, tmp_path, analysis_of):

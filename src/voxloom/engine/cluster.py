@@ -158,24 +158,29 @@ def _local(workers: int, memory_budget: int) -> Iterator[distributed.Client]:
     import distributed  # 0.5 s, which a run without a cluster need not spend
 
     share = int(free_memory() * MEMORY_SHARE) // workers
-    with (
-        dask.config.set(_CONFIG),
-        _quiet(),
-        distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=max(share, memory_budget + WORKER_MEMORY),
-            dashboard_address=None,
-            # no dashboard, but an HTTP server all the same: on a free port of this machine alone
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            silence_logs=logging.CRITICAL,
-            env=_WORKER_ENVIRONMENT,
-            preload=["voxloom.engine.worker"],
-        ) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+    with dask.config.set(_CONFIG), _quiet():
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=max(share, memory_budget + WORKER_MEMORY),
+                dashboard_address=None,
+                # no dashboard, but an HTTP server all the same: on a free port of this machine alone
+                scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                silence_logs=logging.CRITICAL,
+                env=_WORKER_ENVIRONMENT,
+                preload=["voxloom.engine.worker"],
+            )
+        except RuntimeError as error:
+            raise InputError(
+                "cluster local",
+                f"worker processes cannot start ({error}).",
+                "In a script, call voxloom below `if __name__ == '__main__':`, for each worker imports the script; "
+                "or set cluster: threads.",
+            ) from error
+        with cluster, distributed.Client(cluster, set_as_default=False) as client:
+            yield client
 
 
 @contextmanager

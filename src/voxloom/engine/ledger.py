@@ -1,7 +1,8 @@
 """What has been done: one small JSON object per task, written after the task's data.
 
 Objects are only ever put whole, got and listed, so that a local disk and an object store serve alike.
-A task is done when its record says so for the same inputs; data without a record does not count.
+A task is done when its record says so for the same inputs; data without a record does not count. A record is
+dropped before its data are touched, so that none speaks of data that are half replaced.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class Ledger:
         self.objects.put(f"ledger/{record.stage}/{record.key}.json", record.to_json())
 
     def forget(self, record: Record) -> None:
-        """Drop a record, so that its task counts as not done."""
+        """Drop the record of this stage and key, if there is one, so that its task counts as not done."""
         self.objects.delete(f"ledger/{record.stage}/{record.key}.json")
 
     def forget_all(self, stage: str, prefix: str) -> None:

@@ -179,7 +179,7 @@ def _by_key(stage: str, tasks: Iterable[Task]) -> dict[str, Task]:
 
 def _announce(record: Record, emit: OnEvent) -> None:
     for text in record.details.get("warnings", ()):
-        emit(Note(f"{record.key}: {text}"))
+        emit(Note(text))
     emit(TaskFinished(record.stage, record))
 
 

@@ -54,6 +54,9 @@ def execute_job(job: Job) -> Record:
 def execute(task: Task, ledger: Ledger, *, retries: int, is_stopped: Callable[[], bool], attempt: int = 1) -> Record:
     """Run a task, write its record, return it.
 
+    An earlier record goes first: a task killed between its data and its record, whose inputs are then set back to
+    what they were, would else count as done with data that are not its own.
+
     Lazy arrays that a task computes are computed in its own thread: sent to the scheduler, they would wait
     for the very worker that waits for them. BLAS has one thread everywhere, in the client's process too,
     because sums by several threads are not the same bits.
@@ -69,6 +72,7 @@ def execute(task: Task, ledger: Ledger, *, retries: int, is_stopped: Callable[[]
     token = _is_stopped.set(is_stopped)
     try:
         with dask.config.set(scheduler="synchronous"), threadpool_limits(1), _collected() as notes:
+            _retrying(lambda: ledger.forget(_record(task, attempt)), retries)
             record = _outcome(task, retries, attempt)
         record = replace(
             record,

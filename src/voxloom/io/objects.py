@@ -114,7 +114,9 @@ class Objects:
 
     def delete(self, key: str) -> None:
         """Remove an object, if there is one."""
-        if sync(self._reader.exists(key)):
+        if self.root is not None:
+            (self.root / key).unlink(missing_ok=True)
+        elif sync(self._reader.exists(key)):
             sync(self.store.delete(key))
 
     def delete_tree(self, prefix: str) -> None:

@@ -129,6 +129,16 @@ def is_study(objects: Objects) -> bool:
 def open_study(url: str | PathLike[str]) -> Study:
     """Open a study.
 
+    Parameters
+    ----------
+    url : path-like or str
+        Folder or address of its store.
+
+    Returns
+    -------
+    Study
+        Its runs and results are read when they are asked for.
+
     Raises
     ------
     StoreError

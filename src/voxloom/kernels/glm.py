@@ -71,7 +71,7 @@ def fit_ar1(X: ArrayLike, Y: NDArray[Any], *, segments: Sequence[int] = (0,), pe
     """Maximise the restricted likelihood of ``Y_v = X b + e`` with e stationary AR(1) in each segment.
 
     rho is the best value of `RHO_GRID` (step 0.01); beta and sigma2 are exact at it. Parameters, NaN rules
-    and errors as `fit_ols`. Source: METHODS.md, section 1.
+    and errors as `fit_ols`. Source: Patterson and Thompson 1971 (REML); docs/statistics.md.
     """
     design = lag_design(X, segments_of(segments, len(Y), stationary=True))
     inverse = grid_inverse(design)

@@ -3,8 +3,8 @@
 Within a gap-free segment the precision matrix of an AR(1) process of unit innovation variance is
 ``D(rho) = (1 + rho^2) I - rho N - rho^2 E``: N joins neighbouring rows, E is diagonal and marks the rows at
 the ends of segments. Every cross product that a fit needs is then a combination of three that do not know
-rho, ``X'DY = (1 + rho^2) X'Y - rho (NX)'Y - rho^2 X'EY``, and likewise for ``Y'DY``. Source: METHODS.md,
-section 1.
+rho, ``X'DY = (1 + rho^2) X'Y - rho (NX)'Y - rho^2 X'EY``, and likewise for ``Y'DY``. See
+docs/statistics.md.
 """
 
 from __future__ import annotations

@@ -112,7 +112,8 @@ def complete(test: GroupTest, n: NDArray[np.float64]) -> NDArray[np.bool_]:
     partial = int(np.count_nonzero(np.isfinite(n) & (n > 0) & ~whole))
     if partial:
         warnings.warn(
-            f"{partial} of {len(n)} voxels lack some of the {len(test.subjects)} subjects; they have no permutation p.",
+            f"group.{test.name}: {partial} of {len(n)} voxels lack some of the {len(test.subjects)} subjects; "
+            "they have no permutation p.",
             VoxloomWarning,
             stacklevel=2,
         )

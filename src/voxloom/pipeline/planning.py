@@ -16,10 +16,11 @@ from voxloom.io.study import is_study, open_study
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.pipeline import design, group
-from voxloom.pipeline.prepare import check_grids, common_grid, read_headers, space_of, study_mask
+from voxloom.pipeline.prepare import check_grids, read_headers, study_grid, study_mask
 from voxloom.pipeline.running import STAGES, as_analysis, recall
-from voxloom.pipeline.sizes import Survey, stage_sizes
+from voxloom.pipeline.sizes import Survey, planned_tests, stage_sizes
 from voxloom.pipeline.workspace import Workspace, find_runs
+from voxloom.pipeline.write import planned_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +62,11 @@ def plan(spec: Analysis | str | Path | Mapping[str, Any]) -> Plan:
         survey.problems.append(problem(error))
     done = done_tasks(survey.ws)
     stages = [replace(size, n_done=done.get(size.name, 0)) for size in stage_sizes(survey)]
-    return Plan(stages=tuple(stages), problems=tuple(survey.problems), files=())
+    return Plan(
+        stages=tuple(stages),
+        problems=tuple(survey.problems),
+        files=tuple(planned_files(survey.ws, survey.runs, planned_tests(survey))),
+    )
 
 
 def look(analysis: Analysis) -> Survey:
@@ -78,8 +83,7 @@ def look(analysis: Analysis) -> Survey:
             "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values())),
         )
     else:
-        grid = common_grid(inputs.headers, analysis.data.mask, space_of(analysis))
-        check_grids(inputs, grid)
+        grid = study_grid(analysis, inputs)
         n_voxels = int(study_mask(ws, inputs, grid).sum())
     ws.runs = [run for run in ws.runs if run.id in inputs.headers]
     return Survey(ws, inputs, n_voxels, problems=[problem(e) for e in inputs.problems.values()])
@@ -101,7 +105,9 @@ def check_run(survey: Survey, run: RunFile) -> None:
             survey.designs[run.id] = matrix
         except InputError as error:
             survey.problems.append(problem(error))
-    survey.problems += [Problem(level="warning", where=run.id, what=str(w.message)) for w in caught]
+    for caught_one in caught:
+        where, _, what = str(caught_one.message).partition(": ")
+        survey.problems.append(Problem(level="warning", where=where, what=what))
 
 
 def design_of(analysis: Analysis, run: RunFile, info: NiftiInfo) -> pd.DataFrame:

@@ -77,6 +77,21 @@ def common_grid(headers: Mapping[str, NiftiInfo], mask: str, space: str) -> Grid
     return Grid(shape=grid.shape, affine=grid.affine, space=space)
 
 
+def study_grid(analysis: Analysis, inputs: Inputs) -> Grid:
+    """Grid of a study to be made; runs on another one become problems.
+
+    Raises
+    ------
+    GridError
+        The given mask is on the grid of no run.
+    """
+    grid = common_grid(inputs.headers, analysis.data.mask, space_of(analysis))
+    if analysis.data.mask not in MASK_RULES and not any(grid.same_as(i.grid) for i in inputs.headers.values()):
+        next(iter(inputs.headers.values())).grid.require(grid, f"data.mask: {analysis.data.mask}")
+    check_grids(inputs, grid)
+    return grid
+
+
 def check_grids(inputs: Inputs, grid: Grid) -> None:
     """Move runs on another grid from the headers to the problems."""
     for run_id, info in list(inputs.headers.items()):
@@ -152,7 +167,6 @@ def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
             str(ws.analysis.data.bids_dir),
             "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values())),
         )
-    grid = common_grid(inputs.headers, ws.analysis.data.mask, space_of(ws.analysis))
-    check_grids(inputs, grid)
+    grid = study_grid(ws.analysis, inputs)
     mask = study_mask(ws, inputs, grid)
     return create_study(ws.url, grid, mask, meta={"mask": rule}), inputs

@@ -13,7 +13,8 @@ from voxloom.engine.ledger import Record
 from voxloom.engine.lock import StoreLock
 from voxloom.engine.runner import run_stage
 from voxloom.errors import InputError
-from voxloom.io.objects import Objects
+from voxloom.io.objects import Objects, clean_partial
+from voxloom.io.study import open_study
 from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest, write
 from voxloom.pipeline.memory import require_fit_memory
 from voxloom.pipeline.prepare import prepare_study
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from voxloom.engine.events import OnEvent
     from voxloom.engine.runner import StageResult
 
+#: Where runs are kept that cannot be used at all: unreadable, or on another grid.
+PREPARE = "prepare"
 STAGES = (
     ingest.STAGE,
     design.STAGE,
@@ -119,6 +122,7 @@ def export(
     Others as in `run`.
     """
     analysis = as_analysis(spec)
+    open_study(analysis.store.path)  # says so where there is nothing to export
     if output is not None:
         analysis = analysis.model_copy(update={"output": Output(dir=Path(output).absolute())})
     with at_work(analysis, client, on_event) as (ws, connected):
@@ -147,17 +151,26 @@ def at_work(
     with ExitStack() as stack:
         ws = Workspace(analysis, Objects(analysis.store.path), runs, on_event)
         stack.enter_context(StoreLock(ws.objects, on_event=on_event))
+        clean_partial(ws.objects)
         if client is None:
             client = stack.enter_context(
                 connect(analysis.cluster, workers=analysis.workers, memory_budget=analysis.memory_budget)
             )
         ws.study, inputs = prepare_study(ws)
-        for run_id, problem in inputs.problems.items():
-            ws.quarantined.append(
-                Record(stage="prepare", key=run_id, status="quarantined", inputs="", reason=str(problem))
-            )
+        set_aside(ws, inputs.problems)
         ws.runs = [found for found in runs if found.id in inputs.headers]
         yield ws, client
+
+
+def set_aside(ws: Workspace, problems: Mapping[str, InputError]) -> None:
+    """Keep in the ledger which runs cannot be used at all, and why; forget those that have been mended."""
+    for record in ws.ledger.read(PREPARE).values():
+        if record.key not in problems:
+            ws.ledger.forget(record)
+    for run_id, problem in problems.items():
+        record = Record(stage=PREPARE, key=run_id, status="quarantined", inputs="", reason=str(problem))
+        ws.ledger.write(record)
+        ws.quarantined.append(record)
 
 
 def go(ws: Workspace, client: distributed.Client | None, stages: tuple[Stage, ...]) -> RunResult:
@@ -190,7 +203,7 @@ def absorb(ws: Workspace, result: StageResult) -> None:
     ws.quarantined += result.quarantined
     for record in result.records.values():
         for text in record.details.get("warnings", ()):
-            ws.note(f"{record.key}: {text}")
+            ws.note(text)
 
 
 def recall(ws: Workspace, stage: Stage) -> None:

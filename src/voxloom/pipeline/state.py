@@ -11,7 +11,7 @@ from voxloom.engine.status import StageStatus, Status
 from voxloom.io.objects import Objects
 from voxloom.io.regions import damaged_shards
 from voxloom.io.study import is_study, open_study
-from voxloom.pipeline.running import STAGES, as_analysis, recall
+from voxloom.pipeline.running import PREPARE, STAGES, as_analysis, recall
 from voxloom.pipeline.workspace import Workspace, find_runs
 
 if TYPE_CHECKING:
@@ -33,11 +33,18 @@ def status(spec: Analysis | str | Path | Mapping[str, Any]) -> Status:
     if not is_study(ws.objects):
         return Status(stages=())
     ws.study = open_study(ws.url)
-    stages = []
+    stages = [unusable(ws)]
     for stage in STAGES:
         stages.append(StageStatus.of(stage.name, stage.tasks(ws), ws.ledger.read(stage.name)))
         recall(ws, stage)
     return Status(stages=tuple(stages), holder=StoreLock(ws.objects).holder())
+
+
+def unusable(ws: Workspace) -> StageStatus:
+    """Runs that were set aside before the first stage, as a stage of its own."""
+    known = ws.ledger.read(PREPARE)
+    found = tuple(known[run.id] for run in ws.runs if run.id in known)
+    return StageStatus(name=PREPARE, total=len(ws.runs), done=len(ws.runs) - len(found), quarantined=found)
 
 
 def verify(store: str | PathLike[str], *, on_event: OnEvent | None = None) -> list[str]:

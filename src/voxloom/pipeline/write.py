@@ -55,6 +55,8 @@ GROUP_FILES = {
     "dof": "dof",
     "n": "n",
 }
+#: Statistics written of a subject's contrast.
+SUBJECT_FILES = {"t": ("effect", "variance", "t", "z", "p", "dof"), "F": ("F", "z", "p", "dof")}
 #: ``desc`` entity of a corrected p map.
 CORRECTED_DESC = {"bonferroni": "bonferroni", "fdr": "fdr", "permutation": "fwe"}
 
@@ -92,6 +94,29 @@ def prepare(ws: Workspace) -> None:
 def holds(path: Path, inputs: str) -> bool:
     """Whether a file is there and, by its sidecar, made of these inputs."""
     return path.exists() and read_sidecar(path).get("InputsDigest") == inputs
+
+
+def planned_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:
+    """Names of the maps an analysis will write, from these runs."""
+    for subject in dict.fromkeys(run.subject for run in runs):
+        entities = shared_entities([run.entities for run in runs if run.subject == subject])
+        for name, wanted in ws.analysis.first_level.contrasts.items():
+            yield from (subject_name(entities, contrast=name, stat=stat) for stat in SUBJECT_FILES[wanted.stat_type])
+    entities = group_entities(runs)
+    for test in tests:
+        for first in test.first_level:
+            for name in test.contrasts:
+                stats: list[tuple[str, str | None]] = [(stat, None) for stat in GROUP_FILES.values()]
+                stats += [("p", CORRECTED_DESC[m]) for m in ws.analysis.group[test.name].inference.method]
+                yield from (
+                    group_name(test.name, contrast=first, test=name, stat=stat, entities=entities, desc=desc)
+                    for stat, desc in stats
+                )
+
+
+def group_entities(runs: Sequence[RunFile]) -> dict[str, str]:
+    """Entities of a group map: those that all runs share, the subject apart."""
+    return {key: value for key, value in shared_entities([run.entities for run in runs]).items() if key != "sub"}
 
 
 def subject_tasks(ws: Workspace) -> Iterator[Task]:
@@ -211,9 +236,7 @@ def group_tasks(ws: Workspace) -> Iterator[Task]:
                         "expression": ws.analysis.first_level.contrasts[first].expression,
                         "model": model.model_dump(mode="json", exclude={"contrasts", "inference", "table"}),
                         "corrections": corrections(ws, test, j),
-                        "entities": {
-                            k: v for k, v in shared_entities([r.entities for r in runs]).items() if k != "sub"
-                        },
+                        "entities": group_entities(runs),
                         "inputs": inputs,
                     },
                     inputs=inputs,
