@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import engine_tasks as work
@@ -18,8 +19,6 @@ from voxloom.engine.runner import run_stage
 from voxloom.errors import Cancelled, StageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from distributed import Client
 
     from voxloom.engine.ledger import Record
@@ -77,6 +76,23 @@ def test_only_tasks_with_changed_inputs_run_again(ledger: Ledger, tmp_path: Path
 
 
 @pytest.mark.usefixtures("no_backoff")
+def stopped_halfway(*, folder: str, i: int) -> work.Output:
+    (Path(folder) / f"out-{i:04d}").write_text("half")
+    raise Cancelled("between the data and the record")
+
+
+def test_record_goes_before_its_data_do(client: Client | None, ledger: Ledger, tmp_path: Path) -> None:
+    """Inputs A, then B stopped halfway, then A again: the record of the first A must not stand for half of B."""
+    tasks = work.make_tasks(work.square, 2, tmp_path)
+    run_stage("stage", tasks, ledger=ledger, client=client)
+    broken = replace(tasks[0], function=stopped_halfway, inputs="B")
+    with pytest.raises(Cancelled):
+        run_stage("stage", [broken], ledger=ledger, client=client)
+    result = run_stage("stage", tasks, ledger=ledger, client=client)
+    assert (result.done_before, result.done_now) == (1, 1)
+    assert (tmp_path / "out-0000").read_text() == "0"
+
+
 def test_each_way_to_end(ledger: Ledger, tmp_path: Path) -> None:
     events: list[Event] = []
     result = run_stage("stage", work.make_tasks(work.mixed, 8, tmp_path), ledger=ledger, on_event=events.append)

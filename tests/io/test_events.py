@@ -55,6 +55,7 @@ def test_floats_are_read_to_the_last_bit(tmp_path):
         ("onset\tduration\n0\t1\nsoon\t1\n", "line 3: onset is 'soon'"),
         ("onset\tduration\tonset\n0\t1\t0\n", "several columns named onset"),
         ("onset\tduration\n0\t1\t2\n", "is no table"),
+        ('onset\tduration\ttrial_type\n0\t1\t"a\n1\t1\tb\n2\t1\tc"\n', "over the end of its line"),
     ],
 )
 def test_refusals_name_the_file(tmp_path, text, words):

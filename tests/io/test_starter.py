@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,8 +36,9 @@ def make_study(
         raw.mkdir(parents=True)
         derived.mkdir(parents=True)
         (raw / f"{stem}_bold.nii.gz").touch()
-        rows = "".join(f"{i}\t1\t{name}\n" for i, name in enumerate(conditions))
-        (raw / f"{stem}_events.tsv").write_text("onset\tduration\ttrial_type\n" + rows, encoding="utf-8")
+        rows = [("onset", "duration", "trial_type"), *((i, 1, name) for i, name in enumerate(conditions))]
+        with open(raw / f"{stem}_events.tsv", "w", encoding="utf-8", newline="") as file:
+            csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)
         for space in spaces:
             (derived / f"{stem}{space}_desc-preproc_bold.nii.gz").touch()
         if confounds:

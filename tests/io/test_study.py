@@ -93,6 +93,9 @@ def test_results_by_name_or_its_beginning(tmp_path: Path, mask: np.ndarray) -> N
     assert grid_of(ds["effect"]) == GRID
     assert ds.attrs == {"level": "group", "model": "m"}
     np.testing.assert_allclose(ds["effect"].sel(contrast="x").vx.to_nifti().get_fdata()[mask], effect[0], rtol=1e-6)
+    table = study.results_table
+    assert list(table.index) == ["abc1", "abd2"]
+    assert table.loc["abc1"].to_dict() == {"level": "group", "model": "m", "contrasts": "x, y", "n_subjects": 0}
     for name, what in (("ab", "fits 2"), ("z", "no results")):
         with pytest.raises(StoreError, match=what):
             study.results(name)

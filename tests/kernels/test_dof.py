@@ -7,6 +7,7 @@ import pytest
 from ar1_oracle import confounded_design, covariance, noise
 from scipy import stats
 
+from voxloom.kernels import tables
 from voxloom.kernels.contrast import f_statistics, t_statistics
 from voxloom.kernels.dof import _match_moments, kenward_roger, small_sample
 from voxloom.kernels.glm import fit_ar1, fit_ar1_yule_walker
@@ -132,6 +133,18 @@ def test_f_of_several_rows_has_nominal_false_positives():
     assert 0.85 < np.mean(found.p_value < 0.05) / 0.05 < 1.15
     assert 0.7 < np.mean(found.p_value < 0.01) / 0.01 < 1.3
     np.testing.assert_allclose(found.p_value, stats.f.sf(found.stat, 2, found.dof), rtol=1e-9)
+
+
+def test_a_table_is_the_same_when_no_pieces_are_kept(monkeypatch):
+    X, C = confounded_design(3), np.eye(33)[:1]
+    expected = ar1_table(X, C)
+    tables._Pieces.of.cache_clear()
+    monkeypatch.setattr(tables, "PIECES_BYTES", 10 * 3 * 8 * 33**2)
+    for found, wanted in zip(ar1_table(X, C), expected):
+        np.testing.assert_array_equal(found, wanted)
+    pieces = tables._Pieces.of(X.tobytes(), X.shape, (0,))
+    assert 8 <= len(pieces._at) <= 10
+    tables._Pieces.of.cache_clear()
 
 
 def test_cases_not_asked_for_are_nan():

@@ -93,6 +93,32 @@ def test_a_perfect_fit_keeps_beta_and_has_no_noise(fit):
 
 
 @MODELS
+@pytest.mark.parametrize("size", [1e5, 1e7, 1e9])
+def test_a_regressor_far_above_the_noise_costs_no_digits(fit, size):
+    """The share of squares left is down to 1e-18; y'y - g'g alone gave t wrong by 0.04 at 1e7, NaN beyond."""
+    X, Y = data(V=40)
+    plain, loud = fit(X, Y), fit(X, Y + size * X[:, [0]])
+    rounding = 1e-16 * size * 100
+    np.testing.assert_array_equal(loud.rho, plain.rho)
+    np.testing.assert_allclose(loud.sigma2, plain.sigma2, rtol=max(rounding, 1e-9))
+    np.testing.assert_allclose(loud.beta[1:], plain.beta[1:], rtol=1e-7, atol=max(10 * rounding, 1e-8))
+    np.testing.assert_allclose(loud.beta[0] - size, plain.beta[0], rtol=1e-7, atol=max(10 * rounding, 1e-8))
+
+
+@MODELS
+@pytest.mark.parametrize("scale", [1e-170, 1e-140, 1e140, 1e170])
+def test_any_unit_will_do_and_what_is_beyond_is_nan(fit, scale):
+    X, Y = data(V=20)
+    with np.errstate(all="raise", under="ignore"):
+        scaled = fit(X, scale * Y)
+    if 1e-150 < scale < 1e150:
+        np.testing.assert_allclose(scaled.sigma2 / scale / scale, fit(X, Y).sigma2, rtol=1e-9)
+        np.testing.assert_array_equal(scaled.rho, fit(X, Y).rho)
+    else:
+        assert np.isnan(scaled.sigma2).all()
+
+
+@MODELS
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([1e-3, -2.0, 1e4]))
 def test_laws(fit, seed, scale):

@@ -73,6 +73,17 @@ def test_voxels_that_cannot_be_tested_are_nan_alone():
     np.testing.assert_allclose(found.beta[0, 4], Y[1:, 4].mean())
 
 
+@pytest.mark.parametrize("scale", [1e-120, 1e120])
+def test_any_unit_will_do(scale):
+    X, Y = np.c_[np.ones(9), np.arange(9.0)], holey(4, 9, 40, 0.1)
+    np.testing.assert_allclose(fit(X, scale * Y).sigma2 / scale / scale, fit(X, Y).sigma2, rtol=1e-9)
+
+
+def test_squares_beyond_the_range_of_floats_are_not_tested():
+    with np.errstate(all="raise"):
+        assert np.isnan(fit(np.ones((9, 1)), 1e170 * holey(4, 9, 5, 0)).sigma2).all()
+
+
 def test_each_voxel_stands_alone():
     X = np.c_[np.ones(15), np.arange(15.0)]
     Y = holey(3, 15, 5000, 0.02)

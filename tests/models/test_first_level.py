@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nilearn.glm.contrasts import compute_contrast
 from nilearn.glm.first_level import mean_scaling, run_glm
 
-from voxloom.errors import DesignError, InputError
+from voxloom.errors import DesignError, GridError, InputError
 from voxloom.kernels.glm import FITTERS, fit_ar1
 from voxloom.models.contrasts import contrast
 from voxloom.models.first_level import fit_first_level, fixed_effects
@@ -91,6 +91,32 @@ def test_a_lazy_fit_computes_nothing():
     fixed_effects([contrast(fit, "face"), contrast(fit, "house")])
     with pytest.raises(AssertionError, match="computed"):
         found.compute()
+
+
+@pytest.mark.parametrize("noise_model", FITTERS)
+@pytest.mark.parametrize("n_voxels", [0, 1])
+def test_no_voxel_and_one_voxel(noise_model, n_voxels):
+    data, X = bold().isel(voxel=slice(5, 5 + n_voxels)), design()
+    whole = fit_first_level(bold(), X, noise_model=noise_model).isel(voxel=slice(5, 5 + n_voxels))
+    for part in (data, data.chunk()):
+        fit = fit_first_level(part, X, noise_model=noise_model)
+        for expression in ("face", ["face", "house"]):
+            xr.testing.assert_allclose(contrast(fit, expression).compute(), contrast(whole, expression), rtol=1e-9)
+
+
+@pytest.mark.parametrize("noise_model", FITTERS)
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 999), scale=st.sampled_from([1e-100, -3.0, 1e90]), chunk=st.integers(1, 60))
+def test_t_and_f_do_not_depend_on_order_chunks_and_units(noise_model, seed, scale, chunk):
+    data, X = bold(seed, V=60, dtype=np.float64), design()
+    order = np.random.default_rng(seed).permutation(60)
+    fit = fit_first_level(data, X, noise_model=noise_model)
+    other = fit_first_level((scale * data).isel(voxel=order).chunk(voxel=chunk), X, noise_model=noise_model)
+    for expression, sign in (("face - house", np.sign(scale)), (["face", "house"], 1)):
+        expected = contrast(fit, expression).isel(voxel=order)
+        found = contrast(other, expression).compute()
+        np.testing.assert_allclose(found["stat"], sign * expected["stat"], rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(found["dof"], expected["dof"], rtol=1e-12)
 
 
 @pytest.mark.parametrize("noise_model", FITTERS)
@@ -195,3 +221,11 @@ def test_runs_that_do_not_fit_together_are_told():
     F = contrast(fit_first_level(bold(), design()), ["face", "house"])
     with pytest.raises(InputError, match="combine_f"):
         fixed_effects([F])
+    moved = b.drop_vars("grid").assign_coords(voxel_coords(Grid.of(GRID.shape, np.eye(4)), b["voxel"].values))
+    with pytest.raises(GridError, match=r"contrasts\[1\]"):
+        fixed_effects([a, moved])
+    two = xr.concat([a, b], "contrast", combine_attrs="override")
+    with pytest.raises(InputError, match="Select one contrast"):
+        fixed_effects([two, two])
+    with pytest.raises(InputError, match="Select one contrast"):
+        fixed_effects(two)

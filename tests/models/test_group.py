@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
 import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from voxloom.errors import DesignError, VoxloomWarning
 from voxloom.models.contrasts import contrast
@@ -67,6 +69,17 @@ def test_lazy_equals_in_memory_whatever_the_chunks(maps, table, chunks):
     )
     xr.testing.assert_equal(fit["present"], expected["present"])
     xr.testing.assert_allclose(answer.compute(), contrast(expected, "age"), rtol=1e-10)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), chunk=st.integers(1, 90), scale=st.sampled_from([1e-100, -2.0, 1e90]))
+def test_chunks_order_and_units_do_not_matter(maps, table, seed, chunk, scale):
+    design, order = group_design(table, "age"), np.random.default_rng(seed).permutation(90)
+    expected = contrast(fit_group(maps, design), "age").isel(voxel=order)
+    found = contrast(fit_group((scale * maps).isel(voxel=order).chunk(voxel=chunk), design), "age").compute()
+    np.testing.assert_allclose(found["stat"], np.sign(scale) * expected["stat"], rtol=1e-9)
+    np.testing.assert_allclose(found["effect"] / scale, expected["effect"], rtol=1e-9)
+    np.testing.assert_array_equal(found["dof"], expected["dof"])
 
 
 def test_only_the_pattern_is_computed_at_the_call(maps):

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nilearn.mass_univariate import permuted_ols
 from scipy import stats
 
@@ -88,8 +90,10 @@ def test_stat_is_that_of_the_group_model():
     maps, design = group_maps(14, 50), two_groups(14, 6, seed=3)
     found = permutation_test(maps, design, "a - b", n_perm=10)
     expected = contrast(fit_group(maps, design), "a - b")
-    for name in ("stat", "z_score", "dof"):
+    assert set(found) == {"stat", "z_score", "p_max_stat", "null_max_stat"}
+    for name in ("stat", "z_score"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-9)
+    assert (expected["dof"] == found.attrs["dof"]).all()
     assert grid_of(found) == grid_of(maps)
     by_weights = permutation_test(maps, design, [1, -1, 0], n_perm=10)
     np.testing.assert_array_equal(by_weights["null_max_stat"], found["null_max_stat"])
@@ -132,6 +136,27 @@ def test_lazy_and_in_memory_give_the_same_bits(design, voxels):
         permutation_test(m, design, weights, n_perm=300, seed=5) for m in (maps.chunk(voxel=voxels, map=5), maps)
     )
     xr.testing.assert_identical(found, expected)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32), chunk=st.integers(1, 90), scale=st.sampled_from([1e-120, -1.0, 3e100]))
+def test_chunks_order_and_units_do_not_matter(seed, chunk, scale):
+    maps, design = group_maps(11, 90, seed), two_groups(11, 5, seed=seed)
+    whole = permutation_test(maps, design, "age", n_perm=60)
+    order = np.random.default_rng(seed).permutation(90)
+    turned = permutation_test(maps.isel(voxel=order).chunk(voxel=chunk), design, "age", n_perm=60)
+    xr.testing.assert_identical(turned, whole.isel(voxel=order))
+    scaled = permutation_test(scale * maps, design, "age", n_perm=60)
+    np.testing.assert_allclose(scaled["stat"], np.sign(scale) * whole["stat"], rtol=1e-9)
+    np.testing.assert_allclose(scaled["null_max_stat"], whole["null_max_stat"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16", "uint16", ">f4", ">i2"])
+def test_any_dtype_is_read_exactly(dtype):
+    maps = (100 * group_maps(12, 30) + 500).astype(dtype)
+    found, expected = permutation_test(maps, n_perm=40), permutation_test(maps.astype(np.float64), n_perm=40)
+    xr.testing.assert_identical(found, expected)
+    xr.testing.assert_identical(fit_group(maps), fit_group(maps.astype(np.float64)))
 
 
 def test_lazy_maps_are_read_in_stretches(monkeypatch):
@@ -178,7 +203,7 @@ def test_untested_voxels_are_nan_and_counted():
     maps["effect"][3, 5], maps["effect"][:, 6], maps["effect"][:, 7] = np.nan, 0, 2.5
     with pytest.warns(VoxloomWarning, match="3 of 40 voxels"):
         found = permutation_test(maps, n_perm=50)
-    for name in ("stat", "z_score", "dof", "p_max_stat"):
+    for name in ("stat", "z_score", "p_max_stat"):
         np.testing.assert_array_equal(np.flatnonzero(found[name].isnull()), [5, 6, 7])
     rest = permutation_test(maps.drop_isel(voxel=[5, 6, 7]), n_perm=50)
     np.testing.assert_array_equal(found["null_max_stat"], rest["null_max_stat"])

@@ -7,9 +7,8 @@ Statistic maps are named as nilearn and FitLins name them; BIDS has no rule for 
 from __future__ import annotations
 
 import json
-import os
 import platform
-import threading
+import uuid
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
@@ -277,7 +276,7 @@ def _file_name(parts: Mapping[str, str | None], suffix: str, extension: str) -> 
 def _write(path: Path, text: str) -> Path:
     """Write all of a file or nothing: a reader, and a run that was killed, never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     draft.write_text(text, encoding="utf-8", newline="\n")
     draft.replace(path)
     return path

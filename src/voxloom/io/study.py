@@ -121,6 +121,11 @@ def describe_results(
     put_group(objects, f"results/{name}", {ATTRS: kept})
 
 
+def results_attrs(objects: Objects, name: str) -> dict[str, Any]:
+    """What `describe_results` said of ``results/<name>``; empty where it said nothing."""
+    return dict((get_attrs(objects, f"results/{name}") or {}).get(ATTRS, {}))
+
+
 def is_study(objects: Objects) -> bool:
     """Whether a complete study is in the store."""
     return ATTRS in (get_attrs(objects) or {})
@@ -224,13 +229,30 @@ class Study:
         """Events of one run."""
         return read_run(self.objects, run_id).events
 
+    @property
+    def results_table(self) -> pd.DataFrame:
+        """One row per Dataset that `results` opens: name (the index), level, group model, contrasts, subjects."""
+        rows = {}
+        for name in members(self.objects, "results"):
+            attrs = results_attrs(self.objects, name)
+            if attrs:  # without, its subjects are not done
+                coords = attrs["coords"]
+                rows[name] = {
+                    "level": attrs["level"],
+                    "model": attrs.get("model", ""),
+                    "contrasts": ", ".join(map(str, coords.get("contrast", ()))),
+                    "n_subjects": len(attrs.get("subjects", coords.get("subject", ()))),
+                }
+        columns = ["level", "model", "contrasts", "n_subjects"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis(index="results")
+
     def results(self, name: str) -> xr.Dataset:
         """Results of one analysis as a lazy Dataset.
 
         Parameters
         ----------
         name : str
-            Name below ``results/``, or a part from its beginning that fits one only.
+            As in `results_table`, or a part from its beginning that fits one only.
 
         Raises
         ------
@@ -244,7 +266,7 @@ class Study:
             what = f"{name!r} fits {len(fitting)} results" if fitting else f"there are no results {name!r}"
             raise StoreError(self.url, f"{what}.", f"There: {there}.")
         path = f"results/{fitting[0]}"
-        attrs = (get_attrs(self.objects, path) or {}).get(ATTRS, {})
+        attrs = results_attrs(self.objects, fitting[0])
         ds = self._on_axis(open_group_dataset(self.objects, path, by_shard=True))
         labels = {dim: names for dim, names in attrs.pop("coords", {}).items() if dim in ds.dims}
         ds.attrs = attrs
@@ -259,8 +281,9 @@ class Study:
             f"<voxloom.Study {self.url}>\n"
             f"  grid    {self.grid.shape}, {sizes} mm {self.grid.space}\n"
             f"  voxels  {self.voxel.size}\n"
-            f"  runs    {len(self.runs)}"
+            f"  runs    {len(self.runs)}\n"
+            f"  results {len(self.results_table)}"
         )
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(repr(self))}</pre>{self.runs.head(20).to_html()}"
+        return f"<pre>{escape(repr(self))}</pre>{self.runs.head(20).to_html()}{self.results_table.to_html()}"

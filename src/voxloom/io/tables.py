@@ -47,9 +47,13 @@ def read_tsv(path: str | Path, *, remedy: str, as_text: tuple[str, ...] = ()) ->
         with warnings.catch_warnings():
             # rows longer than the header would lose their last values with a warning only
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return _parse(path, header, as_text)
+            table = _parse(path, header, as_text)
     except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
         raise InputError(str(path), f"is no table: {str(error).strip()}.", "Columns are separated by tabs.") from None
+    # between two stray quotes whole rows are taken for one value
+    if '"' in text and any("\n" in str(value) for name in header for value in table[name]):
+        raise InputError(str(path), "has a quoted value that runs over the end of its line.", "Mend the quotes.")
+    return table
 
 
 def _parse(path: Path, header: list[str], as_text: tuple[str, ...]) -> pd.DataFrame:

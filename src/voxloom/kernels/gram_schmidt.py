@@ -59,6 +59,18 @@ def orthogonalize(X: ArrayLike, rtol: float = ROUNDING) -> InTurn:
     return InTurn(residual, independent)
 
 
+def orthonormal_rows(C: ArrayLike) -> FloatArray:
+    """Orthonormal rows that span those of C (q, K), each made from its row and those before it.
+
+    Unlike a singular value decomposition this gives the same combinations of the same columns, whatever other
+    columns (of zero weight) lie between them; so results of designs that differ in their other columns add up.
+    """
+    C = np.asarray(C, dtype=np.float64)
+    rows = orthogonalize((C / np.linalg.norm(C, axis=1, keepdims=True)).T, RANK_RTOL)
+    kept = rows.residual.T[rows.independent]
+    return np.asarray(kept / np.linalg.norm(kept, axis=1, keepdims=True))
+
+
 def dependent(X: ArrayLike) -> NDArray[np.intp]:
     """Find the columns of X (T, K) that are zero or linear combinations of earlier columns; their indices.
 

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from voxloom.kernels.linalg import reduce_design, sub_blocks
+from voxloom.kernels.linalg import NO_VARIANCE, reduce_design, sub_blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
-
-#: Residuals below this share of the data's length are rounding: the voxel has no variance to test against.
-NO_VARIANCE = 1e-10
 
 
 class GroupFit(NamedTuple):
@@ -91,8 +88,10 @@ def fit_group(X: FloatArray, Y: NDArray[np.floating], pattern: NDArray[np.int32]
         np.full(n_voxels, np.nan),
         present.sum(axis=1)[pattern].astype(float),
     )
-    for number in np.unique(pattern):
-        rows, columns = present[number], np.flatnonzero(pattern == number)
+    order = np.argsort(pattern, kind="stable")
+    numbers, first = np.unique(pattern[order], return_index=True)
+    for number, columns in zip(numbers, np.split(order, first[1:])):
+        rows = present[number]
         basis = reduce_design(X[rows])
         dof = int(rows.sum()) - basis.rank
         if dof < 1:
@@ -101,8 +100,9 @@ def fit_group(X: FloatArray, Y: NDArray[np.floating], pattern: NDArray[np.int32]
             voxels = columns[block]
             y = np.asarray(Y[np.ix_(rows, voxels)], dtype=np.float64)
             gamma = basis.Q.T @ y
-            error = np.square(y - basis.Q @ gamma).sum(axis=0)
-            tested = error > NO_VARIANCE**2 * np.square(y).sum(axis=0)
+            with np.errstate(over="ignore", invalid="ignore"):  # beyond 1e154: infinite, so not tested
+                error = np.square(y - basis.Q @ gamma).sum(axis=0)
+                tested = error > NO_VARIANCE**2 * np.square(y).sum(axis=0)
             fit.beta[:, voxels] = np.where(tested, basis.back @ gamma, np.nan)
             fit.sigma2[voxels] = np.where(tested, error / dof, np.nan)
     return fit

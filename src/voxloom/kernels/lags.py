@@ -15,7 +15,7 @@ import numba as nb
 import numpy as np
 
 from voxloom.errors import DesignError
-from voxloom.kernels.linalg import reduce_design
+from voxloom.kernels.linalg import NO_VARIANCE, reduce_design
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,9 @@ REASSOCIATE = {"reassoc", "contract"}
 #: Bytes of the float64 copy of one sub-block. 2 to 7 MiB were equally fast, 13 MiB 20 % slower (L2 1, L3 32
 #: MiB).
 BLOCK_BYTES = 8 * 2**20
-#: A residual sum of squares below this share of the total one is rounding error: the fit is perfect.
-PERFECT_RTOL = 1e-13
+#: Where less than this share of the squares is left, y'y - g'g has lost six digits and more: the residuals
+#: themselves are formed for that voxel, and summed. Real voxels keep 1e-3 and more.
+THIN = 1e-6
 
 
 class Segments(NamedTuple):
@@ -186,7 +187,7 @@ class LagSums(NamedTuple):
     ss : (n, 3) array
         ``R'R``, ``R'NR`` and ``R'ER - e'e``.
     perfect : (n,) array of bool
-        Where the residuals are nothing but rounding error.
+        Where the residuals are nothing but rounding error (`NO_VARIANCE`).
     """
 
     gamma: FloatArray
@@ -204,6 +205,7 @@ def block_size(design: LagDesign) -> int:
     return int(2 ** np.clip(np.floor(np.log2(BLOCK_BYTES / (8 * numbers))), 4, 12))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # voxels that are not finite, or beyond 1e154
 def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False) -> LagSums:
     """Sufficient statistics of the columns of Y.
 
@@ -215,17 +217,35 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
     percent : bool
         Fit ``100 (y / mean - 1)`` in place of y; a mean that is not positive gives NaN.
     """
-    r, segments = design.rank, design.segments
-    block = np.empty((Y.shape[1], Y.shape[0]))
+    T, V = Y.shape
+    block = np.empty((V, T))
     block[...] = Y.T
-    mean, ss = _centre_and_square(block, segments.starts, design.ones is not None, percent)
-    with np.errstate(invalid="ignore"):  # voxels that are not finite
-        products = block @ np.hstack([design.Q, design.NQ])
-        at_ends = block[:, segments.ends] - products[:, :r] @ design.Q[segments.ends].T
+    centred = percent or design.ones is not None
+    mean, ss = _centre_and_square(block, design.segments.starts, centred, percent)
+    total = ss[:, 0].copy()
+    gamma, cross = _residual_sums(design, block, ss)
+    if design.ones is not None and not percent:
+        _give_back(gamma, mean, design.ones)
+    thin = np.flatnonzero(ss[:, 0] < THIN * total)
+    if thin.size:
+        rest = block[thin]
+        rest -= (rest @ design.Q) @ design.Q.T
+        squares = _squares(rest, design.segments.starts)
+        more, cross[thin] = _residual_sums(design, rest, squares)
+        gamma[thin] += more
+        ss[thin] = squares
+    length = total + T * (100.0 if percent else mean) ** 2 if centred else total
+    return LagSums(gamma, cross, ss, ss[:, 0] <= NO_VARIANCE**2 * length)
+
+
+def _residual_sums(design: LagDesign, block: FloatArray, ss: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return gamma (n, r) and cross of `LagSums`; `ss` of the data become, in place, those of the residuals."""
+    segments, r = design.segments, design.rank
+    products = block @ np.hstack([design.Q, design.NQ])
+    at_ends = block[:, segments.ends] - products[:, :r] @ design.Q[segments.ends].T
     edge = at_ends @ design.lift
     ss[:, 2] = at_ends**2 @ segments.weights - (edge**2).sum(axis=1)
-    back = np.zeros(r) if design.ones is None or percent else design.ones
-    return LagSums(*_of_residuals(products, edge, ss, design.eigenvalues, mean, back))
+    return _split_products(products, edge, ss, design.eigenvalues)
 
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)
@@ -234,11 +254,10 @@ def _centre_and_square(
 ) -> tuple[FloatArray, FloatArray]:
     """Take means away in place (and scale); constant rows become NaN.
 
-    Returns the means, and sums of squares (n, 3) with ``y'y`` and ``y'Ny`` filled in: the latter is twice the
-    sum of products of neighbours, none of which crosses a gap.
+    Returns the means, and `_squares` of what is left.
     """
     n, T = block.shape
-    means, ss = np.empty(n), np.empty((n, 3))
+    means, ss = np.empty(n), np.zeros((n, 3))
     for v in range(n):
         y = block[v]
         changes, mean = 0, 0.0
@@ -254,31 +273,47 @@ def _centre_and_square(
         shift = mean if centre or percent else 0.0
         for t in range(T):
             y[t] = (y[t] - shift) * scale
-        square, product = y[0] * y[0], 0.0
-        for t in range(1, T):
-            square += y[t] * y[t]
-            product += y[t] * y[t - 1]
-        for start in starts[1:]:
-            product -= y[start] * y[start - 1]
-        means[v], ss[v, 0], ss[v, 1] = mean, square, 2.0 * product
+        means[v] = mean
+        ss[v, 0], ss[v, 1] = _squares_of_row(y, starts)
     return means, ss
 
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)
-def _of_residuals(
-    products: FloatArray,
-    edge: FloatArray,
-    ss: FloatArray,
-    eigenvalues: FloatArray,
-    mean: FloatArray,
-    ones: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
-    """Split the products ``[Q'y, (NQ)'y]`` of the centred data and turn them into the fields of `LagSums`.
+def _squares_of_row(y: FloatArray, starts: NDArray[np.int64]) -> tuple[float, float]:
+    """``y'y`` and ``y'Ny``: twice the sum of products of neighbours, none of which crosses a gap."""
+    square, product = y[0] * y[0], 0.0
+    for t in range(1, len(y)):
+        square += y[t] * y[t]
+        product += y[t] * y[t - 1]
+    for start in starts[1:]:
+        product -= y[start] * y[start - 1]
+    return square, 2.0 * product
 
-    ``mean * ones`` gives gamma the mean back.
-    """
+
+@nb.njit(cache=True)
+def _give_back(gamma: FloatArray, mean: FloatArray, ones: FloatArray) -> None:
+    """Add to gamma, in place, the coefficients of the mean that was taken away."""
+    for v in range(len(gamma)):
+        for k in range(len(ones)):
+            gamma[v, k] += mean[v] * ones[k]
+
+
+@nb.njit(cache=True, fastmath=REASSOCIATE)
+def _squares(block: FloatArray, starts: NDArray[np.int64]) -> FloatArray:
+    """Sums of squares (n, 3) of the rows of a block (n, T), with the first two filled in."""
+    ss = np.zeros((len(block), 3))
+    for v in range(len(block)):
+        ss[v, 0], ss[v, 1] = _squares_of_row(block[v], starts)
+    return ss
+
+
+@nb.njit(cache=True, fastmath=REASSOCIATE)
+def _split_products(
+    products: FloatArray, edge: FloatArray, ss: FloatArray, eigenvalues: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Turn the products ``[Q'y, (NQ)'y]`` into gamma and cross, and squares of y into those of the residuals."""
     n, r = len(products), len(eigenvalues)
-    gamma, cross, perfect = np.empty((n, r)), np.empty((n, r + edge.shape[1])), np.zeros(n, np.bool_)
+    gamma, cross = np.empty((n, r)), np.empty((n, r + edge.shape[1]))
     for v in range(n):
         square, product = 0.0, 0.0
         for k in range(r):
@@ -286,12 +321,11 @@ def _of_residuals(
             square += g * g
             product += g * (kept - 2.0 * products[v, r + k])
             cross[v, k] = products[v, r + k] - kept
-            gamma[v, k] = g + mean[v] * ones[k]
+            gamma[v, k] = g
         cross[v, r:] = edge[v]
-        total = ss[v, 0]
-        ss[v, 0] = max(total - square, 0.0)
-        ss[v, 1] += product
-        perfect[v] = ss[v, 0] <= PERFECT_RTOL * total
-        if not np.isfinite(total):
+        if np.isfinite(ss[v, 0]):
+            ss[v, 0] = max(ss[v, 0] - square, 0.0)
+            ss[v, 1] += product
+        else:
             gamma[v], ss[v] = np.nan, np.nan
-    return gamma, cross, ss, perfect
+    return gamma, cross

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 RANK_RTOL = 1e-9
 #: A row of contrast weights is in the row space of the design when it is to this share of its length.
 ESTIMABLE_RTOL = 1e-6
+#: Residuals below this share of the data's length are rounding: the voxel has no variance to test against.
+NO_VARIANCE = 1e-10
 #: Voxels that kernels work on at once: (T, 4096) in float64 stays in a core's cache for T of a few hundred.
 SUB_BLOCK = 4096
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numba as nb
 import numpy as np
 
-from voxloom.kernels.group import NO_VARIANCE
+from voxloom.kernels.linalg import NO_VARIANCE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

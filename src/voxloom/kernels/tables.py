@@ -79,11 +79,15 @@ def ar1_table(
     return table
 
 
+#: Bytes of pieces that are kept: those of all values of rho for up to 118 regressors.
+PIECES_BYTES = 64 * 2**20
+
+
 class _Pieces:
     """`small_sample` of one design at the values of rho asked for so far.
 
     Contrasts of one run are asked for one after the other; the pieces (3 r^2 numbers per rho, 0.3 ms each for
-    300 scans and 30 regressors) do not depend on them. One design is kept.
+    300 scans and 30 regressors) do not depend on them. One design is kept, within `PIECES_BYTES`.
     """
 
     def __init__(self, design: LagDesign) -> None:
@@ -99,6 +103,9 @@ class _Pieces:
 
     def at(self, case: int) -> SmallSample:
         """Pieces at ``RHO_GRID[case]``."""
-        if case not in self._at:
-            self._at[case] = small_sample(self.design, float(RHO_GRID[case]))
-        return self._at[case]
+        if case in self._at:
+            return self._at[case]
+        pieces = small_sample(self.design, float(RHO_GRID[case]))
+        if (len(self._at) + 1) * sum(piece.nbytes for piece in pieces) <= PIECES_BYTES:
+            self._at[case] = pieces
+        return pieces

@@ -12,6 +12,7 @@ from voxloom.blocks import is_lazy, map_voxels
 from voxloom.errors import ContrastError, InputError
 from voxloom.kernels import contrast as kernel
 from voxloom.kernels.expression import contrast_matrix
+from voxloom.kernels.gram_schmidt import orthonormal_rows
 from voxloom.kernels.grid import RHO_GRID, grid_index
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.kernels.tables import ar1_table, ols_table, pattern_table, yule_walker_table
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
     Expression = str | Sequence[str] | ArrayLike
+    #: ``test(effects (q, V), sigma2 (V,), case (V,), table) -> maps``
+    Test = Callable[[FloatArray, FloatArray, IntArray, ContrastTable], tuple[NDArray[Any], ...]]
 
 
 def contrast(
@@ -63,12 +66,13 @@ def contrast(
     C = _rows(fit, expression, stat_type)
     if stat_type is None:
         stat_type = "t" if len(C) == 1 else "F"
+    test: Test
     names: tuple[str, ...]
     if stat_type == "F":
-        block, names = _f_block, kernel.FStatistics._fields
+        test, names = kernel.f_statistics, kernel.FStatistics._fields
     else:
-        block, names = (_t_block, kernel.TStatistics._fields) if tails else (_bare_block, kernel.Studentized._fields)
-    maps = _map_cases(fit, C, block, dict.fromkeys(names, ()))
+        test, names = (_t, kernel.TStatistics._fields) if tails else (_t_alone, kernel.Studentized._fields)
+    maps = _map_cases(fit, C, test, dict.fromkeys(names, ()))
     attrs: dict[str, Any] = {"stat_type": stat_type, "contrast": _text(expression)}
     if stat_type == "F":
         attrs["df1"] = len(C)
@@ -91,7 +95,7 @@ def contrast_rows(fit: xr.Dataset, expression: Expression) -> xr.Dataset:
     """
     C = _rows(fit, expression, "F")
     outputs = {"effect": ("row",), "covariance": ("row", "row_"), "dof": ()}
-    maps = _map_cases(fit, C, _rows_block, outputs, {"row": len(C), "row_": len(C)})
+    maps = _map_cases(fit, C, _with_covariance, outputs, {"row": len(C), "row_": len(C)})
     return xr.Dataset(maps, attrs={"contrast": _text(expression)})
 
 
@@ -109,11 +113,11 @@ def combine_f(runs: xr.Dataset | Sequence[xr.Dataset]) -> xr.Dataset:
     Dataset
         Of kind "contrast"; dof is the sum over runs.
     """
-    stacked = stack_runs(runs, ("effect", "covariance", "dof"))
-    axes = (("run", "row", "voxel"), ("run", "row", "row_", "voxel"), ("run", "voxel"))
+    axes = {"effect": ("run", "row"), "covariance": ("run", "row", "row_"), "dof": ("run",)}
+    stacked = stack_runs(runs, axes)
     maps = map_voxels(
         _combined_f_block,
-        *(stacked[name].transpose(*dims) for name, dims in zip(("effect", "covariance", "dof"), axes)),
+        *(stacked[name] for name in axes),
         outputs=dict.fromkeys(kernel.FStatistics._fields, ()),
     )
     attrs = {"stat_type": "F", "contrast": stacked.attrs.get("contrast", ""), "df1": stacked.sizes["row"]}
@@ -129,6 +133,15 @@ class _NoiseModel(NamedTuple):
     table: Callable[[xr.Dataset, FloatArray, IntArray], ContrastTable]
 
 
+# cases travel with the graph of a lazy contrast, so they have names by which they pickle
+def _one_case(sigma2: NDArray[Any]) -> IntArray:
+    return np.zeros(sigma2.shape, dtype=np.int64)
+
+
+def _pattern_case(pattern: NDArray[Any]) -> IntArray:
+    return np.asarray(pattern, dtype=np.int64)
+
+
 def _segments(fit: xr.Dataset) -> tuple[int, ...]:
     return tuple(int(start) for start in np.atleast_1d(fit.attrs.get("segments", 0)))
 
@@ -142,7 +155,7 @@ def _present(fit: xr.Dataset) -> NDArray[np.bool_]:
 _MODELS: dict[str, _NoiseModel] = {
     "ols": _NoiseModel(
         "sigma2",
-        lambda sigma2: np.zeros(sigma2.shape, dtype=np.int64),
+        _one_case,
         lambda fit: 1,
         lambda fit, C, cases: ols_table(_design(fit), C),
     ),
@@ -160,7 +173,7 @@ _MODELS: dict[str, _NoiseModel] = {
     ),
     "group-ols": _NoiseModel(
         "pattern",
-        lambda pattern: pattern.astype(np.int64),
+        _pattern_case,
         lambda fit: fit.sizes["pattern_id"],
         lambda fit, C, cases: pattern_table(_design(fit), _present(fit), C),
     ),
@@ -174,7 +187,7 @@ def _design(fit: xr.Dataset) -> FloatArray:
 
 
 def _rows(fit: xr.Dataset, expression: Expression, stat_type: str | None) -> FloatArray:
-    """Independent, estimable rows of weights (q, K)."""
+    """Estimable rows of weights (q, K); several are made orthonormal, the same way in every run."""
     columns = [str(name) for name in fit["regressor"].values]
     C = contrast_matrix(expression, columns)
     where = f"contrast {_text(expression)!r}"
@@ -189,7 +202,7 @@ def _rows(fit: xr.Dataset, expression: Expression, stat_type: str | None) -> Flo
             f"is not estimable: the columns {dependent_columns(X, columns)} depend on the others.",
             "Leave them out of the design, or test a contrast that the design can tell.",
         )
-    return C if len(C) == 1 else reduce_design(C.T).Q.T
+    return C if len(C) == 1 else orthonormal_rows(C)
 
 
 def _text(expression: Expression) -> str:
@@ -204,11 +217,11 @@ def _text(expression: Expression) -> str:
 def _map_cases(
     fit: xr.Dataset,
     C: FloatArray,
-    block: Callable[..., tuple[NDArray[Any], ...]],
+    test: Test,
     outputs: dict[str, tuple[str, ...]],
     sizes: dict[str, int] | None = None,
 ) -> dict[str, xr.DataArray]:
-    """Map ``block(C, table, case, beta, sigma2, key)`` over voxels.
+    """Map ``test(C beta, sigma2, case, table)`` over voxels.
 
     In memory the table holds the cases that occur; a lazy key is not computed for that, all cases are
     tabulated.
@@ -220,7 +233,7 @@ def _map_cases(
         cases = np.unique(model.case(key.values[np.isfinite(key.values)]))
     table = model.table(fit, C, cases)
     arrays = (fit["beta"].transpose("regressor", "voxel"), fit["sigma2"], key)
-    return map_voxels(partial(block, C, table, model.case), *arrays, outputs=outputs, sizes=sizes)
+    return map_voxels(partial(_block, test, C, table, model.case), *arrays, outputs=outputs, sizes=sizes)
 
 
 def _noise_model(fit: xr.Dataset) -> _NoiseModel:
@@ -232,7 +245,8 @@ def _noise_model(fit: xr.Dataset) -> _NoiseModel:
     return _MODELS[name]
 
 
-def _t_block(
+def _block(
+    test: Test,
     C: FloatArray,
     table: ContrastTable,
     case: Callable[[NDArray[Any]], IntArray],
@@ -240,43 +254,22 @@ def _t_block(
     sigma2: FloatArray,
     key: NDArray[Any],
 ) -> tuple[NDArray[Any], ...]:
-    return kernel.t_statistics((C @ beta)[0], sigma2, case(key), table)
+    return test(C @ beta, sigma2, case(key), table)
 
 
-def _bare_block(
-    C: FloatArray,
-    table: ContrastTable,
-    case: Callable[[NDArray[Any]], IntArray],
-    beta: FloatArray,
-    sigma2: FloatArray,
-    key: NDArray[Any],
+def _t(effects: FloatArray, sigma2: FloatArray, case: IntArray, table: ContrastTable) -> tuple[NDArray[Any], ...]:
+    return kernel.t_statistics(effects[0], sigma2, case, table)
+
+
+def _t_alone(effects: FloatArray, sigma2: FloatArray, case: IntArray, table: ContrastTable) -> tuple[NDArray[Any], ...]:
+    return kernel.studentize(effects[0], sigma2 * table.cov[case, 0, 0], table.dof[case])
+
+
+def _with_covariance(
+    effects: FloatArray, sigma2: FloatArray, case: IntArray, table: ContrastTable
 ) -> tuple[NDArray[Any], ...]:
-    index = case(key)
-    return kernel.studentize((C @ beta)[0], sigma2 * table.cov[index, 0, 0], table.dof[index])
-
-
-def _f_block(
-    C: FloatArray,
-    table: ContrastTable,
-    case: Callable[[NDArray[Any]], IntArray],
-    beta: FloatArray,
-    sigma2: FloatArray,
-    key: NDArray[Any],
-) -> tuple[NDArray[Any], ...]:
-    return kernel.f_statistics(C @ beta, sigma2, case(key), table)
-
-
-def _rows_block(
-    C: FloatArray,
-    table: ContrastTable,
-    case: Callable[[NDArray[Any]], IntArray],
-    beta: FloatArray,
-    sigma2: FloatArray,
-    key: NDArray[Any],
-) -> tuple[NDArray[Any], ...]:
-    index = case(key)
-    covariance = np.moveaxis((table.cov / table.scale[:, None, None])[index], 0, -1) * sigma2
-    return C @ beta, covariance, np.where(np.isnan(sigma2), np.nan, table.dof[index])
+    covariance = np.moveaxis((table.cov / table.scale[:, None, None])[case], 0, -1) * sigma2
+    return effects, covariance, np.where(np.isnan(sigma2), np.nan, table.dof[case])
 
 
 def _combined_f_block(effects: FloatArray, covariances: FloatArray, dofs: FloatArray) -> tuple[NDArray[Any], ...]:

@@ -13,10 +13,10 @@ from voxloom.errors import DesignError, InputError
 from voxloom.kernels import contrast as kernel
 from voxloom.kernels.glm import FITTERS
 from voxloom.kernels.linalg import reduce_design
-from voxloom.schema import validate
+from voxloom.schema import grid_of, validate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
@@ -176,7 +176,7 @@ def fixed_effects(
     InputError
         For F contrasts (`combine_f` is for those), no runs, or runs that differ in their voxels.
     """
-    runs = stack_runs(contrasts, ("effect", "variance", "dof"))
+    runs = stack_runs(contrasts, dict.fromkeys(("effect", "variance", "dof"), ("run",)))
     test = kernel.t_of if tails else kernel.studentize
     names = kernel.TStatistics._fields if tails else kernel.Studentized._fields
     maps = map_voxels(
@@ -199,35 +199,55 @@ def _combine_block(
     return (*test(mean.effect, mean.variance, mean.dof), mean.n)
 
 
-def stack_runs(contrasts: xr.Dataset | Sequence[xr.Dataset], names: Sequence[str]) -> xr.Dataset:
-    """Stack these variables of one Dataset per run along a dim ``run``; attributes of the first.
+def stack_runs(contrasts: xr.Dataset | Sequence[xr.Dataset], axes: Mapping[str, tuple[str, ...]]) -> xr.Dataset:
+    """Stack variables of one Dataset per run along a dim ``run``; attributes of the first.
+
+    Parameters
+    ----------
+    contrasts : Dataset or sequence of Dataset
+    axes : mapping of str to tuple of str
+        Variables, and the order of their dims before ``voxel``.
 
     Raises
     ------
     InputError
-        Where there is no run, a variable is missing, or the voxels of runs differ.
+        Where there is no run, a variable is missing or has other dims, or the voxels of runs differ.
+    GridError
+        Where the grids of runs differ.
     """
     runs = [contrasts] if isinstance(contrasts, xr.Dataset) else list(contrasts)
     if not runs:
         raise InputError("contrasts", "holds no run.", "At least one is wanted.")
-    missing = [name for name in names for run in runs if name not in run]
+    missing = [name for name in axes for run in runs if name not in run]
     if missing:
         raise InputError(
             "contrasts",
             f"has no variable `{missing[0]}`.",
             "t contrasts combine with fixed_effects, F contrasts from contrast_rows with combine_f.",
         )
-    if isinstance(contrasts, xr.Dataset):
-        validated = contrasts[list(names)]
-        return validated if "run" in validated.dims else validated.expand_dims("run")
+    chosen = [run[list(axes)] for run in runs]
+    _require_one_grid(chosen)
+    stacked = _concatenated(chosen) if not isinstance(contrasts, xr.Dataset) else chosen[0]
+    if "run" not in stacked.dims:
+        stacked = stacked.expand_dims("run")
+    for name, dims in axes.items():
+        if set(stacked[name].dims) != {*dims, "voxel"}:
+            raise InputError(
+                "contrasts",
+                f"`{name}` has dims {stacked[name].dims}, but {(*dims, 'voxel')} is wanted.",
+                "Select one contrast, and give one Dataset per run or one with a dim run.",
+            )
+    return stacked.assign({name: stacked[name].transpose(*dims, "voxel") for name, dims in axes.items()})
+
+
+def _require_one_grid(runs: Sequence[xr.Dataset]) -> None:
+    placed = [(i, grid_of(run)) for i, run in enumerate(runs) if "grid" in run.coords]
+    for i, grid in placed[1:]:
+        placed[0][1].require(grid, f"contrasts[{i}]")
+
+
+def _concatenated(runs: Sequence[xr.Dataset]) -> xr.Dataset:
     try:
-        return xr.concat(
-            [run[list(names)] for run in runs],
-            dim="run",
-            join="exact",
-            coords="minimal",
-            compat="override",
-            combine_attrs="override",
-        )
+        return xr.concat(runs, dim="run", join="exact", coords="minimal", compat="override", combine_attrs="override")
     except ValueError as error:
         raise InputError("contrasts", "the voxels of the runs differ.", "Ingest them into one study.") from error

@@ -75,9 +75,9 @@ def permutation_test(
     Returns
     -------
     Dataset
-        ``stat``, ``z_score``, ``dof`` and ``p_max_stat`` ``(voxel)``, ``null_max_stat(permutation)`` with the
-        observed maximum first; attributes say how p was made. Voxels with a value missing in any map, or
-        without variance, are NaN and counted in a warning.
+        ``stat``, ``z_score`` and ``p_max_stat`` ``(voxel)``, ``null_max_stat(permutation)`` with the observed
+        maximum first; attributes tell the degrees of freedom (``dof``, one number) and how p was made. Voxels
+        with a value missing in any map, or without variance, are NaN and counted in a warning.
 
     Raises
     ------
@@ -135,16 +135,14 @@ def _report_untested(stat: FloatArray) -> None:
 
 
 def _result(test: PreparedTest, effect: xr.DataArray, stat: FloatArray, null: FloatArray) -> xr.Dataset:
-    dof = np.where(np.isnan(stat), np.nan, float(test.model.dof))
     coords = {name: coord for name, coord in effect.coords.items() if "map" not in coord.dims}
     return xr.Dataset(
         {
             "stat": ("voxel", stat),
-            "z_score": ("voxel", t_to_z(stat, dof)),
-            "dof": ("voxel", dof),
+            "z_score": ("voxel", t_to_z(stat, test.model.dof)),
             "p_max_stat": ("voxel", fwe_p(test, stat, null), test.attrs),
             "null_max_stat": ("permutation", null),
         },
         coords=coords,
-        attrs=test.attrs,
+        attrs=test.attrs | {"dof": test.model.dof},
     )

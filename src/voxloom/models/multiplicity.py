@@ -104,7 +104,7 @@ def _p_values(values: xr.DataArray, kind: Kind, two_sided: bool) -> FloatArray:
 
 
 def threshold(
-    z: xr.DataArray,
+    map: xr.DataArray,
     *,
     alpha: float = 0.05,
     method: Literal["fpr", "bonferroni", "fdr"],
@@ -114,8 +114,8 @@ def threshold(
 
     Parameters
     ----------
-    z : DataArray
-        A lazy one is computed. NaN stays and is not counted as a test.
+    map : DataArray
+        Of z. A lazy one is computed. NaN stays and is not counted as a test.
     alpha : float
         Rate of false positives per voxel ("fpr"), of any false positive ("bonferroni"), or expected share of
         false positives among those found ("fdr", Benjamini-Hochberg).
@@ -139,11 +139,11 @@ def threshold(
         raise InputError("method", f"{method!r} is unknown.", f"One of {sorted(_THRESHOLDS)} is wanted.")
     if not 0 < alpha < 1:
         raise InputError("alpha", f"is {alpha}.", "A rate between 0 and 1 is wanted.")
-    data = np.asarray(z.to_numpy(), dtype=np.float64)
+    data = np.asarray(map.to_numpy(), dtype=np.float64)
     height = np.abs(data) if two_sided else data
     cut = _THRESHOLDS[method](height[np.isfinite(height)], alpha / 2 if two_sided else alpha)
-    out = z.copy(data=np.where(height < cut, 0.0, data))
-    out.attrs = z.attrs | {"threshold": cut, "alpha": alpha, "method": method, "two_sided": two_sided}
+    out = map.copy(data=np.where(height < cut, 0.0, data))
+    out.attrs = map.attrs | {"threshold": cut, "alpha": alpha, "method": method, "two_sided": two_sided}
     return out
 
 

@@ -44,7 +44,8 @@ def tasks(ws: Workspace) -> list[Task]:
                 "precision_weighted": ws.analysis.subject_level.fixed_effects.precision_weighted,
                 "n_voxels": len(ws.voxel),
             },
-            inputs=digest([name, *(ws.fit_digest_of(run) for run in runs)]),
+            # with the runs' names: the maps of a renamed run lie elsewhere
+            inputs=digest([name, *([run.id, ws.fit_digest_of(run)] for run in runs)]),
         )
         for subject, runs in ws.subjects().items()
     ]

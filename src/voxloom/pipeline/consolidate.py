@@ -31,8 +31,7 @@ CONSOLIDATED = ("effect", "variance", "stat", "dof")
 def tasks(ws: Workspace) -> list[Task]:
     """One task per block of subjects and shard of voxels."""
     name, subjects, n_voxels = ws.analysis.combine_digest, ws.combined_subjects(), len(ws.voxel)
-    inputs = digest([[subject, ws.done("combine")[f"{name}/{subject}"].digest] for subject in subjects])
-    _, shard = map_chunks(n_voxels)
+    inputs, (_, shard) = inputs_of(ws), map_chunks(n_voxels)
     return [
         Task(
             stage=NAME,
@@ -54,8 +53,21 @@ def tasks(ws: Workspace) -> list[Task]:
     ]
 
 
+def inputs_of(ws: Workspace) -> str:
+    """Digest of the maps of all subjects."""
+    name = ws.analysis.combine_digest
+    return digest([[subject, ws.done("combine")[f"{name}/{subject}"].digest] for subject in ws.combined_subjects()])
+
+
 def prepare(ws: Workspace) -> None:
-    """Create ``results/<name>/{effect, ...}(subject, contrast, voxel)``; a changed list of subjects replaces them."""
+    """Create ``results/<name>/{effect, ...}(subject, contrast, voxel)``; other subjects or other maps replace them.
+
+    The arrays' attributes tell what they are made of. So no array is ever a mixture of old and new rows, under
+    labels of which some are not its own: what has not been written yet is missing, and reading it raises.
+    """
+    for subject in ws.planned:
+        if subject not in ws.combined_subjects():
+            ws.note(f"{subject}: none of its runs could be used; it has no maps and is left out of the group")
     name, subjects, contrasts = (
         ws.analysis.combine_digest,
         ws.combined_subjects(),
@@ -77,6 +89,7 @@ def prepare(ws: Workspace) -> None:
             {"subject": len(subjects), "contrast": len(contrasts)},
             len(ws.voxel),
             chunk=(min(MAP_CHUNK_MAPS, len(subjects)), 1),
+            attrs={"inputs": inputs_of(ws)},
             on_replace=partial(ws.ledger.forget_all, NAME, name),
         )
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
 from voxloom.errors import VoxloomWarning
-from voxloom.io.arrays import create_array, open_array
+from voxloom.io.arrays import create_array, get_attrs, open_array
 from voxloom.io.objects import Objects
 from voxloom.io.regions import read_region
 from voxloom.kernels.multiplicity import bonferroni, fdr
 from voxloom.kernels.tails import z_to_p
 from voxloom.models.permutation import fwe_p
-from voxloom.pipeline.group import GroupTest, group_tests, outcome_of
-from voxloom.pipeline.infer import null_name, prepared_all
+from voxloom.pipeline.group import GroupTest, group_tests, outcome_of, shard_tasks
+from voxloom.pipeline.infer import null_name, null_tasks, prepared_all
 from voxloom.pipeline.stored_maps import make_map_array, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.spec import digest
@@ -34,7 +35,7 @@ CORRECTED = {"bonferroni": "p_bonferroni", "fdr": "p_fdr", "permutation": "p_max
 def tasks(ws: Workspace) -> list[Task]:
     """One task per pair of contrasts whose statistics and nulls are complete."""
     found = []
-    for test in group_tests(ws):
+    for test in complete_tests(ws):
         wanted = ws.analysis.group[test.name].inference
         name = null_name(test, wanted, ws.analysis.seed)
         nulls = {key: r.digest for key, r in ws.done("infer").items() if key.startswith(f"{name}/")}
@@ -60,17 +61,41 @@ def tasks(ws: Workspace) -> list[Task]:
     return found
 
 
+def complete_tests(ws: Workspace) -> list[GroupTest]:
+    """Group models whose statistics and nulls are all there."""
+    found = []
+    for test in group_tests(ws):
+        wanted = ws.analysis.group[test.name].inference
+        nulls = null_tasks(ws, test, wanted) if "permutation" in wanted.method else ()
+        if ws.complete([*shard_tasks(ws, test), *nulls]):
+            found.append(test)
+    return found
+
+
 def prepare(ws: Workspace) -> None:
     """Room for the corrected maps of every group model."""
-    for test in group_tests(ws):
+    for test in complete_tests(ws):
         make_corrected(ws, test, ws.analysis.group[test.name].inference)
 
 
 def make_corrected(ws: Workspace, test: GroupTest, wanted: Inference) -> None:
-    """Create the arrays of corrected p and of the nulls."""
+    """Create the arrays of corrected p and of the nulls; what other settings have left is removed.
+
+    Their attributes tell how the p values are made, so a change of settings replaces them.
+    """
+    forget = partial(ws.ledger.forget_all, NAME, test.results)
+    made = {"two_sided": wanted.two_sided}
+    permuted = made | {"n_perm": wanted.n_perm, "scheme": wanted.scheme, "seed": ws.analysis.seed}
+    kept = {*map(CORRECTED.get, wanted.method)} | ({"null_max_stat"} if "permutation" in wanted.method else set())
+    for name in {*CORRECTED.values(), "null_max_stat"} - kept:
+        if get_attrs(ws.objects, f"{test.path}/{name}") is not None:
+            forget()
+            ws.objects.delete_tree(f"{test.path}/{name}")
     pairs = {"contrast": len(test.first_level), "group_contrast": len(test.contrasts)}
     for method in wanted.method:
-        make_map_array(ws.objects, f"{test.path}/{CORRECTED[method]}", pairs, len(ws.voxel))
+        attrs = permuted if method == "permutation" else made
+        path = f"{test.path}/{CORRECTED[method]}"
+        make_map_array(ws.objects, path, pairs, len(ws.voxel), attrs=attrs, on_replace=forget)
     if "permutation" in wanted.method:
         lengths = [setup.n_perm for setup in prepared_all(test, wanted, ws.analysis.seed)]
         create_array(
@@ -79,6 +104,8 @@ def make_corrected(ws: Workspace, test: GroupTest, wanted: Inference) -> None:
             dims=(*pairs, "permutation"),
             shape=(*pairs.values(), max(lengths)),
             chunks=(1, 1, max(lengths)),
+            attrs=permuted,
+            on_replace=forget,
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,14 +10,15 @@ import pandas as pd
 import xarray as xr
 
 from voxloom.engine.runner import Output, Task
-from voxloom.errors import DesignError
+from voxloom.errors import DesignError, InputError
 from voxloom.io.bids import participants_of, read_participants
 from voxloom.io.objects import Objects
 from voxloom.io.regions import read_region
-from voxloom.io.study import describe_results
+from voxloom.io.study import describe_results, results_attrs
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import contrast
 from voxloom.models.group import fit_group, group_design
+from voxloom.pipeline import consolidate
 from voxloom.pipeline.memory import group_memory, require, voxels_within
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
@@ -55,15 +55,17 @@ class GroupTest:
 
 
 def group_tests(ws: Workspace) -> list[GroupTest]:
-    """Every group model of the analysis, with its design for the subjects that are consolidated.
+    """Every group model of the analysis, with its design for the subjects that have maps.
 
-    Raises
-    ------
-    InputError
-        A subject is missing from the table of covariates, or a covariate is.
+    A model that they cannot answer, since too many are left out, is refused; it costs no other model its result.
     """
-    subjects = ws.combined_subjects()
-    return [group_test(ws.analysis, model, subjects) for model in ws.analysis.group] if subjects else []
+    found, subjects = [], ws.combined_subjects()
+    for name in ws.analysis.group if subjects else ():
+        try:
+            found.append(group_test(ws.analysis, name, subjects))
+        except InputError as error:
+            ws.refuse(NAME, name, error)
+    return found
 
 
 def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupTest:
@@ -122,35 +124,38 @@ def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:
 
 
 def tasks(ws: Workspace) -> list[Task]:
-    """One task per model and shard of voxels."""
-    _, shard = map_chunks(len(ws.voxel))
-    found = []
-    for test in group_tests(ws):
-        inputs = digest([test.results, inputs_of(ws, test)])
-        found += [
-            Task(
-                stage=NAME,
-                key=f"{test.results}/{voxels.start:09d}",
-                function=fit_group_shard,
-                kwargs={
-                    "store": ws.url,
-                    "test": test,
-                    "start": voxels.start,
-                    "stop": voxels.stop,
-                    "memory_budget": ws.analysis.memory_budget,
-                },
-                inputs=inputs,
-            )
-            for voxels in shard_slices(len(ws.voxel), shard)
-        ]
-    return found
+    """One task per model and shard of voxels, once the maps of all subjects are consolidated."""
+    if not ws.complete(consolidate.tasks(ws)):
+        return []
+    return [task for test in group_tests(ws) for task in shard_tasks(ws, test)]
+
+
+def shard_tasks(ws: Workspace, test: GroupTest) -> list[Task]:
+    """The tasks of one group model."""
+    inputs, (_, shard) = inputs_of(ws, test), map_chunks(len(ws.voxel))
+    return [
+        Task(
+            stage=NAME,
+            key=f"{test.results}/{voxels.start:09d}",
+            function=fit_group_shard,
+            kwargs={
+                "store": ws.url,
+                "test": test,
+                "start": voxels.start,
+                "stop": voxels.stop,
+                "memory_budget": ws.analysis.memory_budget,
+            },
+            inputs=inputs,
+        )
+        for voxels in shard_slices(len(ws.voxel), shard)
+    ]
 
 
 def inputs_of(ws: Workspace, test: GroupTest) -> str:
     """Digest of the maps and the design a group test depends on."""
     maps = {key: r.digest for key, r in ws.done("consolidate").items() if key.startswith(f"{test.source}/")}
     design = [list(map(str, test.design.columns)), test.design.to_numpy(dtype=float).tolist()]
-    return digest([sorted(maps.items()), test.subjects, design])
+    return digest([test.results, sorted(maps.items()), test.subjects, design])
 
 
 def outcome_of(ws: Workspace, test: GroupTest) -> str:
@@ -166,25 +171,29 @@ def prepare(ws: Workspace) -> None:
 
 
 def make_group_maps(ws: Workspace, test: GroupTest) -> None:
-    """Create the arrays of a group model: dims (contrast, group_contrast, voxel)."""
+    """Create the arrays of a group model: dims (contrast, group_contrast, voxel).
+
+    Results of other maps or another design are removed first, corrected p values too: nobody shall read one
+    beside the other.
+    """
+    inputs = inputs_of(ws, test)
+    if results_attrs(ws.objects, test.results).get("inputs") != inputs:
+        for stage in (NAME, "correct"):
+            ws.ledger.forget_all(stage, test.results)
+        ws.objects.delete_tree(test.path)
     leading = {"contrast": len(test.first_level), "group_contrast": len(test.contrasts)}
     describe_results(
         ws.objects,
         test.results,
         level="group",
+        inputs=inputs,
         model=test.name,
         coords={"contrast": list(test.first_level), "group_contrast": list(test.contrasts)},
         subjects=list(test.subjects),
         design={name: test.design[name].tolist() for name in test.design},
     )
     for name in GROUP_STATISTICS:
-        make_map_array(
-            ws.objects,
-            f"{test.path}/{name}",
-            leading,
-            len(ws.voxel),
-            on_replace=partial(ws.ledger.forget_all, NAME, test.results),
-        )
+        make_map_array(ws.objects, f"{test.path}/{name}", leading, len(ws.voxel))
 
 
 def load_effects(objects: Objects, test: GroupTest, row: int, voxels: slice) -> xr.Dataset:

@@ -11,6 +11,7 @@ from voxloom.engine.runner import Output, Task
 from voxloom.io.arrays import create_array
 from voxloom.io.objects import Objects
 from voxloom.models.permutation import Exchangeability, null_max_stat, prepare_test
+from voxloom.pipeline import consolidate
 from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effects
 from voxloom.pipeline.memory import voxels_within
 from voxloom.pipeline.stored_maps import write_block
@@ -31,6 +32,8 @@ BATCH = 2_500
 
 def tasks(ws: Workspace) -> list[Task]:
     """One task per contrast, group contrast, stretch of voxels and batch of permutations."""
+    if not ws.complete(consolidate.tasks(ws)):
+        return []
     found = []
     for test in group_tests(ws):
         wanted = ws.analysis.group[test.name].inference

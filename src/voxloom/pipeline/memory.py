@@ -51,18 +51,28 @@ def voxels_within(budget: int, n_subjects: int) -> int:
     return max(1, budget // group_memory(n_subjects)) * MAP_CHUNK_VOXELS
 
 
-def require_fit_memory(ws: Workspace) -> None:
-    """Refuse, before anything is fitted, a fit whose tasks do not fit the budget.
+def require_memory(ws: Workspace) -> None:
+    """Refuse, before anything is fitted, runs and subjects whose tasks do not fit the budget.
 
     Raises
     ------
     MemoryBudgetError
-        Names the run, what its task needs, and the budget that would do.
+        Names the run or subject, what its task needs, and the budget that would do.
     """
-    for key, record in ws.done("design").items():
-        details = record.details
-        need = fit_memory(len(ws.voxel), details["n_volumes"], details["itemsize"], len(details["columns"]))
-        require(f"fit of {key.partition('/')[2]}", need, ws.analysis.memory_budget)
+    n_voxels, budget, n_contrasts = len(ws.voxel), ws.analysis.memory_budget, len(ws.analysis.first_level.contrasts)
+    widths: dict[str, list[int]] = {}
+    for run in ws.runs:
+        record = ws.done("design").get(ws.fit_path(run))
+        if record is None:
+            continue
+        details, n_regressors = record.details, len(record.details["columns"])
+        require(
+            f"fit of {run.id}", fit_memory(n_voxels, details["n_volumes"], details["itemsize"], n_regressors), budget
+        )
+        widths.setdefault(run.subject, []).append(n_regressors)
+    for subject, found in widths.items():
+        require(f"combine of {subject}", combine_memory(n_voxels, max(found), n_contrasts, len(found)), budget)
+    require("consolidate", consolidate_memory(n_voxels, len(widths)), budget)
 
 
 def require(where: str, need: int, budget: int) -> None:

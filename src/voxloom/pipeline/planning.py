@@ -16,7 +16,7 @@ from voxloom.io.study import is_study, open_study
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.pipeline import design, group
-from voxloom.pipeline.prepare import check_grids, read_headers, study_grid, study_mask
+from voxloom.pipeline.prepare import check_grids, read_headers, require_mask, study_grid, study_mask
 from voxloom.pipeline.running import STAGES, as_analysis, recall
 from voxloom.pipeline.sizes import Survey, planned_tests, stage_sizes
 from voxloom.pipeline.workspace import Workspace, find_runs
@@ -75,6 +75,7 @@ def look(analysis: Analysis) -> Survey:
     inputs = read_headers(tuple(ws.runs))
     if is_study(ws.objects):
         ws.study = open_study(ws.url)
+        require_mask(ws.study, analysis.data.mask)
         check_grids(inputs, ws.study.grid)
         n_voxels = len(ws.voxel)
     elif not inputs.headers:

@@ -139,13 +139,31 @@ def study_mask(ws: Workspace, inputs: Inputs, grid: Grid) -> NDArray[np.bool_]:
     return mask
 
 
+def require_mask(study: Study, rule: str) -> None:
+    """Refuse a mask other than the one the study was made with; of a file, its voxels count, not its name.
+
+    Raises
+    ------
+    StoreError
+        The voxels of a study are fixed when it is made.
+    """
+    made_with, remedy = study.meta.get("mask", "union"), "Give it another `store:`."
+    if rule in MASK_RULES:
+        if rule != made_with:
+            raise StoreError(study.url, f"was made with data.mask: {made_with}, but the analysis says {rule}.", remedy)
+        return
+    mask, grid = read_mask(rule)
+    if not (study.grid.same_as(grid) and np.array_equal(mask, study.mask)):
+        raise StoreError(study.url, f"was made with data.mask: {made_with}; the voxels of {rule} are others.", remedy)
+
+
 def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
     """Open the store of this analysis, or make it from the masks of its runs.
 
     Raises
     ------
     StoreError
-        The store was made with another mask rule.
+        The store was made with another mask.
     InputError
         No run can be read, or the mask is empty.
     """
@@ -153,13 +171,7 @@ def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
     rule = ws.analysis.data.mask
     if is_study(ws.objects):
         study = open_study(ws.url)
-        made_with = study.meta.get("mask", "union")
-        if made_with != rule:
-            raise StoreError(
-                ws.url,
-                f"was made with data.mask: {made_with}, but the analysis says {rule}.",
-                "Give it another `store:`.",
-            )
+        require_mask(study, rule)
         check_grids(inputs, study.grid)
         return study, inputs
     if not inputs.headers:

@@ -16,7 +16,7 @@ from voxloom.errors import InputError
 from voxloom.io.objects import Objects, clean_partial
 from voxloom.io.study import open_study
 from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest, write
-from voxloom.pipeline.memory import require_fit_memory
+from voxloom.pipeline.memory import require_memory
 from voxloom.pipeline.prepare import prepare_study
 from voxloom.pipeline.workspace import Stage, Workspace, find_runs
 from voxloom.spec import Analysis, Output, load_analysis, parse_analysis
@@ -52,6 +52,8 @@ class RunResult:
     ----------
     results_name : str
         Digest that names the subject-level results in the store: ``open_study(store).results(results_name)``.
+    group_names : mapping of str to str
+        The same for the results of each group model, by the model's name.
     store : str
     output : Path
         Folder of the NIfTI files.
@@ -61,6 +63,7 @@ class RunResult:
     """
 
     results_name: str
+    group_names: Mapping[str, str]
     store: str
     output: Path
     quarantined: tuple[Record, ...]
@@ -183,12 +186,15 @@ def go(ws: Workspace, client: distributed.Client | None, stages: tuple[Stage, ..
         absorb(ws, result)
         if stage is design.STAGE:
             require_contrasts(ws)
-            require_fit_memory(ws)
+            require_memory(ws)
         failed = result.failed
         if failed:
             break
+    else:
+        write.note_leftovers(ws)
     return RunResult(
         results_name=ws.analysis.combine_digest,
+        group_names={name: ws.analysis.group_digest(name) for name in ws.analysis.group},
         store=ws.url,
         output=ws.analysis.output.dir,
         quarantined=tuple(ws.quarantined),

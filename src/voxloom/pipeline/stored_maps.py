@@ -33,6 +33,7 @@ def make_map_array(
     n_voxels: int,
     *,
     chunk: Sequence[int] | None = None,
+    attrs: Mapping[str, Any] | None = None,
     on_replace: Callable[[], None] | None = None,
 ) -> None:
     """Create a float64 array of dims ``(*leading, voxel)``; one map a chunk unless told otherwise."""
@@ -44,6 +45,7 @@ def make_map_array(
         shape=(*leading.values(), n_voxels),
         chunks=(*(chunk or (1,) * len(leading)), voxel_chunk),
         shards=(*(chunk or (1,) * len(leading)), voxel_shard),
+        attrs=attrs,
         on_replace=on_replace,
     )
 

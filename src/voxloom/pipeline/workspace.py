@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from voxloom.engine.ledger import Ledger
+from voxloom.engine.ledger import Ledger, Record
 from voxloom.io.bids import RunFile, index_runs
 from voxloom.spec import digest
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxloom.engine.events import OnEvent
-    from voxloom.engine.ledger import Record
     from voxloom.engine.runner import Task
+    from voxloom.errors import InputError
     from voxloom.io.objects import Objects
     from voxloom.io.study import Study
     from voxloom.spec import Analysis
@@ -64,6 +64,11 @@ class Workspace:
     records: dict[str, dict[str, Record]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     quarantined: list[Record] = field(default_factory=list)
+    planned: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Remember every subject: `runs` may lose those that cannot be read."""
+        self.planned = tuple(dict.fromkeys(run.subject for run in self.runs))
 
     @property
     def ledger(self) -> Ledger:
@@ -84,6 +89,15 @@ class Workspace:
     def done(self, stage: str) -> dict[str, Record]:
         """Records of the tasks of `stage` that are done and belong to this analysis, by key."""
         return self.records.get(stage, {})
+
+    def complete(self, tasks: Iterable[Task]) -> bool:
+        """Whether all of these tasks are done."""
+        return all(task.key in self.done(task.stage) for task in tasks)
+
+    def refuse(self, stage: str, key: str, error: InputError) -> None:
+        """Keep, once, that something of a stage cannot be done, and why."""
+        if all((record.stage, record.key) != (stage, key) for record in self.quarantined):
+            self.quarantined.append(Record(stage=stage, key=key, status="quarantined", inputs="", reason=str(error)))
 
     def note(self, text: str) -> None:
         """Keep one line for the user; the same line is kept once."""

@@ -91,6 +91,20 @@ def prepare(ws: Workspace) -> None:
             ws.ledger.forget(record)
 
 
+def note_leftovers(ws: Workspace) -> None:
+    """Say which files in the output folder are of subjects and tests that this analysis no longer has."""
+    wanted = {task.key for task in tasks(ws)}
+    folder = Path(ws.analysis.output.dir)
+    kept: set[str] = set()
+    left: set[str] = set()
+    for key, record in ws.ledger.read(NAME).items():
+        if key.endswith(f"/{digest(str(folder))}"):
+            (kept if key in wanted else left).update(record.details.get("files", ()))
+    stale = sorted(name for name in left - kept if (folder / name).exists())
+    if stale:
+        ws.note(f"{folder}: {len(stale)} files of earlier runs are not part of this result, such as {stale[0]}")
+
+
 def holds(path: Path, inputs: str) -> bool:
     """Whether a file is there and, by its sidecar, made of these inputs."""
     return path.exists() and read_sidecar(path).get("InputsDigest") == inputs
@@ -125,6 +139,7 @@ def subject_tasks(ws: Workspace) -> Iterator[Task]:
     for subject in ws.combined_subjects():
         runs = ws.subjects()[subject]
         record = ws.done("combine")[f"{name}/{subject}"]
+        entities = [run.entities for run in runs]  # they make the names of the files
         yield Task(
             stage=NAME,
             key=f"{name}/{subject}/{digest(str(output))}",
@@ -140,7 +155,7 @@ def subject_tasks(ws: Workspace) -> Iterator[Task]:
                 | ws.analysis.subject_level.model_dump(mode="json"),
                 "inputs": record.digest,
             },
-            inputs=digest([name, record.digest]),
+            inputs=digest([name, record.inputs, record.digest, entities]),
         )
 
 
@@ -239,7 +254,7 @@ def group_tasks(ws: Workspace) -> Iterator[Task]:
                         "entities": group_entities(runs),
                         "inputs": inputs,
                     },
-                    inputs=inputs,
+                    inputs=digest([inputs, group_entities(runs)]),
                 )
 
 
