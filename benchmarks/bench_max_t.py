@@ -2,14 +2,13 @@
 
 Everything on one thread. The bare product is A e of the stacked rows alone, into memory that is there already.
 
-What the figures mean. nilearn's cost per permutation hardly depends on the arithmetic, so "times faster" follows
-from the size of the product, and the bare product bounds it: on the machine of the results it is itself 70 times
-faster than nilearn for 100 maps by sign flips, 42 for 300, 37 for 1000, and 27 to 32 with two covariates
-(``bare_sgemm_times_faster``). Sign flips and comparisons of two groups go by tables (`kernels.subsets`), in 0.7
-to 0.9 of the bare product, and so reach 54 to 88. The 80 that was hoped for with covariates cannot be had from
-Freedman and Lane's test: it needs, of every voxel under every permutation, the projection on the effect and on
-each of the q' moving nuisance columns, 1 + q' rows of the product, and 80 would take 3 times the machine's rate
-of float32. What would be cheaper:
+What the figures mean. "Times faster" than nilearn is bounded by how much faster the bare product alone is
+(``bare_sgemm_times_faster``): measured three times on two cores under load, that was 70 to 90 for 100 maps by
+sign flips, 42 to 87 for 300, 37 to 47 for 1000, and 27 to 39 with two covariates. Sign flips and comparisons of
+two groups go by tables (`kernels.lookup`), in 0.5 to 1.3 of the bare product. The 80 that was hoped for with
+covariates cannot be had from Freedman and Lane's test: it needs, of every voxel under every permutation, the
+projection on the effect and on each of the q' moving nuisance columns, 1 + q' rows of the product, and 80 would
+take two to three times the machine's rate of float32. What would be cheaper:
 
 - Exact, but for several contrasts of one design only: with M = Q R, ``Q'P e = Q'P Y - (Q'P Z) Z'Y``, so the
   product Q'P Y of rank(M) rows serves all contrasts in place of 1 + q' rows for each.
@@ -39,13 +38,13 @@ CASES = (
     (20, 0, 20_480, 20_000),
     (100, 0, 20_480, 10_000),
     (100, 2, 20_480, 4_000),
-    (1_000, 0, 20_480, 4_000),
-    (1_000, 2, 20_480, 2_000),
+    (1_000, 0, 20_480, 3_000),
+    (1_000, 2, 20_480, 1_000),
 )
 #: Maps, covariates, voxels, permutations of nilearn's two runs; their difference is free of its fixed cost.
 NILEARN = (
-    (100, 0, 40_960, (50, 150)),
-    (300, 0, 40_960, (20, 60)),
+    (100, 0, 20_480, (50, 150)),
+    (300, 0, 20_480, (20, 60)),
     (1_000, 0, 20_480, (20, 60)),
     (100, 2, 20_480, (50, 150)),
     (300, 2, 20_480, (50, 150)),
@@ -83,7 +82,7 @@ def bare_product(test: PreparedTest, voxels: int, n_perm: int) -> Callable[[], N
 
 def against_product(n: int, covariates: int, voxels: int, n_perm: int) -> dict[str, Any]:
     test, Y = case(n, covariates, voxels, n_perm)
-    result = paired(bare_product(test, voxels, n_perm), lambda: null_max_stat(test, Y), repeats=5)
+    result = paired(bare_product(test, voxels, n_perm), lambda: null_max_stat(test, Y), repeats=3)
     flop = 2.0 * n * voxels * n_perm * (1 + test.model.moving.shape[1])
     return {
         "ratio_to_bare_sgemm": result["ratio_b_over_a"]["cpu"]["median"],
@@ -113,7 +112,7 @@ def nilearn_run(Y: np.ndarray, covariates: int, n_perm: int) -> Callable[[], Any
 def against_nilearn(n: int, covariates: int, voxels: int, perms: tuple[int, int]) -> dict[str, float]:
     """CPU per permutation of nilearn (the slope between two short runs), of voxloom and of the bare product."""
     test, Y = case(n, covariates, voxels, N_PERM)
-    stop = min(N_PERM, 8_000_000 // n // (1 + covariates))
+    stop = min(N_PERM, 4_000_000 // n // (1 + covariates))
     product = bare_product(test, voxels, BARE_PERM)
     null_max_stat(test, Y, stop=64), product()
     rows = []

@@ -7,13 +7,13 @@ import pytest
 from ar1_oracle import confounded_design, covariance, noise
 from scipy import stats
 
-from voxloom.kernels import tables
+from voxloom.kernels import contrast_tables
 from voxloom.kernels.contrast import f_statistics, t_statistics
+from voxloom.kernels.contrast_tables import ar1_table, yule_walker_table
 from voxloom.kernels.dof import _match_moments, kenward_roger, small_sample
 from voxloom.kernels.glm import fit_ar1, fit_ar1_yule_walker
-from voxloom.kernels.grid import RHO_GRID, grid_index
 from voxloom.kernels.lags import lag_design, segments_of
-from voxloom.kernels.tables import ar1_table, yule_walker_table
+from voxloom.kernels.rho_grid import RHO_GRID, grid_index
 
 T, K = 45, 6
 
@@ -138,13 +138,13 @@ def test_f_of_several_rows_has_nominal_false_positives():
 def test_a_table_is_the_same_when_no_pieces_are_kept(monkeypatch):
     X, C = confounded_design(3), np.eye(33)[:1]
     expected = ar1_table(X, C)
-    tables._Pieces.of.cache_clear()
-    monkeypatch.setattr(tables, "PIECES_BYTES", 10 * 3 * 8 * 33**2)
+    contrast_tables._Pieces.of.cache_clear()
+    monkeypatch.setattr(contrast_tables, "PIECES_BYTES", 10 * 3 * 8 * 33**2)
     for found, wanted in zip(ar1_table(X, C), expected):
         np.testing.assert_array_equal(found, wanted)
-    pieces = tables._Pieces.of(X.tobytes(), X.shape, (0,))
+    pieces = contrast_tables._Pieces.of(X.tobytes(), X.shape, (0,))
     assert 8 <= len(pieces._at) <= 10
-    tables._Pieces.of.cache_clear()
+    contrast_tables._Pieces.of.cache_clear()
 
 
 def test_cases_not_asked_for_are_nan():

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from nilearn.glm.first_level import run_glm
 
 from voxloom.errors import DesignError
+from voxloom.kernels.contrast_tables import ar1_table, ols_table, yule_walker_table
 from voxloom.kernels.glm import FITTERS, fit_ar1, fit_ar1_yule_walker, fit_ols
-from voxloom.kernels.tables import ar1_table, ols_table, yule_walker_table
 
 MODELS = pytest.mark.parametrize("fit", FITTERS.values(), ids=FITTERS.keys())
 

@@ -7,7 +7,8 @@ import pytest
 from ar1_oracle import covariance, whitening_from_zero
 
 from voxloom.errors import DesignError
-from voxloom.kernels.lags import block_size, lag_design, lag_sums, neighbours, segments_of
+from voxloom.kernels.lag_sums import block_size, lag_sums
+from voxloom.kernels.lags import lag_design, neighbours, segments_of
 
 T = 40
 STARTS = [(0,), (0, 13), (0, 1, 20, 39)]  # the last with segments of one row at both ends

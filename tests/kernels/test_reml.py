@@ -7,9 +7,10 @@ import pytest
 from ar1_oracle import log_reml, noise
 
 from voxloom.kernels.glm import fit_ar1
-from voxloom.kernels.grid import RHO_GRID, grid_index, grid_inverse, solve_on_grid
-from voxloom.kernels.lags import lag_design, lag_sums, segments_of
+from voxloom.kernels.lag_sums import lag_sums
+from voxloom.kernels.lags import lag_design, segments_of
 from voxloom.kernels.reml import reml_index, reml_weights
+from voxloom.kernels.rho_grid import RHO_GRID, grid_index, grid_inverse, solve_on_grid
 
 
 def design_of(K, T=150, seed=0):

@@ -39,15 +39,17 @@ def finished(store: Path) -> dict[tuple[str, str], str]:
     }
 
 
-def kill_when(process: subprocess.Popen[bytes], store: Path, n_records: int) -> None:
-    """SIGKILL as soon as so many records are there."""
-    ledger = store / "ledger"
+def kill_when(process: subprocess.Popen[bytes], store: Path, stage: str, n_records: int) -> str:
+    """SIGKILL as soon as a stage has so many records; return the stage that had written last."""
+    folder = store / "ledger" / stage
     while process.poll() is None:
-        if ledger.exists() and sum(1 for _ in ledger.rglob("*.json")) >= n_records:
+        if folder.exists() and sum(1 for _ in folder.rglob("*.json")) >= n_records:
             os.kill(process.pid, signal.SIGKILL)
             break
-        time.sleep(0.005)
+        time.sleep(0.002)
     process.wait()
+    records = [path for path in (store / "ledger").rglob("*.json") if path.exists()]
+    return max(records, key=lambda path: path.stat().st_mtime_ns).relative_to(store / "ledger").parts[0]
 
 
 def test_killed_runs_resume_to_the_same_bytes(pristine_study, tmp_path, analysis_of, digests_of, undisturbed):
@@ -56,24 +58,50 @@ def test_killed_runs_resume_to_the_same_bytes(pristine_study, tmp_path, analysis
     path.write_text(json.dumps(analysis))
     store = tmp_path / "study.zarr"
     done: dict[tuple[str, str], str] = {}
-    kills = 0
-    for n_records in (1, 12, 20, 27):  # in ingest, in fit, in combine, near the end
+    killed_in = set()
+    for stage, n_records in (("ingest", 2), ("fit", 2), ("combine", 1), ("export", 1)):
         process = start(path)
-        kill_when(process, store, n_records)
-        kills += process.returncode == -signal.SIGKILL
+        last = kill_when(process, store, stage, n_records)
+        if process.returncode == -signal.SIGKILL:
+            killed_in.add(last)
         time.sleep(1)  # orphaned workers notice and end
         now = finished(store)
         assert {key: now[key] for key in done} == done, "a finished task was redone"
         done = now
-    assert kills >= 2
+    assert len(killed_in) >= 3, killed_in
     process = start(path)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output.decode()
     now = finished(store)
     assert {key: now[key] for key in done} == done
-    found = digests_of(tmp_path / "results")
-    images = {name for name in undisturbed if name.endswith(".nii.gz")}
-    assert {name: found[name] for name in images} == {name: undisturbed[name] for name in images}
+    assert images(digests_of(tmp_path / "results")) == images(undisturbed)
+
+
+def images(digests: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in digests.items() if name.endswith(".nii.gz")}
+
+
+def test_killed_workers_do_not_show_in_the_result(pristine_study, tmp_path, analysis_of, digests_of, undisturbed):
+    """A worker dies in the fit, and one in the group stage; the cluster replaces them."""
+    import voxloom
+    from voxloom.engine.cluster import connect
+    from voxloom.engine.events import TaskFinished
+
+    wanted, killed = ["fit", "group"], []
+    analysis = analysis_of(pristine_study, tmp_path)
+    with connect("local", workers=2, memory_budget=64 * 2**20) as client:
+
+        def listen(event: object) -> None:
+            if isinstance(event, TaskFinished) and event.stage in wanted:
+                wanted.remove(event.stage)
+                pid = next(iter(client.run(os.getpid).values()))
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+        result = voxloom.run(analysis, client, on_event=listen)
+    assert len(set(killed)) == 2
+    assert result.ok, result
+    assert images(digests_of(result.output)) == images(undisturbed)
 
 
 def test_second_process_is_refused_with_the_holders_name(pristine_study, tmp_path, analysis_of):

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from voxloom.kernels.grid import RHO_GRID, grid_inverse, solve_on_grid
-from voxloom.kernels.lags import LagDesign, LagSums, block_size, lag_design, lag_sums, segments_of
+from voxloom.kernels.lag_sums import LagSums, block_size, lag_sums
+from voxloom.kernels.lags import LagDesign, lag_design, segments_of
 from voxloom.kernels.linalg import sub_blocks
 from voxloom.kernels.reml import reml_index, reml_weights
+from voxloom.kernels.rho_grid import RHO_GRID, grid_inverse, solve_on_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,7 +8,7 @@ import numba as nb
 import numpy as np
 
 from voxloom.kernels.linalg import sub_blocks
-from voxloom.kernels.subsets import Levels, encode, product, roundoffs, two_levels
+from voxloom.kernels.lookup import Levels, encode, product, roundoffs, two_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,7 @@ class MatrixProducts:
 
 
 class TableProducts:
-    """The same by tables of sums (`kernels.subsets`), for one column of two values."""
+    """The same by tables of sums (`kernels.lookup`), for one column of two values."""
 
     voxels = TABLE_VOXELS
 

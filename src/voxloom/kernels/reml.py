@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numba as nb
 import numpy as np
 
-from voxloom.kernels.grid import RHO_GRID, GridInverse
-from voxloom.kernels.lags import REASSOCIATE, LagDesign, LagSums
+from voxloom.kernels.lag_sums import REASSOCIATE, LagSums
+from voxloom.kernels.rho_grid import RHO_GRID, GridInverse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from voxloom.kernels.lags import LagDesign
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
@@ -83,7 +85,7 @@ def _profile(
 ) -> FloatArray:
     """``rss * weights`` of n voxels at some points of the grid, (points, n).
 
-    ``l'd l`` and y of `kernels.grid` are two matrix products for all of the points.
+    ``l'd l`` and y of `kernels.rho_grid` are two matrix products for all of the points.
     """
     diagonal = inverse.diagonal[points]
     factor = inverse.factor[points].reshape(-1, cross.shape[1])

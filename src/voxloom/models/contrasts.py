@@ -11,11 +11,11 @@ import xarray as xr
 from voxloom.blocks import is_lazy, map_voxels
 from voxloom.errors import ContrastError, InputError
 from voxloom.kernels import contrast as kernel
+from voxloom.kernels.contrast_tables import ar1_table, ols_table, pattern_table, yule_walker_table
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.gram_schmidt import orthonormal_rows
-from voxloom.kernels.grid import RHO_GRID, grid_index
 from voxloom.kernels.linalg import is_estimable, reduce_design
-from voxloom.kernels.tables import ar1_table, ols_table, pattern_table, yule_walker_table
+from voxloom.kernels.rho_grid import RHO_GRID, grid_index
 from voxloom.models.design import dependent_columns
 from voxloom.models.first_level import stack_runs
 

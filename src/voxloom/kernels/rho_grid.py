@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numba as nb
 import numpy as np
 
-from voxloom.kernels.lags import REASSOCIATE, LagDesign, LagSums
+from voxloom.kernels.lag_sums import REASSOCIATE, LagSums
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from voxloom.kernels.lags import LagDesign
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]

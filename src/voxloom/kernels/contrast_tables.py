@@ -9,9 +9,9 @@ import numpy as np
 
 from voxloom.kernels.contrast import ContrastTable
 from voxloom.kernels.dof import SmallSample, kenward_roger, small_sample
-from voxloom.kernels.grid import RHO_GRID, grid_inverse
 from voxloom.kernels.lags import LagDesign, lag_design, segments_of
 from voxloom.kernels.linalg import is_estimable, reduce_design
+from voxloom.kernels.rho_grid import RHO_GRID, grid_inverse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
