@@ -156,3 +156,16 @@ def test_dependent_columns_do_not_change_the_fit(fit):
 def test_no_degrees_of_freedom_is_an_error(columns):
     with pytest.raises(DesignError, match="leaves nothing"):
         fit_ols(np.random.default_rng(0).standard_normal((80, columns)), np.ones((80, 2)))
+
+
+@pytest.mark.parametrize("name", FITTERS)
+def test_where_arrays_lie_in_memory_changes_no_bit(name):
+    """A loop compiled in two ways, chosen by the distance of its arrays, gave two sums."""
+    X, Y = data(T=60, K=11, V=312)
+    fits, held = [], []
+    for i in range(40):
+        held.append(np.empty(1000 + 7 * i))  # so that the next arrays lie elsewhere
+        fits.append(FITTERS[name](X, Y))
+    for fit in fits[1:]:
+        for mine, first in zip(fit, fits[0]):
+            np.testing.assert_array_equal(mine, first)

@@ -167,17 +167,21 @@ def _squares(block: FloatArray, starts: NDArray[np.int64]) -> FloatArray:
 def _split_products(
     products: FloatArray, edge: FloatArray, ss: FloatArray, eigenvalues: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Turn the products ``[Q'y, (NQ)'y]`` into gamma and cross, and squares of y into those of the residuals."""
+    """Turn the products ``[Q'y, (NQ)'y]`` into gamma and cross, and squares of y into those of the residuals.
+
+    Sums have loops of their own: one that also stores is compiled twice, in lanes and in order, and where the
+    arrays lie in memory would choose between them.
+    """
     n, r = len(products), len(eigenvalues)
     gamma, cross = np.empty((n, r)), np.empty((n, r + edge.shape[1]))
     for v in range(n):
         square, product = 0.0, 0.0
         for k in range(r):
-            g, kept = products[v, k], eigenvalues[k] * products[v, k]
-            square += g * g
-            product += g * (kept - 2.0 * products[v, r + k])
-            cross[v, k] = products[v, r + k] - kept
-            gamma[v, k] = g
+            square += products[v, k] * products[v, k]
+            product += products[v, k] * (eigenvalues[k] * products[v, k] - 2.0 * products[v, r + k])
+        for k in range(r):
+            cross[v, k] = products[v, r + k] - eigenvalues[k] * products[v, k]
+            gamma[v, k] = products[v, k]
         cross[v, r:] = edge[v]
         if np.isfinite(ss[v, 0]):
             ss[v, 0] = max(ss[v, 0] - square, 0.0)

@@ -87,10 +87,10 @@ def _solve(
     for v in range(n):
         g = index[v]
         rho, explained = RHO_GRID[g], ss[v, 2]
+        for k in range(r):  # a sum and a store apart: see `kernels.lag_sums`
+            explained += diagonal[g, k] * cross[v, k] * cross[v, k]
         for k in range(r):
-            moved = diagonal[g, k] * cross[v, k]
-            explained += moved * cross[v, k]
-            gamma[v, k] -= rho * moved
+            gamma[v, k] -= rho * diagonal[g, k] * cross[v, k]
         for j in range(factor.shape[1]):
             y = 0.0
             for k in range(factor.shape[2]):
