@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 MiB = 2**20
+#: Bytes that one task may use where nothing else is said.
+MEMORY_BUDGET = 512 * MiB
 #: Raw bytes of one chunk of BOLD, and of one shard: the unit of write, task and retry.
 CHUNK_BYTES = 4 * MiB
 SHARD_BYTES = 64 * MiB

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from nilearn.image import smooth_img
 
 from voxloom.errors import CorruptionError, GridError, InputError, MemoryBudgetError, StoreError
-from voxloom.io.export import export_run
 from voxloom.io.ingest import write_run
 from voxloom.io.store import Objects, read_voxels
 from voxloom.io.study import Study, create_study, open_study, read_bold, read_run
@@ -98,7 +97,7 @@ def test_nifti_to_store_to_nifti_is_bit_exact(
     study = create_study(folder / "study", Grid.of(shape, AFFINE), mask)
 
     write_run(study.objects, "r", folder / "source.nii")
-    back = export_run(study, "r", folder / ("back.nii.gz" if gz else "back.nii"))
+    back = study.export_run("r", folder / ("back.nii.gz" if gz else "back.nii"))
 
     written = gzip.decompress(back.read_bytes()) if gz else back.read_bytes()
     assert written[:offset] == raw[:offset]
@@ -171,7 +170,7 @@ def test_smoothing_equals_nilearn(tmp_path: Path, study: Study, data: np.ndarray
     write_run(study.objects, "s", path, smoothing_fwhm=6)
     wanted = smooth_img(path, 6).get_fdata().reshape(-1, 12)[study.voxel]
     np.testing.assert_allclose(study.run("s")["bold"], wanted, rtol=1e-5, atol=1e-3)
-    exported = nib.load(export_run(study, "s", tmp_path / "s.nii.gz"))
+    exported = nib.load(study.export_run("s", tmp_path / "s.nii.gz"))
     assert exported.get_data_dtype() == np.float32
     np.testing.assert_array_equal(exported.get_fdata()[study.mask], study.run("s")["bold"])
     assert exported.header.get_zooms()[3] == 2.0

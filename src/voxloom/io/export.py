@@ -1,77 +1,110 @@
-"""A run back out of the store, as the NIfTI file it came from."""
+"""A run back out of the store, as the file it came from."""
 
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxloom.errors import InputError
 from voxloom.io.arrays import unit_of
-from voxloom.io.header import HEADERS, header_size
-from voxloom.io.ingest import MEMORY_BUDGET
+from voxloom.io.header import HEADERS, PAIR, SINGLE, header_size
 from voxloom.io.runs import read_bold, run_attrs
 from voxloom.io.store import open_array
-from voxloom.io.write import single_file_header, write_volumes
-from voxloom.schema import shard_slices
+from voxloom.io.write import make_image, single_file_header, write_pair, write_volumes
+from voxloom.schema import MEMORY_BUDGET, shard_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from voxloom.io.nifti import FilePath
+    from voxloom.io.stream import FilePath
     from voxloom.io.study import Study
+    from voxloom.schema import Grid
 
 
 def export_run(study: Study, run_id: str, path: FilePath, *, memory_budget: int = MEMORY_BUDGET) -> Path:
-    """Write a run as NIfTI with its original header; stored values are bit for bit those of the source.
+    """Write a run with its original header; stored values are bit for bit those of the source.
 
     Voxels that the study does not have, or that lie outside the run's mask, are 0 as stored. A smoothed
-    run has float32 values and a header that says so.
+    run has float32 values and a header that says so; a run from a ``.hdr``/``.img`` pair is written as such
+    a pair, or with a NIfTI header that says the same.
 
     Parameters
     ----------
     study : Study
     run_id : str
     path : path-like
-        ``.nii`` or ``.nii.gz``.
+        ``.nii`` or ``.nii.gz``; also ``.img`` or ``.img.gz`` for a run from a pair.
     memory_budget : int
-        Bytes of values held at a time; a longer run is read in several passes over its shards.
+        Bytes above the base of the process; a longer run is read in several passes over its shards.
+
+    Returns
+    -------
+    Path
+        Of the file with the data.
 
     Raises
     ------
+    InputError
+        The name of a pair for a run from a single file, or smoothed; or of no image.
     StoreError
         There is no such run.
     CorruptionError
         A shard is missing or does not match its checksums.
     """
     attrs = run_attrs(study.objects, run_id)
-    header = base64.b64decode(attrs["source"]["header"])
-    dtype = np.dtype(attrs["source"]["dtype"])
-    if attrs["smoothing_fwhm"]:
-        header, dtype = _float32_header(header), np.dtype(np.float32)
-    return write_volumes(path, header, _volumes(study, run_id, attrs, dtype, memory_budget))
+    source, path = attrs["source"], Path(path)
+    dtype = np.dtype(np.float32 if attrs["smoothing_fwhm"] else source["dtype"])
+    volumes = _volumes(study, run_id, attrs, dtype, memory_budget)
+    if not path.name.endswith((".img", ".img.gz")):
+        return write_volumes(path, _single_header(attrs, study.grid, dtype), volumes)
+    if source["pair_offset"] is None or attrs["smoothing_fwhm"]:
+        raise InputError(str(path), f"run {run_id} does not come from a pair as it is stored.", "End it in .nii.gz.")
+    return write_pair(path, base64.b64decode(source["header"]), source["pair_offset"], volumes)
 
 
-def _float32_header(block: bytes) -> bytes:
+def _single_header(attrs: dict[str, Any], grid: Grid, dtype: np.dtype[Any]) -> bytes:
+    """Everything before the data in one file: as in the source where that was one, and its values are stored."""
+    block = base64.b64decode(attrs["source"]["header"])
     size = header_size(block) or len(block)
-    header = HEADERS[size](block[:size], check=False).as_byteswapped("<")
-    header.set_data_dtype(np.float32)
-    header["scl_slope"], header["scl_inter"] = 1, 0
-    return single_file_header(header)
+    if block[344:347] not in SINGLE + PAIR and size == 348:
+        return single_file_header(_header_of_analyze(attrs, grid, dtype))
+    header = HEADERS[size](block[:size], check=False)
+    if attrs["smoothing_fwhm"]:
+        header = header.as_byteswapped("<")
+        header.set_data_dtype(dtype)
+        header["scl_slope"], header["scl_inter"] = 1, 0
+        return single_file_header(header)
+    if attrs["source"]["pair_offset"] is None:
+        return block
+    return single_file_header(header, block[size:] or bytes(4))
+
+
+def _header_of_analyze(attrs: dict[str, Any], grid: Grid, dtype: np.dtype[Any]) -> Any:
+    """NIfTI-1 header that says what was read from an Analyze one."""
+    header = make_image(np.empty((*grid.shape, 0), dtype), grid, t_r=attrs["t_r"]).header
+    header = header.as_byteswapped(">" if dtype.byteorder == ">" else "<")
+    header.set_data_shape(attrs["source"]["shape"])
+    header["scl_slope"], header["scl_inter"] = attrs["slope"], attrs["inter"]
+    return header
 
 
 def _volumes(
     study: Study, run_id: str, attrs: dict[str, Any], dtype: np.dtype[Any], budget: int
 ) -> Iterator[NDArray[Any]]:
+    """Volumes in turn, from a slab of as many times as the budget leaves beside a shard twice and a volume."""
     n_times, n_voxels = attrs["n_volumes"], attrs["n_voxels"]
     array = open_array(study.objects, f"runs/{run_id}/bold")
     shards = shard_slices(n_voxels, unit_of(array)[0])
     place = np.unravel_index(study.voxel, study.grid.shape)
-    slab = np.empty((min(n_times, max(1, budget // (n_voxels * dtype.itemsize))), n_voxels), array.dtype)
     volume = np.zeros(study.grid.shape, dtype, order="F")
+    shard_bytes = (shards[0].stop - shards[0].start) * n_times * dtype.itemsize
+    left = budget - 2 * shard_bytes - 3 * volume.nbytes
+    slab = np.empty((min(n_times, max(1, left // (n_voxels * dtype.itemsize))), n_voxels), array.dtype)
     for first in range(0, n_times, len(slab)):
         last = min(first + len(slab), n_times)
         for shard in shards:

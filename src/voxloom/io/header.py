@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from voxloom.errors import CorruptionError, InputError
+from voxloom.errors import CorruptionError, InputError, VoxloomWarning
+from voxloom.io.pairs import analyze_affine, analyze_t_r
+from voxloom.io.stream import REFETCH
 from voxloom.schema import Grid
 
 if TYPE_CHECKING:
@@ -17,23 +21,46 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxloom.io.stream import FilePath
+
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
-#: Magic of NIfTI-1 and NIfTI-2 with header and data in one file.
-MAGICS = (b"n+1", b"n+2")
+#: As nibabel reads every Analyze header, whether or not SPM wrote it.
+ANALYZE: Any = nib.Spm2AnalyzeHeader
+#: Magic of NIfTI-1 and NIfTI-2, with header and data in one file and in two.
+SINGLE, PAIR = (b"n+1", b"n+2"), (b"ni1", b"ni2")
+#: Formats that are recognised by name, to say what converts them.
+FOREIGN = {
+    ".head": ("an AFNI file", "3dAFNItoNIFTI"),
+    ".brik": ("an AFNI file", "3dAFNItoNIFTI"),
+    ".mgh": ("a FreeSurfer volume", "mri_convert"),
+    ".mgz": ("a FreeSurfer volume", "mri_convert"),
+    ".mnc": ("a MINC file", "mnc2nii"),
+    ".par": ("a Philips PAR/REC file", "dcm2niix"),
+    ".rec": ("a Philips PAR/REC file", "dcm2niix"),
+    ".dcm": ("a DICOM file", "dcm2niix"),
+}
 #: Seconds per unit of ``pixdim[4]``. Files that leave the unit out mean seconds.
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 #: Extensions are a few MB at most; a larger offset is a damaged header.
 MAX_DATA_OFFSET = 256 * 2**20
-REFETCH = "Fetch or write the file again; what is in it cannot be trusted."
+UNORIENTED = (
+    "has neither qform nor sform: its place in space is not known. Taken as nibabel does: x runs from right to "
+    "left, the centre of the volume is the origin, voxel sizes as the header says."
+)
+ASSUMED_OF_ANALYZE = (
+    "is an Analyze 7.5 image, whose header does not say how it is oriented. Taken as SPM and nibabel do: x runs from "
+    "right to left unless a .mat file says otherwise, origin from {}; the repetition time is in seconds."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NiftiInfo:
-    """What the header of a NIfTI file says.
+    """What the header of a NIfTI or Analyze image says.
 
     Parameters
     ----------
     path : str
+        Of the data, where header and data are two files.
     shape : tuple of int
         3-D or more; axes of length 1 past the third are dropped at the end.
     grid : Grid
@@ -44,7 +71,11 @@ class NiftiInfo:
     t_r : float or None
         Repetition time in s; None where the header gives none.
     header_bytes : bytes
-        Everything before the data: header and extensions.
+        Header and extensions: everything before the data, or the whole header file of a pair.
+    pair_offset : int or None
+        Bytes before the data in the image file of a pair; None where all is in one file.
+    assumed : str
+        What the header leaves open and how it was taken; empty where it says all.
     """
 
     path: str
@@ -55,6 +86,8 @@ class NiftiInfo:
     inter: float
     t_r: float | None
     header_bytes: bytes
+    pair_offset: int | None = None
+    assumed: str = ""
 
     @property
     def n_volumes(self) -> int:
@@ -63,8 +96,8 @@ class NiftiInfo:
 
     @property
     def data_offset(self) -> int:
-        """Bytes before the data."""
-        return len(self.header_bytes)
+        """Bytes before the data, in the file that has them."""
+        return len(self.header_bytes) if self.pair_offset is None else self.pair_offset
 
     @property
     def is_scaled(self) -> bool:
@@ -74,6 +107,11 @@ class NiftiInfo:
     def physical(self, raw: NDArray[Any]) -> NDArray[np.float64]:
         """``slope * raw + inter`` in float64."""
         return scale(raw, self.slope, self.inter)
+
+    def warn(self) -> None:
+        """Give a `VoxloomWarning` that says what was assumed, if anything."""
+        if self.assumed:
+            warnings.warn(f"{self.path}: {self.assumed}", VoxloomWarning, stacklevel=3)
 
     def require_4d(self) -> None:
         """Raise `InputError` unless the file is one series of volumes."""
@@ -97,31 +135,84 @@ def scale(raw: NDArray[Any], slope: float, inter: float) -> NDArray[np.float64]:
 
 
 def parse_header(path: str, read: Callable[[int], bytes]) -> NiftiInfo:
-    """Read and interpret header and extensions; `read(n)` gives the next n bytes."""
+    """Read and interpret header and extensions of a single file; `read(n)` gives the next n bytes."""
+    header, block = _start(path, read)
+    if _magic(header) not in SINGLE:
+        raise InputError(
+            path, "is the header of an Analyze or NIfTI pair.", "Name the two files .hdr and .img, or convert them."
+        )
+    offset = max(int(header["vox_offset"]), len(block) + 4)
+    if offset > MAX_DATA_OFFSET:
+        raise CorruptionError(path, f"has a damaged header (data at byte {offset}).", REFETCH)
+    return _nifti(path, header, block + read(offset - len(block)), None)
+
+
+def parse_pair(path: str, image: Path, read: Callable[[int], bytes], rest: Callable[[], bytes]) -> NiftiInfo:
+    """Read and interpret the header file `path` of a pair, NIfTI or Analyze 7.5, to its end."""
+    header, block = _start(path, read)
+    magic, offset = _magic(header), int(header["vox_offset"])
+    if magic in SINGLE:
+        raise InputError(path, "says that the data follow in the same file.", "Name it .nii, or .nii.gz.")
+    if not 0 <= offset <= MAX_DATA_OFFSET:
+        raise CorruptionError(path, f"has a damaged header (data at byte {offset}).", REFETCH)
+    block += rest()
+    return _nifti(str(image), header, block, offset) if magic in PAIR else _analyze(image, block, offset)
+
+
+def _start(path: str, read: Callable[[int], bytes]) -> tuple[Any, bytes]:
+    """Read the fixed part of a header."""
     start = read(4)
     size = header_size(start)
     if size is None:
-        raise InputError(path, "is not a NIfTI file.", "Wanted: .nii or .nii.gz (NIfTI-1 or NIfTI-2).")
+        raise InputError(path, "is not a NIfTI file.", "Wanted: .nii, .nii.gz (NIfTI-1 or NIfTI-2) or .hdr with .img.")
     block = start + read(size - 4)
-    header = HEADERS[size](block, check=False)
-    if header["magic"].item()[:3] not in MAGICS:
-        raise InputError(
-            path, "is the header of an Analyze or .hdr/.img pair.", "Convert it to one .nii or .nii.gz file."
-        )
-    offset = max(int(header["vox_offset"]), size + 4)
-    if offset > MAX_DATA_OFFSET:
-        raise CorruptionError(path, f"has a damaged header (data at byte {offset}).", REFETCH)
-    block += read(offset - size)
+    return HEADERS[size](block, check=False), block
+
+
+def _magic(header: Any) -> bytes:
+    return bytes(header["magic"].item()[:3])
+
+
+def _nifti(path: str, header: Any, block: bytes, pair_offset: int | None) -> NiftiInfo:
     shape = _shape(path, header)
+    oriented = int(header["sform_code"]) or int(header["qform_code"])
     return NiftiInfo(
         path=path,
         shape=shape,
-        grid=_grid(path, header, shape),
+        grid=_grid(path, header.get_best_affine(), shape),
         dtype=_dtype(path, header),
-        **_scaling(header),
+        **_scaling(header["scl_slope"], header["scl_inter"]),
         t_r=t_r_of(header) if len(shape) > 3 else None,
         header_bytes=block,
+        pair_offset=pair_offset,
+        assumed="" if oriented else UNORIENTED,
     )
+
+
+def _analyze(image: Path, block: bytes, offset: int) -> NiftiInfo:
+    """Interpret an Analyze 7.5 header as SPM writes it and nibabel reads it."""
+    path, header = str(image), ANALYZE(block[:348], check=False)
+    shape = _shape(path, header)
+    affine, origin = analyze_affine(image, header)
+    return NiftiInfo(
+        path=path,
+        shape=shape,
+        grid=_grid(path, affine, shape),
+        dtype=_dtype(path, header),
+        **_scaling(*header.get_slope_inter()),
+        t_r=analyze_t_r(header) if len(shape) > 3 else None,
+        header_bytes=block,
+        pair_offset=offset,
+        assumed=ASSUMED_OF_ANALYZE.format(origin),
+    )
+
+
+def require_known(path: FilePath) -> None:
+    """Raise `InputError` for a file of another format, by its name; the message says what converts it."""
+    ending = Path(str(path).lower().removesuffix(".gz")).suffix
+    if ending in FOREIGN:
+        what, tool = FOREIGN[ending]
+        raise InputError(str(path), f"is {what}.", f"Convert it to NIfTI, as with `{tool}`.")
 
 
 def header_size(block: bytes) -> int | None:
@@ -140,8 +231,8 @@ def _shape(path: str, header: Any) -> tuple[int, ...]:
     return shape
 
 
-def _grid(path: str, header: Any, shape: tuple[int, ...]) -> Grid:
-    affine = np.asarray(header.get_best_affine(), dtype=float)
+def _grid(path: str, affine: NDArray[Any], shape: tuple[int, ...]) -> Grid:
+    affine = np.asarray(affine, dtype=float)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
         raise InputError(path, "has no usable affine (qform and sform).", "Set its orientation, as with `fslorient`.")
     return Grid.of(shape, affine)
@@ -157,8 +248,8 @@ def _dtype(path: str, header: Any) -> np.dtype[Any]:
     return dtype
 
 
-def _scaling(header: Any) -> dict[str, float]:
-    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+def _scaling(slope: float | None, inter: float | None) -> dict[str, float]:
+    slope, inter = float(slope or 0), float(inter or 0)
     if slope == 0 or not np.isfinite(slope):
         return {"slope": 1.0, "inter": 0.0}
     return {"slope": slope, "inter": inter if np.isfinite(inter) else 0.0}

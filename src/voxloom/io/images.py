@@ -143,6 +143,7 @@ def _source(img: Any, i: int) -> _Source:
 
 def _file_source(path: str) -> _Source:
     info = read_header(path)
+    info.warn()
     plain = not info.is_scaled
     dtype = info.dtype.newbyteorder("=") if plain else np.result_type(np.float32, info.dtype)
 

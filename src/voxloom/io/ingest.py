@@ -23,7 +23,7 @@ from voxloom.io.store import create_array, put_array, put_group, write_voxels
 from voxloom.io.study import open_study
 from voxloom.io.transpose import Transposer
 from voxloom.kernels.smooth import smooth_volume
-from voxloom.schema import MiB, bold_chunks, shard_slices
+from voxloom.schema import MEMORY_BUDGET, MiB, bold_chunks, shard_slices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxloom.io.extras import Extras
-    from voxloom.io.nifti import FilePath, NiftiInfo
+    from voxloom.io.nifti import NiftiInfo
     from voxloom.io.selection import Selection
     from voxloom.io.store import Objects
+    from voxloom.io.stream import FilePath
     from voxloom.io.study import Study
     from voxloom.schema import ChunkRule
 
-MEMORY_BUDGET = 512 * MiB
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
 #: Rows of a shard whose mean and deviation are taken at a time; their float64 copy stays in cache.
 STATS_BYTES = MiB
@@ -92,7 +92,7 @@ def write_run(
     run_id : str
         Letters, digits and ``_ + . -``.
     source : path-like
-        ``.nii`` or ``.nii.gz`` on the study's grid.
+        ``.nii``, ``.nii.gz`` or either file of a ``.hdr``/``.img`` pair, on the study's grid.
     mask : path-like or (I, J, K) bool array, optional
         The run's own mask. Study voxels outside it are stored as 0 with ``in_mask`` False; its voxels that
         the study does not have are counted. Without it, the study's.
@@ -132,6 +132,7 @@ def write_run(
     with VolumeReader(source) as reader:
         info = reader.info
         info.require_4d()
+        info.warn()
         study.grid.require(info.grid, info.path, "One study is one grid: resample the run, or give it another study.")
         extras = check_extras(info, t_r, events, confounds, entities, sample_mask)
         selection = select_voxels(study, mask)
@@ -266,6 +267,7 @@ def _attrs(
             "dtype": info.dtype.str,
             "shape": list(info.shape),
             "header": base64.b64encode(info.header_bytes).decode(),
+            "pair_offset": info.pair_offset,
         },
         "versions": {"voxloom": __version__, "numpy": np.__version__},
     }

@@ -1,38 +1,30 @@
-"""NIfTI files as streams: header, then volume after volume, to the very end where the checksum is."""
+"""NIfTI and Analyze images as streams: header, then volume after volume, to the very end where the checksum is."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import zlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from isal import igzip, isal_zlib
 
 from voxloom.errors import CorruptionError, InputError
-from voxloom.io.header import REFETCH, NiftiInfo, parse_header
+from voxloom.io.header import MAX_DATA_OFFSET, NiftiInfo, parse_header, parse_pair, require_known
+from voxloom.io.pairs import find_pair
+from voxloom.io.stream import REFETCH, DecodedFile, Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from os import PathLike
 
     from numpy.typing import NDArray
 
+    from voxloom.io.pairs import Pair
+    from voxloom.io.stream import FilePath
     from voxloom.schema import Grid
-
-    FilePath = str | PathLike[str]
-
-#: ISA-L's own; its stub types it as an instance.
-DEFLATE_ERROR: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 
 __all__ = ["NiftiInfo", "VolumeReader", "read_header", "read_mask", "volumes"]
 
 
 class VolumeReader:
-    """One pass over a NIfTI file, plain or gzip; iterate to get its volumes.
+    """One pass over an image, plain or gzip, in one file or two; iterate to get its volumes.
 
     The stream is decoded once and read to its end, so that a wrong gzip checksum or length is always
     found. Memory: one volume and a decoding buffer of 512 KiB.
@@ -40,119 +32,86 @@ class VolumeReader:
     Parameters
     ----------
     path : path-like
+        ``.nii``, ``.nii.gz``, or either file of a pair (``.hdr``, ``.img``, ``.img.gz``).
 
     Attributes
     ----------
     info : NiftiInfo
     bytes_read : int
-        Bytes of the file (compressed as it is) taken so far.
+        Bytes of the files (compressed as they are) taken so far.
+    sha256 : str
+        Digest of the file's bytes, of a pair the header's followed by the image's; of the whole once all
+        volumes have been taken.
 
     Raises
     ------
     InputError
-        Missing, empty, not a NIfTI file, or of a data type voxloom cannot model.
+        Missing, empty, of another format, or of a data type voxloom cannot model.
     CorruptionError
         Ends early, cannot be decoded, or does not match its checksum.
     """
 
     def __init__(self, path: FilePath) -> None:
-        self.path = str(path)
-        self._file = _open(Path(path))
+        require_known(path)
+        pair = find_pair(path)
+        self.path = str(path if pair is None else pair.image)
+        self._digest = Digest()
+        if pair is not None:
+            self.info = _read_pair_header(pair, self._digest)
+        self._data = DecodedFile(self.path, self._digest)
         try:
-            self._stream: Any = (
-                igzip.IGzipFile(fileobj=self._file, mode="rb") if self._file.is_gzip else io.BufferedReader(self._file)
-            )
-            self.info = parse_header(self.path, self._read_header)
+            if pair is None:
+                self.info = parse_header(self.path, lambda n: _header_bytes(self._data, n))
+            else:
+                _header_bytes(self._data, self.info.data_offset)
         except BaseException:
-            self._file.close()
+            self._data.close()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._data.close()
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the file taken so far."""
-        return self._file.n_bytes
+        """Bytes taken so far."""
+        return self._digest.n_bytes
 
     @property
     def sha256(self) -> str:
-        """Digest of the file's bytes; of the whole file once all volumes have been taken."""
-        return self._file.digest.hexdigest()
+        """Digest of the bytes taken so far."""
+        return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         """Yield the stored values of each volume: (I, J, K), Fortran order, dtype of the file, read-only."""
         info, n = self.info, self.info.n_volumes
         size = int(np.prod(info.grid.shape)) * info.dtype.itemsize
         for t in range(n):
-            data = self._take(size)
+            data = self._data.take(size)
             if len(data) < size:
                 raise CorruptionError(self.path, f"ends after volume {t} of {n}.", REFETCH)
             yield np.frombuffer(data, info.dtype).reshape(info.grid.shape, order="F")
-        while self._take(2**17, "ends before its checksum."):
-            pass
-
-    def _take(self, size: int, at_end: str | None = None) -> bytes:
-        """Take the next `size` bytes, or what is left of them."""
-        try:
-            return bytes(self._stream.read(size))
-        except EOFError as error:
-            if at_end is None:
-                return b""
-            raise CorruptionError(self.path, at_end, REFETCH) from error
-        except (gzip.BadGzipFile, zlib.error, DEFLATE_ERROR) as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> CorruptionError:
-        return CorruptionError(self.path, f"is damaged ({error}).", REFETCH)
-
-    def _read_header(self, n: int) -> bytes:
-        data = self._take(n)
-        if len(data) < n:
-            raise CorruptionError(self.path, "ends inside its header.", REFETCH)
-        return data
+        self._data.finish()
 
 
-class _HashedFile(io.RawIOBase):
-    """A file that counts and hashes the bytes read from it, so that no second pass is needed."""
-
-    def __init__(self, file: io.FileIO, is_gzip: bool) -> None:
-        self.file, self.is_gzip, self.n_bytes = file, is_gzip, 0
-        self.digest = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        n = self.file.readinto(buffer)
-        self.n_bytes += n
-        self.digest.update(memoryview(buffer)[:n])
-        return n
-
-    def close(self) -> None:
-        self.file.close()
-        super().close()
+def _read_pair_header(pair: Pair, digest: Digest) -> NiftiInfo:
+    with DecodedFile(pair.header, digest) as file:
+        info = parse_pair(file.path, pair.image, lambda n: _header_bytes(file, n), lambda: file.take(MAX_DATA_OFFSET))
+        file.finish()
+        return info
 
 
-def _open(path: Path) -> _HashedFile:
-    """Open a file and tell from its first bytes, not its name, whether it is gzip."""
-    try:
-        file = io.FileIO(path)
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(str(path), "is not a file.", "Check the path.") from error
-    magic = file.read(2)
-    if not magic:
-        file.close()
-        raise InputError(str(path), "is empty (0 bytes).", "Fetch the file's content (`datalad get`, `git annex get`).")
-    file.seek(0)
-    return _HashedFile(file, magic == b"\x1f\x8b")
+def _header_bytes(file: DecodedFile, n: int) -> bytes:
+    data = file.take(n)
+    if len(data) < n:
+        raise CorruptionError(file.path, "ends inside its header.", REFETCH)
+    return data
 
 
 def read_header(path: FilePath) -> NiftiInfo:
-    """Read the header of a ``.nii`` or ``.nii.gz`` file, NIfTI-1 or NIfTI-2, of either byte order.
+    """Read the header of an image, NIfTI-1, NIfTI-2 or Analyze 7.5, of either byte order.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from voxloom.io.nifti import read_mask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxloom.io.nifti import FilePath
+    from voxloom.io.stream import FilePath
     from voxloom.io.study import Study
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import voxloom.io.accessor  # noqa: F401  (registers .vx)
 from voxloom._version import __version__
 from voxloom.errors import GridError, InputError, StoreError
+from voxloom.io.export import export_run
 from voxloom.io.runs import ATTRS, Run, members, read_bold, read_run, run_attrs
 from voxloom.io.store import (
     Objects,
@@ -24,11 +25,12 @@ from voxloom.io.store import (
     put_group,
     read_voxels,
 )
-from voxloom.schema import SCHEMA_VERSION, Grid, voxel_coords
+from voxloom.schema import MEMORY_BUDGET, SCHEMA_VERSION, Grid, voxel_coords
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
+    from pathlib import Path
 
     import xarray as xr
     from numpy.typing import NDArray
@@ -228,6 +230,10 @@ class Study:
     def events(self, run_id: str) -> pd.DataFrame | None:
         """Events of one run."""
         return read_run(self.objects, run_id).events
+
+    def export_run(self, run_id: str, path: str | PathLike[str], *, memory_budget: int = MEMORY_BUDGET) -> Path:
+        """Write a run as the file it came from, header and stored values bit for bit; see `voxloom.io.export`."""
+        return export_run(self, run_id, path, memory_budget=memory_budget)
 
     @property
     def results_table(self) -> pd.DataFrame:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxloom.io.nifti import FilePath
+    from voxloom.io.stream import FilePath
     from voxloom.schema import Grid
 
 #: zlib, not ISA-L: ISA-L picks its match finder by the CPU, so the bytes would depend on the machine.
@@ -78,13 +78,13 @@ def write_nifti(image: Any, path: FilePath, grid: Grid | None = None) -> Path:
     return write_volumes(path, single_file_header(header), (stack[..., t].astype(dtype) for t in range(stack.shape[3])))
 
 
-def single_file_header(header: Any) -> bytes:
-    """Bytes of a header without extensions, the flag that says so included."""
+def single_file_header(header: Any, extensions: bytes = bytes(4)) -> bytes:
+    """Bytes of a header, then `extensions`: the four that say whether any follow, and those."""
     header = header.copy()
     header.extensions.clear()
-    header["vox_offset"] = len(header.binaryblock) + 4
+    header["vox_offset"] = len(header.binaryblock) + len(extensions)
     header["magic"] = b"n+1" if len(header.binaryblock) == 348 else b"n+2\0\r\n\x1a\n"
-    return bytes(header.binaryblock) + bytes(4)
+    return bytes(header.binaryblock) + extensions
 
 
 def write_volumes(path: FilePath, header_bytes: bytes, volumes: Iterable[NDArray[Any]]) -> Path:
@@ -102,9 +102,33 @@ def write_volumes(path: FilePath, header_bytes: bytes, volumes: Iterable[NDArray
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(str(path), "is not the name of a NIfTI file.", "End it in .nii or .nii.gz.")
+    return _write(path, header_bytes, volumes)
+
+
+def write_pair(path: FilePath, header_bytes: bytes, offset: int, volumes: Iterable[NDArray[Any]]) -> Path:
+    """Write volumes as they are into an image file, and the header beside it; return the path of the image.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the image, ``.img`` or ``.img.gz``; the header gets the same name with ``.hdr``, not compressed.
+    header_bytes : bytes
+        All of the header file.
+    offset : int
+        Zero bytes before the data.
+    volumes : iterable of (I, J, K) arrays
+        In the data type and byte order that the header names.
+    """
+    path = Path(path)
+    _write(path, bytes(offset), volumes)
+    _write(path.with_name(f"{path.name.removesuffix('.gz').removesuffix('.img')}.hdr"), header_bytes, ())
+    return path
+
+
+def _write(path: Path, start: bytes, volumes: Iterable[NDArray[Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(path) as file:
-        file.write(header_bytes)
+        file.write(start)
         for volume in volumes:
             file.write(volume.tobytes(order="F"))
     return path
