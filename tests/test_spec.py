@@ -123,6 +123,13 @@ def test_refusals_name_line_key_and_remedy(tmp_path, text, where, words):
         ("a.yaml", "seed: 1\n", "a.yaml: data: is missing"),
         ("a.yaml", "data: {filters: {run: 1}}", "a.yaml:1: data.bids_dir: is missing"),
         ("a.yaml", "data: {bids_dir: x, filters: {sujbect: 1}}", "Did you mean `subject`"),
+        ("a.yaml", "data: {bids_dir: x, sites: {a: {bids_dir: y}}}", "data.bids_dir: is given beside `sites`"),
+        ("a.yaml", "data: {derivatives: x, sites: {a: {bids_dir: y}}}", "data.derivatives: is given beside `sites`"),
+        ("a.yaml", "data: {sites: {a: {derivatives: y}}}", "data.sites.a.bids_dir: is missing"),
+        ("a.yaml", "data: {sites: {a: {bids_dri: y}}}", "Did you mean `bids_dir`"),
+        ("a.yaml", "data: {sites: {New-York: {bids_dir: y}}}", "data.sites.New-York: cannot name a site"),
+        ("a.yaml", "data: {sites: {group: {bids_dir: y}}}", "data.sites.group: cannot name a site"),
+        ("a.yaml", "data: {sites: {Oslo: {bids_dir: x}, oslo: {bids_dir: y}}}", "'Oslo' and 'oslo'"),
         ("a.yaml", "data: {bids_dir: x, filters: {task: a}}", "Write `data.task:` instead"),
         ("a.yaml", "data: {bids_dir: x, filters: {sub: 1, subject: 2}}", "twice"),
         ("a.json", '{"data": {"bids_dir": "x"},\n}', "a.json:2: is not valid JSON"),
@@ -260,6 +267,7 @@ def changed(path: str, value: object) -> dict[str, object]:
         ("first_level.contrasts.diff", "house - face", "contrast"),
         ("first_level.contrasts.more", "house", "contrast"),
         ("data.filters.subject", "01", "combine"),
+        ("data.exclude", "sub-01_task-faces_run-1", "combine"),
         ("subject_level.fixed_effects.precision_weighted", True, "combine"),
         ("group.mean.contrasts", {"mean": "-intercept"}, "group"),
         ("group.mean.inference.n_perm", 500, "infer"),
@@ -272,6 +280,32 @@ def test_a_change_alters_its_stage_and_those_after_it(path, value, first):
     before, after = stage_digests(FULL), stage_digests(changed(path, value))
     altered = [stage for stage in STAGES if before[stage] != after[stage]]
     assert altered == ([] if first is None else list(STAGES[STAGES.index(first) :]))
+
+
+def test_names_of_an_analysis_of_one_dataset_do_not_change_between_versions():
+    """A store that an earlier version wrote is gone on with: these were taken before there were sites."""
+    assert parse_analysis(FULL).ingest_digest == "abd8e2a08bad"
+    assert parse_analysis(FULL).data.chosen == {"task": "faces", "filters": {"run": ("1", "2")}}
+
+
+def test_a_site_more_renames_no_fit_and_a_choice_within_one_renames_subjects():
+    def of_sites(**sites: object) -> dict[str, str]:
+        return stage_digests(FULL | {"data": FULL["data"] | {"bids_dir": None, "sites": sites}})
+
+    one, two = of_sites(a={"bids_dir": "a"}), of_sites(b={"bids_dir": "b"}, a={"bids_dir": "a"})
+    assert two == of_sites(a={"bids_dir": "elsewhere"}, b={"bids_dir": "b", "derivatives": []})
+    chosen = of_sites(a={"bids_dir": "a"}, b={"bids_dir": "b", "filters": {"run": 1}})
+    for other in (one, chosen):
+        assert [stage for stage in STAGES if two[stage] != other[stage]] == list(STAGES[3:])
+
+
+def test_a_site_says_what_it_says_and_takes_the_rest_from_data():
+    raw = {"filters": {"run": 1, "acq": "a"}, "t_r": 2, "sites": {"a": {"bids_dir": "/a"}}}
+    raw["sites"]["b"] = {"bids_dir": "/b", "filters": {"run": 2}, "t_r": 3}
+    for data in (parse_analysis({"data": raw}).data, parse_analysis(parse_analysis({"data": raw}).to_dict()).data):
+        a, b = data.datasets.values()
+        assert (a.filters, a.t_r) == ({"acq": ("a",), "run": ("1",)}, 2)
+        assert (b.filters, b.t_r) == ({"acq": ("a",), "run": ("2",)}, 3)
 
 
 def test_order_of_contrasts_is_the_same_where_digests_are():

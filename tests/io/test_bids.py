@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from voxloom.errors import InputError
-from voxloom.io.bids import (
-    index_runs,
-    participants_of,
-    read_participants,
-    resolve_t_r,
-)
+from voxloom.io.bids import index_runs, resolve_t_r
 from voxloom.io.bids_tree import BIDSTree
+from voxloom.io.participants import participants_of, read_participants
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +99,7 @@ def test_haxby(voxloom_data):
         assert run.confounds == run.bold.with_name(f"{stem}_desc-confounds_timeseries.tsv")
         assert run.events == root / run.subject / "func" / f"{stem}_events.tsv"
         assert run.t_r == 2.5
-        assert run.site == "haxby_pseudo6_bids"
+        assert run.site == ""
     raw = index_runs(root, [])
     assert [run.id for run in raw] == [run.id for run in runs]
     assert all(run.bold.is_relative_to(root / run.subject) and run.mask is None for run in raw)

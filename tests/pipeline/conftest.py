@@ -51,7 +51,7 @@ def make_analysis(bids: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     return analysis
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def analysis_of() -> Callable[..., dict[str, Any]]:
     """`make_analysis`, as a fixture."""
     return make_analysis

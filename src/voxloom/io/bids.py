@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING
 from voxloom.errors import InputError
 from voxloom.io.bids_images import IMAGES, choose_images, derivative_trees, find_images
 from voxloom.io.bids_tree import VERSION_ENTITIES, BIDSTree, natural_key
-from voxloom.io.tables import read_tsv
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import pandas as pd
 
     from voxloom.io.bids_tree import BIDSFile
 
@@ -31,16 +28,15 @@ class RunFile:
     Parameters
     ----------
     id : str
-        Entities that say which run it is, such as `sub-01_ses-1_task-x_run-1`.
+        Entities that say which run it is, such as `sub-01_ses-1_task-x_run-1`; of several sites with
+        `site-<name>` in front.
     entities : dict of str to str
-        All entities of the image by their keys in file names, values as written.
+        All entities of the image by their keys in file names, values as written, and `site`.
     bold : Path
     mask, events, confounds : Path or None
         None where there is no such file.
     t_r : float or None
         Repetition time in s as the sidecars say; None where they do not.
-    site : str
-        Name of the dataset's folder.
     """
 
     id: str
@@ -50,12 +46,21 @@ class RunFile:
     events: Path | None = None
     confounds: Path | None = None
     t_r: float | None = None
-    site: str = ""
+
+    @property
+    def site(self) -> str:
+        """Name of the dataset among several; empty where there is one."""
+        return self.entities.get("site", "")
 
     @property
     def subject(self) -> str:
-        """`sub-<label>`, as participants.tsv has it."""
-        return f"sub-{self.entities['sub']}"
+        """`sub-<label>`, as participants.tsv has it; one label at two sites is two people."""
+        return at_site(self.site, f"sub-{self.entities['sub']}")
+
+
+def at_site(site: str, name: str) -> str:
+    """Name of a run or subject in a study of several sites."""
+    return f"site-{site}_{name}" if site else name
 
 
 def index_runs(
@@ -65,8 +70,9 @@ def index_runs(
     task: str | None = None,
     space: str | None = None,
     filters: Mapping[str, str | int | Sequence[str | int]] | None = None,
+    site: str = "",
 ) -> list[RunFile]:
-    """Find the runs of an analysis.
+    """Find the runs of one dataset.
 
     Parameters
     ----------
@@ -79,6 +85,8 @@ def index_runs(
         May be left out where there is only one; `space="native"` means images without a space entity.
     filters : mapping, optional
         Values wanted of other entities, by long or short name.
+    site : str
+        Name of the dataset where it is one of several.
 
     Returns
     -------
@@ -97,65 +105,17 @@ def index_runs(
     masks, confounds = _masks(derived), _confounds(derived)
     runs = [
         RunFile(
-            id=run_id,
-            entities=dict(image.entities),
+            id=at_site(site, run_id),
+            entities=({"site": site} if site else {}) | image.entities,
             bold=image.path,
             mask=masks.get(_version(image)),
             events=_events(raw, image),
             confounds=confounds.get(run_id),
             t_r=_sidecar_t_r(raw, derived, image),
-            site=raw.root.resolve().name,
         )
         for run_id, image in images.items()
     ]
     return sorted(runs, key=lambda run: natural_key(run.id))
-
-
-def read_participants(path: str | Path) -> pd.DataFrame:
-    """Read a table of participants.
-
-    Parameters
-    ----------
-    path : path
-        The table, or the dataset whose `participants.tsv` it is.
-
-    Returns
-    -------
-    DataFrame
-        Index `participant_id` (`sub-01`; a missing `sub-` is added), missing values NaN.
-
-    Raises
-    ------
-    InputError
-        The file is missing or has no `participant_id`, or a participant comes twice.
-    """
-    path = Path(path)
-    path = path / "participants.tsv" if path.is_dir() else path
-    remedy = "A tab-separated table with a column participant_id (sub-01, ...) is wanted."
-    table = read_tsv(path, remedy=remedy, as_text=("participant_id",))
-    if "participant_id" not in table:
-        raise InputError(str(path), f"has no column participant_id; it has {', '.join(table.columns)}.", remedy)
-    ids = table["participant_id"].astype(str)
-    table["participant_id"] = ids.where(ids.str.startswith("sub-"), "sub-" + ids)
-    twice = table["participant_id"][table["participant_id"].duplicated()]
-    if len(twice):
-        raise InputError(str(path), f"has {twice.iloc[0]} more than once.", "One row per participant is wanted.")
-    return table.set_index("participant_id")
-
-
-def participants_of(table: pd.DataFrame, subjects: Sequence[str], where: str) -> pd.DataFrame:
-    """Take the rows of these subjects, in this order.
-
-    Raises
-    ------
-    InputError
-        Names the subjects that the table lacks.
-    """
-    absent = [subject for subject in subjects if subject not in table.index]
-    if absent:
-        shown = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
-        raise InputError(where, f"has no row for {shown}.", "Add their rows, or leave them out with data.filters.")
-    return table.loc[list(subjects)]
 
 
 def resolve_t_r(sidecar: float | None, header: float | None, where: str) -> float:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxloom.errors import InputError
-from voxloom.spec.entities import ENTITIES, same_value
+from voxloom.spec.entities import ENTITIES, meaning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,6 +64,14 @@ def parse_name(path: Path) -> BIDSFile:
     return BIDSFile(path, entities, suffix, dot + extension)
 
 
+#: Files of one kind by the keys in their names, then by the values: which of thousands apply to a run is looked up.
+Named = dict[frozenset[str], dict[frozenset[tuple[str, str]], list[BIDSFile]]]
+
+
+def _values(keys: frozenset[str], entities: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    return frozenset((key, meaning(key, entities[key])) for key in keys)
+
+
 def natural_key(text: str) -> list[tuple[int, int | str]]:
     """Key that sorts `run-2` before `run-10`."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part]
@@ -84,7 +92,7 @@ class BIDSTree:
     """
 
     root: Path
-    _folders: dict[Path, list[BIDSFile]] = field(default_factory=dict, repr=False)
+    _folders: dict[Path, dict[tuple[str, str], Named]] = field(default_factory=dict, repr=False)
     _json: dict[Path, dict[str, Any]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -122,13 +130,10 @@ class BIDSTree:
         """
         found: list[BIDSFile] = []
         for relative in (folder, *folder.parents):
-            here = [
-                file
-                for file in self._folder(self.root / relative)
-                if file.suffix == suffix
-                and file.extension == extension
-                and all(k in entities and same_value(k, v, entities[k]) for k, v in file.entities.items())
-            ]
+            here: list[BIDSFile] = []
+            for keys, named in self._folder(self.root / relative).get((suffix, extension), {}).items():
+                if entities.keys() >= keys:
+                    here += named.get(_values(keys, entities), ())
             found += sorted(here, key=lambda file: (-len(file.entities), file.path.name))
         return found
 
@@ -139,10 +144,16 @@ class BIDSTree:
             merged |= self._read_json(file.path)
         return merged
 
-    def _folder(self, path: Path) -> list[BIDSFile]:
+    def _folder(self, path: Path) -> dict[tuple[str, str], Named]:
+        """Files right in a folder, by suffix and extension, then by what their names say."""
         if path not in self._folders:
-            names = sorted(os.listdir(path)) if path.is_dir() else []
-            self._folders[path] = [parse_name(path / name) for name in names if "." in name]
+            kinds = self._folders[path] = {}
+            for name in sorted(os.listdir(path)) if path.is_dir() else ():
+                if "." in name:
+                    file = parse_name(path / name)
+                    keys = frozenset(file.entities)
+                    named = kinds.setdefault((file.suffix, file.extension), {}).setdefault(keys, {})
+                    named.setdefault(_values(keys, file.entities), []).append(file)
         return self._folders[path]
 
     def _read_json(self, path: Path) -> dict[str, Any]:

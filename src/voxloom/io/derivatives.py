@@ -65,7 +65,7 @@ def subject_name(
     Parameters
     ----------
     entities : mapping of str to str
-        `sub`, and of `ses`, `task`, `run`, `space`, `res`, ... those that the map still has.
+        `sub`, and of `ses`, `task`, `run`, `space`, `res`, ... those that the map still has; `site` is a folder.
     contrast : str
         Name of the contrast; made into a label.
     stat : str
@@ -264,8 +264,10 @@ def _run_parts(entities: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _subject_folder(entities: Mapping[str, str]) -> PurePosixPath:
+    """Where the files of a subject lie: each site is a dataset of its own."""
+    site = [entities["site"]] if "site" in entities else []
     session = [f"ses-{entities['ses']}"] if "ses" in entities else []
-    return PurePosixPath(f"sub-{entities['sub']}", *session, "func")
+    return PurePosixPath(*site, f"sub-{entities['sub']}", *session, "func")
 
 
 def _file_name(parts: Mapping[str, str | None], suffix: str, extension: str) -> str:

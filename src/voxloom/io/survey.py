@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxloom.io.bids import index_runs, read_participants
+from voxloom.io.bids import index_runs
 from voxloom.io.bids_images import derivative_trees, find_images, tasks_of, variants_of
 from voxloom.io.bids_tree import BIDSTree
 from voxloom.io.events import read_events
+from voxloom.io.participants import read_participants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -11,8 +11,8 @@ import xarray as xr
 
 from voxloom.engine.runner import Output, Task
 from voxloom.errors import DesignError, InputError
-from voxloom.io.bids import participants_of, read_participants
 from voxloom.io.objects import Objects
+from voxloom.io.participants import participants_of, participants_of_sites, read_participants
 from voxloom.io.regions import read_region
 from voxloom.io.study import describe_results, results_attrs
 from voxloom.kernels.expression import contrast_matrix
@@ -93,8 +93,7 @@ def design_for(analysis: Analysis, name: str, model: GroupModel, subjects: Seque
     if model.formula is None and not model.covariates:
         design = pd.DataFrame({"intercept": np.ones(len(subjects))}, index=list(subjects))
     else:
-        path = model.table or analysis.data.bids_dir
-        table = participants_of(read_participants(path), subjects, str(path))
+        table = covariates_of(analysis, model, subjects)
         design = group_design(
             table, model.formula or " + ".join(["1", *(f"`{name}`" for name in model.covariates or ())])
         )
@@ -105,6 +104,16 @@ def design_for(analysis: Analysis, name: str, model: GroupModel, subjects: Seque
             "Use fewer regressors or more subjects.",
         )
     return design
+
+
+def covariates_of(analysis: Analysis, model: GroupModel, subjects: Sequence[str]) -> pd.DataFrame:
+    """Rows of these subjects in the model's table, else in that of the dataset or of all sites."""
+    datasets = {site: dataset.bids_dir for site, dataset in analysis.data.datasets.items()}
+    by_site = bool(analysis.data.sites)
+    if model.table is None and by_site:
+        return participants_of_sites(datasets, subjects)
+    path = model.table or datasets[""]
+    return participants_of(read_participants(path, by_site=by_site), subjects, str(path))
 
 
 def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:

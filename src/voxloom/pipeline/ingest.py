@@ -29,7 +29,7 @@ def tasks(ws: Workspace) -> list[Task]:
 def task_of(ws: Workspace, run: RunFile) -> Task:
     """The ingest task of one run."""
     assert ws.study is not None, "the study is made before the first stage"
-    data, level = ws.analysis.data, ws.analysis.first_level
+    t_r, level = ws.analysis.data.datasets[run.site].t_r, ws.analysis.first_level
     return Task(
         stage=NAME,
         key=ws.stored_id(run),
@@ -38,7 +38,7 @@ def task_of(ws: Workspace, run: RunFile) -> Task:
             "store": ws.url,
             "run_id": ws.stored_id(run),
             "run": run,
-            "t_r": data.t_r,
+            "t_r": t_r,
             "smoothing_fwhm": level.smoothing_fwhm,
             "memory_budget": ws.analysis.memory_budget,
         },
@@ -46,7 +46,7 @@ def task_of(ws: Workspace, run: RunFile) -> Task:
             [
                 [fingerprint(path) for path in (run.bold, run.mask, run.events, run.confounds)],
                 run.t_r,
-                data.t_r,
+                t_r,
                 level.smoothing_fwhm,
                 ws.study.digest,
             ]

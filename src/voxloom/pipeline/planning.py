@@ -12,6 +12,7 @@ from voxloom.io.bids import resolve_t_r
 from voxloom.io.confounds import read_confounds, require_rows
 from voxloom.io.events import read_events
 from voxloom.io.objects import Objects
+from voxloom.io.sites import find_runs
 from voxloom.io.study import is_study, open_study
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
@@ -19,7 +20,7 @@ from voxloom.pipeline import design, group
 from voxloom.pipeline.prepare import check_grids, read_headers, require_mask, study_grid, study_mask
 from voxloom.pipeline.running import STAGES, as_analysis, recall
 from voxloom.pipeline.sizes import Survey, planned_tests, stage_sizes
-from voxloom.pipeline.workspace import Workspace, find_runs
+from voxloom.pipeline.workspace import Workspace
 from voxloom.pipeline.write import planned_files
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def plan(spec: Analysis | str | Path | Mapping[str, Any]) -> Plan:
 
 def look(analysis: Analysis) -> Survey:
     """Headers, grid and voxels: from the store where it exists, else from the masks."""
-    ws = Workspace(analysis, Objects(analysis.store.path), find_runs(analysis))
+    ws = Workspace(analysis, Objects(analysis.store.path), find_runs(analysis.data))
     inputs = read_headers(tuple(ws.runs))
     if is_study(ws.objects):
         ws.study = open_study(ws.url)
@@ -80,7 +81,7 @@ def look(analysis: Analysis) -> Survey:
         n_voxels = len(ws.voxel)
     elif not inputs.headers:
         raise InputError(
-            str(analysis.data.bids_dir),
+            "data",
             "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values())),
         )
     else:
@@ -113,7 +114,7 @@ def check_run(survey: Survey, run: RunFile) -> None:
 
 def design_of(analysis: Analysis, run: RunFile, info: NiftiInfo) -> pd.DataFrame:
     """The design matrix a run will have, from its files."""
-    t_r = analysis.data.t_r or resolve_t_r(run.t_r, info.t_r, str(run.bold))
+    t_r = analysis.data.datasets[run.site].t_r or resolve_t_r(run.t_r, info.t_r, str(run.bold))
     confounds = None
     if run.confounds is not None and analysis.first_level.confounds:
         confounds = read_confounds(run.confounds)

@@ -176,7 +176,7 @@ def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
         return study, inputs
     if not inputs.headers:
         raise InputError(
-            str(ws.analysis.data.bids_dir),
+            "data",
             "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values())),
         )
     grid = study_grid(ws.analysis, inputs)

@@ -14,11 +14,12 @@ from voxloom.engine.lock import StoreLock
 from voxloom.engine.runner import run_stage
 from voxloom.errors import InputError
 from voxloom.io.objects import Objects, clean_partial
+from voxloom.io.sites import find_runs
 from voxloom.io.study import open_study
 from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest, write
 from voxloom.pipeline.memory import require_memory
 from voxloom.pipeline.prepare import prepare_study
-from voxloom.pipeline.workspace import Stage, Workspace, find_runs
+from voxloom.pipeline.workspace import Stage, Workspace
 from voxloom.spec import Analysis, Output, load_analysis, parse_analysis
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def at_work(
 ) -> Iterator[tuple[Workspace, distributed.Client | None]]:
     """A workspace whose store is locked for us, and the cluster."""
     analysis = as_analysis(spec)
-    runs = find_runs(analysis)
+    runs = find_runs(analysis.data)
     group.check(analysis, runs)
     with ExitStack() as stack:
         ws = Workspace(analysis, Objects(analysis.store.path), runs, on_event)

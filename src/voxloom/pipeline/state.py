@@ -10,9 +10,10 @@ from voxloom.engine.lock import StoreLock
 from voxloom.engine.status import StageStatus, Status
 from voxloom.io.objects import Objects
 from voxloom.io.regions import damaged_shards
+from voxloom.io.sites import find_runs
 from voxloom.io.study import is_study, open_study
 from voxloom.pipeline.running import PREPARE, STAGES, as_analysis, recall
-from voxloom.pipeline.workspace import Workspace, find_runs
+from voxloom.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ def status(spec: Analysis | str | Path | Mapping[str, Any]) -> Status:
     A stage's tasks are known once the stages before it are done; until then it counts those it can see.
     """
     analysis = as_analysis(spec)
-    ws = Workspace(analysis, Objects(analysis.store.path), find_runs(analysis))
+    ws = Workspace(analysis, Objects(analysis.store.path), find_runs(analysis.data))
     if not is_study(ws.objects):
         return Status(stages=())
     ws.study = open_study(ws.url)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from voxloom.engine.ledger import Ledger, Record
-from voxloom.io.bids import RunFile, index_runs
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from voxloom.engine.events import OnEvent
     from voxloom.engine.runner import Task
     from voxloom.errors import InputError
+    from voxloom.io.bids import RunFile
     from voxloom.io.objects import Objects
     from voxloom.io.study import Study
     from voxloom.spec import Analysis
@@ -141,14 +141,6 @@ class Workspace:
         for run in self.fitted_runs:
             found.setdefault(run.subject, []).append(run)
         return found
-
-
-def find_runs(analysis: Analysis) -> tuple[RunFile, ...]:
-    """Every run the analysis names."""
-    data = analysis.data
-    return tuple(
-        index_runs(data.bids_dir, data.derivatives, task=data.task, space=data.space, filters=dict(data.filters))
-    )
 
 
 def content_digest(arrays: Iterable[NDArray[Any]], *more: Any) -> str:

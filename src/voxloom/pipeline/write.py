@@ -81,7 +81,8 @@ def tasks(ws: Workspace) -> list[Task]:
 def prepare(ws: Workspace) -> None:
     """Describe the output folder; forget records whose files are gone or hold the results of another analysis."""
     output = Path(ws.analysis.output.dir)
-    write_description(output, name="voxloom results")
+    for folder in (output, *(output / site for site in ws.analysis.data.sites)):  # each site is a derivative
+        write_description(folder, name="voxloom results")
     known = ws.ledger.read(NAME)
     for task in tasks(ws):
         record = known.get(task.key)
@@ -129,8 +130,9 @@ def planned_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupT
 
 
 def group_entities(runs: Sequence[RunFile]) -> dict[str, str]:
-    """Entities of a group map: those that all runs share, the subject apart."""
-    return {key: value for key, value in shared_entities([run.entities for run in runs]).items() if key != "sub"}
+    """Entities of a group map: those that all runs share, subject and site apart."""
+    shared = shared_entities([run.entities for run in runs])
+    return {key: value for key, value in shared.items() if key not in ("sub", "site")}
 
 
 def subject_tasks(ws: Workspace) -> Iterator[Task]:

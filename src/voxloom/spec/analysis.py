@@ -111,8 +111,7 @@ class Analysis(Section):
     @property
     def combine_digest(self) -> str:
         """Digest of what determines the maps of a subject: contrasts, the choice of runs, fixed effects."""
-        chosen = {"task": self.data.task, "filters": self.data.filters}
-        return digest([self.contrast_digest, chosen, self.subject_level.model_dump()])
+        return digest([self.contrast_digest, self.data.chosen, self.subject_level.model_dump()])
 
     def group_digest(self, model: str) -> str:
         """Digest of what determines the fit and the contrasts of a group model; inference does not."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from voxloom.errors import InputError
 from voxloom.spec.entities import ENTITIES, short_name
+from voxloom.spec.labels import require_distinct_labels
 from voxloom.spec.section import Section, did_you_mean
-from voxloom.spec.values import AbsolutePath, Location, Name, Paths, absolute, one_or_many
+from voxloom.spec.values import AbsolutePath, Location, Name, Paths, Words, absolute, one_or_many
 
 
 def _labels_of(key: str, value: Any) -> tuple[str, ...]:
@@ -41,11 +44,32 @@ def _filters(raw: Any) -> Any:
     return dict(sorted(found.items()))
 
 
-class Data(Section):
-    """Where the data are, and which of them are analysed."""
+Filters = Annotated[
+    dict[str, tuple[str, ...]],
+    BeforeValidator(_filters, json_schema_input_type=dict[str, str | int | list[str | int]]),
+]
+#: Folders that lie beside those of the sites in the output.
+_TAKEN = frozenset({"group"})
+
+
+class Dataset(Section):
+    """One BIDS dataset; in a study of several, a site."""
 
     bids_dir: AbsolutePath
     """Raw BIDS dataset; events, sidecars and participants.tsv come from here."""
+    derivatives: Paths | None = None
+    """As `data.derivatives`."""
+    filters: Filters = Field(default_factory=dict)
+    """As `data.filters`, which hold where the site does not say otherwise."""
+    t_r: float | None = Field(default=None, gt=0, le=100)
+    """As `data.t_r`, which holds where the site does not say otherwise."""
+
+
+class Data(Section):
+    """Where the data are, and which of them are analysed."""
+
+    bids_dir: AbsolutePath | None = None
+    """Raw BIDS dataset; events, sidecars and participants.tsv come from here. Of several datasets: `sites`."""
     derivatives: Paths | None = None
     """Folders of preprocessed data; of several, the first that has a file wins. null: `derivatives/fmriprep`
     in `bids_dir` where it exists, else the raw images. An empty list: the raw images."""
@@ -53,11 +77,12 @@ class Data(Section):
     """Task; null where the dataset has only one."""
     space: Name | None = None
     """Space of the images; `native` for images without a space entity; null where there is only one."""
-    filters: Annotated[
-        dict[str, tuple[str, ...]],
-        BeforeValidator(_filters, json_schema_input_type=dict[str, str | int | list[str | int]]),
-    ] = Field(default_factory=dict)
+    filters: Filters = Field(default_factory=dict)
     """Values wanted of other BIDS entities (subject, session, run, desc, ...)."""
+    sites: dict[Name, Dataset] = Field(default_factory=dict)
+    """Several datasets in one study, by the name of the site, instead of `bids_dir` and `derivatives`."""
+    exclude: Words = ()
+    """Runs left out, by their ids, such as `sub-02_task-rest_run-1`."""
     mask: Name = "union"
     """Voxels of the study: `union` or `intersection` of the masks of the runs, or a mask image."""
     t_r: float | None = Field(default=None, gt=0, le=100)
@@ -73,10 +98,55 @@ class Data(Section):
     def _mask_path(cls, value: str, info: ValidationInfo) -> str:
         return value if value in ("union", "intersection") else str(absolute(Path(value), info))
 
+    @field_validator("sites")
+    @classmethod
+    def _file_names(cls, value: dict[str, Dataset]) -> dict[str, Dataset]:
+        for name in value:
+            if not re.fullmatch("[A-Za-z0-9]+", name) or name in _TAKEN:
+                raise InputError(name, "cannot name a site.", "Use letters and digits only, and not `group`.")
+        require_distinct_labels(value, "")
+        return dict(sorted(value.items()))
+
+    @field_validator("exclude")
+    @classmethod
+    def _as_a_set(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _one_dataset_or_sites(self) -> Self:
+        if not self.sites and self.bids_dir is None:
+            raise InputError("bids_dir", "is missing.", "Give the dataset, or several of them under `sites`.")
+        for name in ("bids_dir", "derivatives") if self.sites else ():
+            if getattr(self, name) is not None:
+                raise InputError(name, "is given beside `sites`.", "Give it to each site.")
+        return self
+
+    @cached_property
+    def datasets(self) -> dict[str, Dataset]:
+        """The datasets by site, with the filters and the TR that hold there; the only one has no name."""
+        if self.bids_dir is not None:
+            only = Dataset.model_construct(
+                bids_dir=self.bids_dir, derivatives=self.derivatives, filters=self.filters, t_r=self.t_r
+            )
+            return {"": only}
+        return {
+            name: site.model_copy(update={"filters": self.filters | site.filters, "t_r": site.t_r or self.t_r})
+            for name, site in self.sites.items()
+        }
+
     @property
     def preprocessed(self) -> tuple[str, ...]:
-        """Names of the folders of preprocessed data, the default one spelled out."""
+        """Names of the folders of preprocessed data, the default one spelled out; of several sites none."""
+        if self.sites:  # a site that is added later renames nothing; what a run is made of, its own task tells
+            return ()
         return ("fmriprep",) if self.derivatives is None else tuple(path.name for path in self.derivatives)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What says which runs are analysed, where their files lie apart."""
+        sites = {name: site.filters for name, site in self.sites.items()}
+        more = {"sites": sites, "exclude": self.exclude}
+        return {"task": self.task, "filters": self.filters} | {key: value for key, value in more.items() if value}
 
 
 def _named_after_the_file(suffix: str) -> BeforeValidator:

@@ -32,8 +32,11 @@ def short_name(name: str) -> str | None:
     return ENTITIES.get(name, name if name in _KEYS else None)
 
 
+def meaning(key: str, value: str) -> str:
+    """Value of the entity `key` without what means nothing: the leading zeros of an index."""
+    return str(int(value)) if key in INDICES and value.isdecimal() else value
+
+
 def same_value(key: str, one: str, other: str) -> bool:
     """Whether two values of the entity `key` mean the same."""
-    if key in INDICES and one.isdecimal() and other.isdecimal():
-        return int(one) == int(other)
-    return one == other
+    return meaning(key, one) == meaning(key, other)
