@@ -150,6 +150,6 @@ def content_digest(arrays: Iterable[NDArray[Any]], *more: Any) -> str:
     h = hashlib.sha256()
     for array in arrays:
         h.update(str((array.shape, array.dtype.str)).encode())
-        h.update(np.ascontiguousarray(array).tobytes())
+        h.update(np.ascontiguousarray(array).data)
     h.update(digest(list(more)).encode())
     return h.hexdigest()[:16]
