@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Version of the store layout. A change that an older voxloom cannot read raises it.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MiB = 2**20
 #: Bytes that one task may use where nothing else is said.

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxloom.engine.ledger import Ledger, Record
+from voxloom.sealed import seal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,8 +59,17 @@ def test_stages_are_apart_and_later_records_replace(ledger: Ledger) -> None:
 def test_record_that_cannot_be_read_counts_as_not_done(ledger: Ledger) -> None:
     ledger.write(Record(stage="fit", key="good", status="done", inputs="a"))
     ledger.objects.put("ledger/fit/torn.json", b'{"stage": "fit", "ke')
-    ledger.objects.put("ledger/fit/other.json", b'{"colour": "red"}')
+    ledger.objects.put("ledger/fit/other.json", seal(b'{"colour": "red", "voxloom_crc32c": "00000000"}'))
     assert set(ledger.read("fit")) == {"good"}
+
+
+def test_record_with_any_flipped_byte_counts_as_not_done() -> None:
+    record = Record(stage="fit", key="run/0001", status="done", inputs="a", digest="d", details={"n": 3})
+    raw = record.to_json()
+    for place in range(len(raw)):
+        for bit in range(8):
+            flipped = raw[:place] + bytes([raw[place] ^ 1 << bit]) + raw[place + 1 :]
+            assert Record.from_json(flipped) is None, flipped
 
 
 def test_reading_is_linear_and_quick(tmp_path: Path) -> None:

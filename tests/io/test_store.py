@@ -242,12 +242,53 @@ def test_small_arrays_and_metadata_are_checked_too(objects: Objects) -> None:
     objects.put("runs/a/time/c/0", good[:-1] + b"?")
     assert [error.where for error in damaged_shards(objects)] == [f"{objects.url}/runs/a/time"]
     objects.put("runs/a/zarr.json", b"{")
-    with pytest.raises(CorruptionError, match="cannot be read"):
+    with pytest.raises(CorruptionError, match="does not match its checksum"):
         get_attrs(objects, "runs/a")
     with pytest.raises(StoreError, match="not in the store"):
         open_array(objects, "runs/b")
     with pytest.raises(StoreError, match="not in the store"):
         open_group_dataset(objects, "runs/b")
+
+
+def test_no_reader_takes_metadata_with_a_flipped_byte(objects: Objects, values: np.ndarray) -> None:
+    path = bold(objects, values)
+    put_group(objects, "runs/a", {"voxloom": {"x": 1}})
+    readers = {
+        f"{path}/zarr.json": [
+            lambda: open_array(objects, path),
+            lambda: open_array(objects, path, writable=True),
+            lambda: read_voxels(objects, path, slice(0, 5)),
+            lambda: write_voxels(objects, path, slice(0, 100), values),
+            lambda: open_group_dataset(objects, "runs/a"),
+            lambda: zarr.open_array(objects.strict_store, path=path, mode="r"),
+        ],
+        "runs/a/zarr.json": [
+            lambda: get_attrs(objects, "runs/a"),
+            lambda: open_group_dataset(objects, "runs/a"),
+            lambda: zarr.open_group(objects.strict_store, path="runs/a", mode="r"),
+        ],
+    }
+    for key, attempts in readers.items():
+        good = objects.get(key)
+        assert good is not None
+        for place in range(len(good)):
+            objects.put(key, good[:place] + bytes([good[place] ^ 1 << place % 8]) + good[place + 1 :])
+            for attempt in attempts:
+                with pytest.raises(CorruptionError, match="does not match its checksum"):
+                    attempt()
+        objects.put(key, good)
+        for attempt in attempts:
+            attempt()
+
+
+def test_checksums_of_metadata_are_no_attributes_of_the_data(objects: Objects, values: np.ndarray) -> None:
+    path = bold(objects, values)
+    put_array(objects, "runs/a/time", ["time"], np.arange(7.0), attrs={"units": "s"})
+    put_group(objects, "runs/a", {"voxloom": {"x": 1}})
+    ds = open_group_dataset(objects, "runs/a")
+    assert ds.attrs == {"voxloom": {"x": 1}}
+    assert ds["time"].attrs == {"units": "s"}
+    assert ds["bold"].attrs == dict(open_array(objects, path).attrs) == {}
 
 
 def test_equal_values_give_equal_bytes(tmp_path: Path, values: np.ndarray) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from voxloom.errors import GridError, InputError, StoreError
+from voxloom.errors import CorruptionError, GridError, InputError, StoreError
 from voxloom.io.store import Objects, create_array, read_voxels, write_voxels
 from voxloom.io.study import create_study, describe_results, is_study, open_study
 from voxloom.schema import SCHEMA_VERSION, Grid, grid_of
+from voxloom.sealed import BLANK, KEY, seal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,10 +59,21 @@ def test_what_is_not_a_study(tmp_path: Path, mask: np.ndarray) -> None:
     create_study(tmp_path / "half", GRID, mask)  # the ledger may be there first
     objects = Objects(tmp_path / "half")
     node = json.loads(objects.get("zarr.json") or b"")
+    node["attributes"] |= BLANK
     node["attributes"]["voxloom"]["schema_version"] = SCHEMA_VERSION + 1
-    objects.put("zarr.json", json.dumps(node).encode())
+    objects.put("zarr.json", seal(json.dumps(node).encode()))
     with pytest.raises(StoreError, match=f"schema {SCHEMA_VERSION + 1}.*Update voxloom"):
         open_study(tmp_path / "half")
+
+
+def test_metadata_of_the_first_schema_are_refused_with_the_way_out(tmp_path: Path, mask: np.ndarray) -> None:
+    objects = create_study(tmp_path / "s", GRID, mask).objects
+    node = json.loads(objects.get("zarr.json") or b"")
+    del node["attributes"][KEY]
+    node["attributes"]["voxloom"]["schema_version"] = 1
+    objects.put("zarr.json", json.dumps(node, indent=2).encode())
+    with pytest.raises(CorruptionError, match="schema 1 have no checksum: give such an analysis another `store:`"):
+        open_study(tmp_path / "s")
 
 
 def test_an_empty_study_has_no_runs(tmp_path: Path, mask: np.ndarray) -> None:

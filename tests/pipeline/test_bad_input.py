@@ -14,6 +14,7 @@ import pytest
 
 import voxloom
 from voxloom.errors import GridError, InputError, StoreError
+from voxloom.sealed import BLANK, seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -251,8 +252,9 @@ def test_store_of_a_newer_schema_is_refused(bids, tmp_path, analysis_of):
     voxloom.run(analysis)
     root = tmp_path / "study.zarr/zarr.json"
     content = json.loads(root.read_text())
+    content["attributes"] |= BLANK
     content["attributes"]["voxloom"]["schema_version"] = 99
-    root.write_text(json.dumps(content))
+    root.write_bytes(seal(json.dumps(content).encode()))
     for attempt in (lambda: voxloom.run(analysis), lambda: voxloom.open_study(tmp_path / "study.zarr")):
         with pytest.raises(StoreError, match=r"99"):
             attempt()

@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from voxloom.sealed import BLANK, KEY, is_sealed, seal
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -84,15 +86,20 @@ class Record:
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
-        """UTF-8 JSON, one object; NumPy scalars in `details` become numbers."""
-        return json.dumps(asdict(self), sort_keys=True, default=lambda scalar: scalar.item()).encode()
+        """UTF-8 JSON, one object with a checksum; NumPy scalars in `details` become numbers."""
+        values = asdict(self) | BLANK
+        return seal(json.dumps(values, sort_keys=True, default=lambda scalar: scalar.item()).encode())
 
     @classmethod
     def from_json(cls, raw: bytes) -> Record | None:
-        """Inverse of `to_json`; None for bytes that are no record, which then counts as not done."""
+        """Inverse of `to_json`; None for bytes that are not what was written: such a task counts as not done."""
+        if not is_sealed(raw):
+            return None
+        values = json.loads(raw)
+        del values[KEY]
         try:
-            return cls(**json.loads(raw))
-        except (ValueError, TypeError):
+            return cls(**values)
+        except TypeError:  # of another version, with other fields
             return None
 
 

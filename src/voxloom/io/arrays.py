@@ -9,9 +9,11 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.metadata import ArrayV3Metadata
+from zarr.storage import StorePath
 
-from voxloom.errors import CorruptionError, StoreError
+from voxloom.errors import StoreError
 from voxloom.io.shard import CLEVEL, CNAME, encode_shard
+from voxloom.sealed import BLANK, KEY, require_sealed, seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +63,7 @@ def create_array(
     """
     memory: dict[str, Any] = {}
     _create(memory, dims, tuple(shape), tuple(chunks), tuple(shards) if shards else None, dtype, fill_value, attrs)
-    wanted, key = memory["zarr.json"].to_bytes(), f"{path}/zarr.json"
+    wanted, key = _sealed(json.loads(memory["zarr.json"].to_bytes())), _metadata_key(path)
     found = objects.get(key)
     if found != wanted:
         if found is not None:
@@ -122,6 +124,7 @@ def put_array(
         array[...] = values
     _put_parents(objects, path)
     encoded = {key: value.to_bytes() for key, value in memory.items()}
+    encoded["zarr.json"] = _sealed(json.loads(encoded["zarr.json"]))
     if dtype is not str:
         key = array.metadata.encode_chunk_key((0,) * values.ndim)
         encoded[key] = encode_shard(values, chunk, None, array.fill_value)
@@ -137,8 +140,13 @@ def put_group(objects: Objects, path: str, attrs: Mapping[str, Any]) -> None:
 
 
 def _group(attrs: Mapping[str, Any]) -> bytes:
-    node = {"zarr_format": 3, "node_type": "group", "attributes": dict(attrs)}
-    return json.dumps(node, indent=2, allow_nan=False).encode()
+    return _sealed({"zarr_format": 3, "node_type": "group", "attributes": dict(attrs)})
+
+
+def _sealed(node: dict[str, Any]) -> bytes:
+    """Metadata of a group or array as bytes, with their checksum among the attributes."""
+    node["attributes"] = node.get("attributes", {}) | BLANK
+    return seal(json.dumps(node, indent=2, allow_nan=False).encode())
 
 
 def _put_parents(objects: Objects, path: str) -> None:
@@ -156,22 +164,28 @@ def _metadata_key(path: str) -> str:
     return f"{path}/zarr.json" if path else "zarr.json"
 
 
+def _read_node(objects: Objects, path: str) -> dict[str, Any] | None:
+    """Metadata of a group or array without their checksum; None when there is none."""
+    key = _metadata_key(path)
+    found = objects.get(key)
+    if found is None:
+        return None
+    require_sealed(found, f"{objects.url}/{key}")
+    node: dict[str, Any] = json.loads(found)
+    del node["attributes"][KEY]
+    return node
+
+
 def get_attrs(objects: Objects, path: str = "") -> dict[str, Any] | None:
     """Attributes of a group or array; None when there is none.
 
     Raises
     ------
     CorruptionError
-        The metadata cannot be read.
+        The metadata do not match their checksum.
     """
-    key = _metadata_key(path)
-    found = objects.get(key)
-    if found is None:
-        return None
-    try:
-        return dict(json.loads(found).get("attributes", {}))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise CorruptionError(f"{objects.url}/{key}", f"cannot be read ({error}).", REMAKE) from error
+    node = _read_node(objects, path)
+    return None if node is None else dict(node["attributes"])
 
 
 def open_array(objects: Objects, path: str, *, writable: bool = False) -> Array:
@@ -182,16 +196,13 @@ def open_array(objects: Objects, path: str, *, writable: bool = False) -> Array:
     StoreError
         There is none.
     CorruptionError
-        Its metadata cannot be read.
+        Its metadata do not match their checksum.
     """
-    store, mode = (objects.store, "r+") if writable else (objects.strict_store, "r")
-    where = f"{objects.url}/{path}"
-    try:
-        return zarr.open_array(store, path=path, mode=mode, zarr_format=3, config=CONFIG)
-    except FileNotFoundError as error:
-        raise StoreError(where, "is not in the store.", "Run the stage that writes it.") from error
-    except (*DECODING_ERRORS, KeyError) as error:
-        raise CorruptionError(where, f"has damaged metadata ({error}).", REMAKE) from error
+    node = _read_node(objects, path)
+    if node is None or node["node_type"] != "array":
+        raise StoreError(f"{objects.url}/{path}", "is not in the store.", "Run the stage that writes it.")
+    store = objects.store if writable else objects.strict_store
+    return zarr.Array.from_dict(StorePath(store, path), node)
 
 
 def unit_of(array: Array) -> tuple[int, ...]:

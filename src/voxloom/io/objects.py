@@ -16,6 +16,7 @@ from zarr.core.sync import sync
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from voxloom.errors import CorruptionError
+from voxloom.sealed import require_sealed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -186,7 +187,7 @@ def clean_partial(objects: Objects) -> int:
 
 
 class _Strict(WrapperStore[Any]):
-    """A store in which every chunk that is asked for must be there; voxloom writes all of them."""
+    """A store in which every chunk that is asked for must be there, and metadata must match their checksum."""
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -199,4 +200,6 @@ class _Strict(WrapperStore[Any]):
                 "is missing or cut short.",
                 "Run `voxloom verify`, then the stage that wrote it.",
             )
+        if found is not None and key.endswith("zarr.json"):
+            require_sealed(found.to_bytes(), f"{self._store}/{key}")
         return found

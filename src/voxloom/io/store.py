@@ -11,6 +11,7 @@ from voxloom.errors import StoreError
 from voxloom.io.arrays import create_array, get_attrs, open_array, put_array, put_group
 from voxloom.io.objects import Objects, clean_partial
 from voxloom.io.regions import damaged_shards, read_region, read_voxels, write_region, write_voxels
+from voxloom.sealed import KEY as CHECKSUM
 
 __all__ = [
     "Objects",
@@ -45,6 +46,9 @@ def open_group_dataset(objects: Objects, group: str, *, by_shard: bool = False) 
     ds: xr.Dataset = xr.open_zarr(
         objects.strict_store, group=group, chunks=None, consolidated=False, zarr_format=3, decode_times=False
     )
+    ds.attrs.pop(CHECKSUM, None)
+    for variable in ds.variables.values():
+        variable.attrs.pop(CHECKSUM, None)
     for name, variable in ds.variables.items():
         shards = variable.encoding.get("shards")
         if shards is not None:

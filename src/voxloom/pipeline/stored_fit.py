@@ -10,7 +10,7 @@ import xarray as xr
 
 from voxloom.engine.ledger import Ledger
 from voxloom.io.arrays import create_array, open_array
-from voxloom.io.regions import read_voxels, write_voxels
+from voxloom.io.regions import read_voxels, write_region, write_voxels
 from voxloom.schema import bold_chunks, shard_slices
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def make_room(
 
     n_times, n_regressors = design.shape
     rule = bold_chunks(n_voxels, n_times, itemsize)
-    values = create_array(
+    create_array(
         objects,
         f"fits/{fit_path}/design",
         dims=("time", "regressor"),
@@ -46,7 +46,7 @@ def make_room(
             "noise_model": noise_model,
         },
     )
-    values[...] = design.to_numpy(dtype=float)
+    write_region(objects, f"fits/{fit_path}/design", [slice(0, n) for n in design.shape], design.to_numpy(dtype=float))
     create_array(
         objects,
         f"fits/{fit_path}/beta",
