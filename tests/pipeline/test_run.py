@@ -110,7 +110,7 @@ def test_status_and_plan_agree_with_what_was_done(pristine_study, tmp_path, anal
     planned = voxloom.plan(analysis)
     assert not planned.problems, planned.render()
     output = voxloom.run(analysis).output
-    assert set(planned.files) == {str(path.relative_to(output)) for path in output.rglob("*_statmap.nii.gz")}
+    assert set(planned.files) == {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
     status = voxloom.pipeline.status(analysis)
     assert status.complete
     counts = {stage.name: stage.total for stage in status.stages if stage.name != "prepare"}

@@ -57,6 +57,7 @@ class Record:
     digest : str
         Digest of what was written; empty unless done.
     bytes_read, bytes_written : int
+        As in `voxloom.engine.task.Output`.
     seconds : float
         Wall time, retries included.
     attempt : int

@@ -25,7 +25,7 @@ class StagePlan:
     n_tasks, n_done : int
         All tasks, and those finished by earlier runs.
     bytes_read, bytes_written : int
-        Of the tasks still to do, estimated.
+        Of the tasks still to do, as their records will count them (`voxloom.engine.task.Output`).
     peak_memory : int
         Bytes one task needs at most, on top of the libraries.
     """

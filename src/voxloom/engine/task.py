@@ -20,6 +20,8 @@ class Output:
     digest : str
         Digest of what was written.
     bytes_read, bytes_written : int
+        Raw bytes of the numbers taken from and put into arrays of the store, whatever their compression there;
+        of source files, the bytes of the files.
     details : mapping
         Small JSON-able values for later stages and for the user.
     """

@@ -80,7 +80,7 @@ def _columns(table: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 def write_extras(objects: Objects, path: str, extras: Extras) -> int:
-    """Write the arrays of `extras` below a run's group; return the bytes they take."""
+    """Write the arrays of `extras` below a run's group; return the raw bytes of their numbers."""
     time = extras.t_r * np.arange(extras.n_volumes)
     written = put_array(objects, f"{path}/time", ["time"], time, attrs={"units": "s"})
     written += put_array(objects, f"{path}/sample_mask", ["time"], extras.sample_mask)

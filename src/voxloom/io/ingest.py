@@ -45,7 +45,7 @@ STATS_BYTES = MiB
 
 
 class RunSummary(NamedTuple):
-    """What one ingest did."""
+    """What one ingest did: bytes of the file read, and raw bytes of the arrays written (`runs.raw_bytes`)."""
 
     digest: str
     n_volumes: int
@@ -197,7 +197,7 @@ def _collect(reader: VolumeReader, selection: Selection, values: _Values, turned
 def _write_voxels(
     objects: Objects, path: str, selection: Selection, values: _Values, rule: ChunkRule, turned: Transposer
 ) -> int:
-    """Write ``bold`` shard by shard with the mean and tSNR of its voxels; return bytes written."""
+    """Write ``bold`` shard by shard with the mean and tSNR of its voxels; return their raw bytes."""
     n, scaled = turned.n_voxels, (values.slope, values.inter) != (1.0, 0.0)
     create_array(
         objects,
@@ -213,7 +213,8 @@ def _write_voxels(
     mean, tsnr, written = np.empty(n, np.float32), np.empty(n, np.float32), 0
     for shard in shard_slices(n, rule.shard):
         block = turned.voxels(shard.start, shard.stop)
-        written += write_voxels(objects, f"{path}/bold", shard, block)
+        write_voxels(objects, f"{path}/bold", shard, block)
+        written += block.nbytes
         mean[shard], tsnr[shard] = _mean_tsnr(block, values)
     mean[selection.outside] = tsnr[selection.outside] = np.nan
     written += put_array(objects, f"{path}/mean", ["voxel"], mean)

@@ -82,6 +82,15 @@ class Run:
         return pd.DataFrame(columns).infer_objects()
 
 
+def raw_bytes(n_voxels: int, n_volumes: int, itemsize: int, n_confounds: int) -> int:
+    """Bytes of the numbers of a run's arrays, uncompressed: what `voxloom.io.ingest.write_run` writes.
+
+    ``bold``, ``mean`` and ``tsnr`` (float32) and ``in_mask`` over voxels; ``time``, ``sample_mask`` and
+    ``confounds`` over volumes.
+    """
+    return n_voxels * (n_volumes * itemsize + 4 + 4 + 1) + n_volumes * (8 + 1 + 8 * n_confounds)
+
+
 def members(objects: Objects, group: str) -> list[str]:
     """Names of the groups and arrays right below a group."""
     return [name for name in objects.children(group) if name != "zarr.json"]

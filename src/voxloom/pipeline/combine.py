@@ -73,7 +73,7 @@ def combine_subject(
         for run, fit_path in fits.items():  # one fit in memory at a time, whatever the number of runs
             fit = load_fit(objects, fit_path, voxels)
             answers[run] = {name: answer(fit, wanted) for name, wanted in contrasts.items()}
-            read += fit.nbytes
+            read += sum(variable.nbytes for variable in fit.data_vars.values())
         combined = {name: combine([a[name] for a in answers.values()], name, precision_weighted) for name in contrasts}
         for run, found in answers.items():
             maps = {name: a.maps if a else xr.full_like(combined[name], np.nan) for name, a in found.items()}

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 NAME = "correct"
 #: Corrected maps by method of the analysis file.
 CORRECTED = {"bonferroni": "p_bonferroni", "fdr": "p_fdr", "permutation": "p_max_stat"}
+#: Corrections that need the map alone.
+VOXELWISE = {"bonferroni": bonferroni, "fdr": fdr}
 
 
 def tasks(ws: Workspace) -> list[Task]:
@@ -114,21 +116,22 @@ def correct(*, store: str, test: GroupTest, row: int, column: int, inference: In
     objects = Objects(store)
     stat, z, n = (read_map(objects, test, name, row, column) for name in ("stat", "z_score", "n"))
     p = 2 * z_to_p(np.abs(z)) if inference.two_sided else z_to_p(z)
-    maps = {"p_bonferroni": bonferroni, "p_fdr": fdr}
-    written = {CORRECTED[m]: maps[CORRECTED[m]](p) for m in inference.method if m != "permutation"}
+    read = 3 * stat.nbytes
+    written = {CORRECTED[m]: VOXELWISE[m](p) for m in inference.method if m in VOXELWISE}
     if "permutation" in inference.method:
-        setup = prepared_all(test, inference, seed)[column]
-        name = null_name(test, inference, seed)
-        null = read_region(objects, f"nulls/{name}/{row}-{column}", (slice(None), slice(None))).max(axis=0)
+        nulls = read_region(
+            objects, f"nulls/{null_name(test, inference, seed)}/{row}-{column}", (slice(None), slice(None))
+        )
+        read += nulls.nbytes
+        null, setup = nulls.max(axis=0), prepared_all(test, inference, seed)[column]
         written["p_max_stat"] = fwe_p(setup, np.where(complete(test, n), stat, np.nan), null)
-        padded = np.full(open_array(objects, f"{test.path}/null_max_stat").shape[-1], np.nan)
-        padded[: len(null)] = null
-        write_block(objects, f"{test.path}/null_max_stat", (row, column, 0), padded[np.newaxis, np.newaxis])
+        longest = open_array(objects, f"{test.path}/null_max_stat").shape[-1]
+        written["null_max_stat"] = np.pad(null, (0, longest - len(null)), constant_values=np.nan)
     for name, values in written.items():
         write_block(objects, f"{test.path}/{name}", (row, column, 0), values[np.newaxis, np.newaxis])
     return Output(
         digest=content_digest(written.values()),
-        bytes_read=3 * stat.nbytes,
+        bytes_read=read,
         bytes_written=sum(values.nbytes for values in written.values()),
     )
 

@@ -95,7 +95,7 @@ def make_design(*, store: str, run_id: str, fit_path: str, first_level: FirstLev
     values = design.to_numpy(dtype=float)
     return Output(
         digest=content_digest([values], list(design.columns)),
-        bytes_read=0,
+        bytes_read=run.sample_mask.nbytes + (0 if run.confounds is None else run.confounds.to_numpy().nbytes),
         bytes_written=values.nbytes,
         details={
             "n_shards": len(shards),

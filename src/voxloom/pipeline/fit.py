@@ -67,7 +67,7 @@ def fit_shard(*, store: str, run_id: str, fit_path: str, start: int, stop: int, 
     written = write_fit(objects, fit_path, fit, slice(start, stop))
     return Output(
         digest=content_digest(fit[name].to_numpy() for name in names),
-        bytes_read=(stop - start) * run.n_volumes * run.itemsize,
+        bytes_read=(stop - start) * run.n_volumes * run.itemsize + design.to_numpy().nbytes,
         bytes_written=written,
     )
 

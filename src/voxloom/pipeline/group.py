@@ -225,7 +225,7 @@ def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memor
     for i, row in enumerate(test.rows):
         for piece in shard_slices(stop - start, step):
             effects = load_effects(objects, test, row, slice(start + piece.start, start + piece.stop))
-            read += effects.nbytes
+            read += effects["effect"].nbytes
             fit = fit_group(effects, test.design)
             for j, expression in enumerate(test.contrasts.values()):
                 answer = contrast(fit, expression).assign(n=fit["n"])

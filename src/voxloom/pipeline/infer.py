@@ -134,7 +134,7 @@ def null_batch(
     setup = prepared_all(test, inference, seed)[column]
     maxima = null_max_stat(setup, effects["effect"].to_numpy(), start=batch[0], stop=batch[1])
     write_block(objects, path, (stretch, batch[0]), maxima[np.newaxis])
-    return Output(digest=content_digest([maxima]), bytes_read=effects.nbytes, bytes_written=maxima.nbytes)
+    return Output(digest=content_digest([maxima]), bytes_read=effects["effect"].nbytes, bytes_written=maxima.nbytes)
 
 
 STAGE = Stage(NAME, tasks, prepare)

@@ -44,7 +44,7 @@ def task_of(ws: Workspace, run: RunFile) -> Task:
         },
         inputs=digest(
             [
-                [fingerprint(path) for path in (run.bold, run.mask, run.events, run.confounds)],
+                [fingerprint(path) for path in source_files(run)],
                 run.t_r,
                 t_r,
                 level.smoothing_fwhm,
@@ -52,6 +52,16 @@ def task_of(ws: Workspace, run: RunFile) -> Task:
             ]
         ),
     )
+
+
+def source_files(run: RunFile) -> tuple[Path | None, ...]:
+    """Image, mask, events and confounds of a run; None where it has none."""
+    return (run.bold, run.mask, run.events, run.confounds)
+
+
+def source_bytes(run: RunFile) -> int:
+    """Bytes of these files."""
+    return sum(path.stat().st_size for path in source_files(run) if path is not None)
 
 
 def fingerprint(path: str | Path | None) -> list[Any] | None:
@@ -97,7 +107,7 @@ def ingest_run(
     )
     return Output(
         digest=summary.digest,
-        bytes_read=summary.bytes_read,
+        bytes_read=source_bytes(run),
         bytes_written=summary.bytes_written,
         details={
             "n_volumes": summary.n_volumes,

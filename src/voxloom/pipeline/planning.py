@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.pipeline import design, group
 from voxloom.pipeline.prepare import check_grids, read_headers, require_mask, study_grid, study_mask
 from voxloom.pipeline.running import STAGES, as_analysis, recall
-from voxloom.pipeline.sizes import Survey, planned_tests, stage_sizes
+from voxloom.pipeline.sizes import Survey, stage_sizes
 from voxloom.pipeline.workspace import Workspace
 from voxloom.pipeline.write import planned_files
 
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from voxloom.engine.ledger import Record
+    from voxloom.engine.plan import StagePlan
     from voxloom.io.bids import RunFile
-    from voxloom.io.nifti import NiftiInfo
-    from voxloom.spec import Analysis
+    from voxloom.spec import Analysis, Contrast
 
 
 def plan(spec: Analysis | str | Path | Mapping[str, Any]) -> Plan:
@@ -61,12 +63,12 @@ def plan(spec: Analysis | str | Path | Mapping[str, Any]) -> Plan:
         group.check(analysis, survey.ws.runs)
     except InputError as error:
         survey.problems.append(problem(error))
-    done = done_tasks(survey.ws)
-    stages = [replace(size, n_done=done.get(size.name, 0)) for size in stage_sizes(survey)]
+    recall_all(survey.ws)
+    runs = [run for runs in survey.answered.values() for run in runs]
     return Plan(
-        stages=tuple(stages),
+        stages=tuple(still_to_do(size, survey.ws.done(size.name)) for size in stage_sizes(survey)),
         problems=tuple(survey.problems),
-        files=tuple(planned_files(survey.ws, survey.runs, planned_tests(survey))),
+        files=tuple(planned_files(survey.ws, runs, survey.tests)),
     )
 
 
@@ -78,7 +80,7 @@ def look(analysis: Analysis) -> Survey:
         ws.study = open_study(ws.url)
         require_mask(ws.study, analysis.data.mask)
         check_grids(inputs, ws.study.grid)
-        n_voxels = len(ws.voxel)
+        grid, n_voxels = ws.study.grid, len(ws.voxel)
     elif not inputs.headers:
         raise InputError(
             "data",
@@ -88,7 +90,8 @@ def look(analysis: Analysis) -> Survey:
         grid = study_grid(analysis, inputs)
         n_voxels = int(study_mask(ws, inputs, grid).sum())
     ws.runs = [run for run in ws.runs if run.id in inputs.headers]
-    return Survey(ws, inputs, n_voxels, problems=[problem(e) for e in inputs.problems.values()])
+    problems = [problem(error) for error in inputs.problems.values()]
+    return Survey(ws, inputs, n_voxels, n_volume=math.prod(grid.shape), problems=problems)
 
 
 def problem(error: InputError) -> Problem:
@@ -98,49 +101,58 @@ def problem(error: InputError) -> Problem:
 
 def check_run(survey: Survey, run: RunFile) -> None:
     """Read events and confounds of a run and build its design; what is wrong becomes a problem."""
-    analysis = survey.ws.analysis
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", VoxloomWarning)
         try:
-            matrix = design_of(analysis, run, survey.inputs.headers[run.id])
-            check_estimable(analysis, run.id, matrix)
-            survey.designs[run.id] = matrix
+            matrix = design_of(survey, run)
         except InputError as error:
             survey.problems.append(problem(error))
+        else:
+            survey.designs[run.id] = matrix
+            check_estimable(survey, run, matrix)
     for caught_one in caught:
         where, _, what = str(caught_one.message).partition(": ")
         survey.problems.append(Problem(level="warning", where=where, what=what))
 
 
-def design_of(analysis: Analysis, run: RunFile, info: NiftiInfo) -> pd.DataFrame:
-    """The design matrix a run will have, from its files."""
+def design_of(survey: Survey, run: RunFile) -> pd.DataFrame:
+    """The design matrix a run will have, from its files; notes how many confounds will be kept with it.
+
+    Raises
+    ------
+    InputError
+        As ingest and design will.
+    """
+    analysis, info = survey.ws.analysis, survey.inputs.headers[run.id]
     t_r = analysis.data.datasets[run.site].t_r or resolve_t_r(run.t_r, info.t_r, str(run.bold))
     confounds = None
-    if run.confounds is not None and analysis.first_level.confounds:
+    if run.confounds is not None:
         confounds = read_confounds(run.confounds)
         require_rows(confounds, info.n_volumes, str(run.confounds))
     events = None if run.events is None else read_events(run.events)
+    survey.n_confounds[run.id] = 0 if confounds is None else confounds.shape[1]
     return design.build(info.n_volumes, t_r, events, confounds, analysis.first_level, run.id)
 
 
-def check_estimable(analysis: Analysis, where: str, matrix: pd.DataFrame) -> None:
-    """Raise `ContrastError` for a contrast whose columns are there but which the design cannot estimate."""
+def check_estimable(survey: Survey, run: RunFile, matrix: pd.DataFrame) -> None:
+    """A contrast whose columns are there but which the design cannot estimate costs the subject its maps."""
     basis = reduce_design(matrix.to_numpy(dtype=float))
-    for name, wanted in analysis.first_level.contrasts.items():
-        try:
-            rows = contrast_matrix(wanted.expression, list(matrix.columns))
-        except ContrastError:
+    for name, wanted in survey.ws.analysis.first_level.contrasts.items():
+        if not answers(wanted, list(matrix.columns)):
             continue  # a condition that this run lacks; judged over all runs
+        rows = contrast_matrix(wanted.expression, list(matrix.columns))
         if not is_estimable(rows, basis).all():
-            raise ContrastError(
-                where,
+            survey.unanswered.add(run.subject)
+            error = ContrastError(
+                run.id,
                 f"contrast {name} ({wanted.expression}) is not estimable: the design is rank deficient.",
                 "Take the dependent columns out of the model, or ask another question.",
             )
+            survey.problems.append(problem(error))
 
 
 def require_answers(survey: Survey) -> None:
-    """A contrast that no run can answer is an error of the analysis."""
+    """A contrast that no run can answer is an error of the analysis; that no run of a subject can, of the subject."""
     columns = {run_id: list(matrix.columns) for run_id, matrix in survey.designs.items()}
     if not columns:
         return
@@ -148,14 +160,37 @@ def require_answers(survey: Survey) -> None:
         notes = design.check_contrasts(survey.ws.analysis, columns)
     except ContrastError as error:
         survey.problems.append(problem(error))
-    else:
-        survey.problems += [Problem(level="warning", where="first_level.contrasts", what=note) for note in notes]
+        return
+    survey.problems += [Problem(level="warning", where="first_level.contrasts", what=note) for note in notes]
+    for subject, runs in survey.answered.items():
+        for name, wanted in survey.ws.analysis.first_level.contrasts.items():
+            if not any(answers(wanted, columns[run.id]) for run in runs):
+                survey.unanswered.add(subject)
+                what = f"contrast {name} ({wanted.expression}) names columns that none of its runs has."
+                remedy = "Leave the subject out with data.filters, or ask another question."
+                survey.problems.append(Problem(level="error", where=subject, what=what, remedy=remedy))
 
 
-def done_tasks(ws: Workspace) -> dict[str, int]:
-    """Tasks that earlier runs have finished, by stage."""
-    if ws.study is None:
-        return {}
-    for stage in STAGES:
+def answers(wanted: Contrast, columns: list[str]) -> bool:
+    """Whether a design with these columns has those of the contrast."""
+    try:
+        contrast_matrix(wanted.expression, columns)
+    except ContrastError:
+        return False
+    return True
+
+
+def recall_all(ws: Workspace) -> None:
+    """Take over what earlier runs have done."""
+    for stage in STAGES if ws.study is not None else ():
         recall(ws, stage)
-    return {stage.name: len(ws.done(stage.name)) for stage in STAGES}
+
+
+def still_to_do(size: StagePlan, done: Mapping[str, Record]) -> StagePlan:
+    """A stage less what has been done; records count bytes as the plan does."""
+    return replace(
+        size,
+        n_done=len(done),
+        bytes_read=max(0, size.bytes_read - sum(record.bytes_read for record in done.values())),
+        bytes_written=max(0, size.bytes_written - sum(record.bytes_written for record in done.values())),
+    )

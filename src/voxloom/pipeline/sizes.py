@@ -1,17 +1,25 @@
-"""Number of tasks, bytes and memory of every stage, from headers and designs alone."""
+"""Number of tasks, bytes and memory of every stage, from headers and designs alone.
+
+Bytes are those that the tasks' records will count (`voxloom.engine.task.Output`), to the last one; a test compares.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from voxloom.engine.plan import Problem, StagePlan
 from voxloom.errors import InputError
-from voxloom.pipeline import infer, memory
-from voxloom.pipeline.group import group_test
+from voxloom.io.runs import raw_bytes
+from voxloom.pipeline import infer, ingest, memory
+from voxloom.pipeline.consolidate import CONSOLIDATED
+from voxloom.pipeline.group import GROUP_STATISTICS, group_test
+from voxloom.pipeline.stored_fit import PER_VOXEL
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
-from voxloom.schema import MAP_CHUNK_MAPS, bold_chunks, shard_slices
+from voxloom.pipeline.write import GROUP_FILES, MAP_DTYPE, SUBJECT_FILES
+from voxloom.schema import MAP_CHUNK_MAPS, MAP_SHARD_VOXELS, bold_chunks, shard_slices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,77 +31,150 @@ if TYPE_CHECKING:
     from voxloom.pipeline.prepare import Inputs
     from voxloom.pipeline.workspace import Workspace
 
-#: Bytes of a stored estimate.
+#: Bytes of a stored estimate, and of every map.
 FLOAT64 = 8
 
 
 @dataclass
 class Survey:
-    """What is known of the runs before any of them is read whole."""
+    """What is known of the runs before any of them is read whole.
+
+    Parameters
+    ----------
+    n_voxels, n_volume : int
+        Voxels of the study, and of a whole volume of its grid.
+    n_confounds : dict of str to int
+        Columns kept with each run that can be ingested.
+    designs : dict of str to DataFrame
+        Of each run that can be fitted.
+    unanswered : set of str
+        Subjects whose contrasts cannot be estimated.
+    """
 
     ws: Workspace
     inputs: Inputs
     n_voxels: int
+    n_volume: int
+    n_confounds: dict[str, int] = field(default_factory=dict)
     designs: dict[str, pd.DataFrame] = field(default_factory=dict)
+    unanswered: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
 
     @property
-    def runs(self) -> list[RunFile]:
+    def ingested(self) -> list[RunFile]:
+        """Runs that will be in the store."""
+        return [run for run in self.ws.runs if run.id in self.n_confounds]
+
+    @property
+    def fitted(self) -> list[RunFile]:
         """Runs that will be fitted."""
         return [run for run in self.ws.runs if run.id in self.designs]
 
     @property
-    def subjects(self) -> list[str]:
-        """Subjects with such a run, in order."""
-        return list(dict.fromkeys(run.subject for run in self.runs))
+    def answered(self) -> dict[str, list[RunFile]]:
+        """Runs of each subject that will have maps, in order."""
+        found: dict[str, list[RunFile]] = {}
+        for run in self.fitted:
+            if run.subject not in self.unanswered:
+                found.setdefault(run.subject, []).append(run)
+        return found
 
-    def raw_bytes(self, run: RunFile) -> int:
-        """Bytes of the run's voxels in the store, before compression."""
-        return self.n_voxels * self.inputs.headers[run.id].n_volumes * self.itemsize(run)
+    @cached_property
+    def tests(self) -> list[GroupTest]:
+        """Group tests of these subjects; a model they cannot answer has none, as the problems tell."""
+        subjects, found = list(self.answered), []
+        for name in self.ws.analysis.group if subjects else ():
+            try:
+                found.append(group_test(self.ws.analysis, name, subjects))
+            except InputError:
+                continue
+        return found
+
+    def n_volumes(self, run: RunFile) -> int:
+        """Volumes of the run's image."""
+        return self.inputs.headers[run.id].n_volumes
 
     def itemsize(self, run: RunFile) -> int:
         """Bytes of one stored value; smoothing makes float32."""
         dtype = self.inputs.headers[run.id].dtype
         return 4 if self.ws.analysis.first_level.smoothing_fwhm else int(dtype.itemsize)
 
+    def one_map(self, n_statistics: int = 1) -> int:
+        """Bytes of so many maps over the study's voxels."""
+        return n_statistics * FLOAT64 * self.n_voxels
+
 
 def stage_sizes(survey: Survey) -> Iterator[StagePlan]:
     """Every stage in order."""
-    yield from run_stages(survey)
-    yield from subject_stages(survey)
-    yield from group_stages(survey)
+    yield ingest_size(survey)
+    yield design_size(survey)
+    yield fit_size(survey)
+    yield combine_size(survey)
+    yield consolidate_size(survey)
+    yield group_size(survey)
+    yield infer_size(survey)
+    yield correct_size(survey)
+    yield export_size(survey)
 
 
-def run_stages(survey: Survey) -> Iterator[StagePlan]:
-    """Ingest, design and fit."""
-    ingested, fitted = survey.ws.runs, survey.runs
-    raw = sum(map(survey.raw_bytes, fitted))
-    yield StagePlan(
+def ingest_size(survey: Survey) -> StagePlan:
+    """Files in, voxel-major arrays out."""
+    runs, budget = survey.ingested, survey.ws.analysis.memory_budget
+    written = [
+        raw_bytes(survey.n_voxels, survey.n_volumes(run), survey.itemsize(run), survey.n_confounds[run.id])
+        for run in runs
+    ]
+    return StagePlan(
         name="ingest",
-        n_tasks=len(ingested),
-        bytes_read=sum(Path(run.bold).stat().st_size for run in ingested),
-        bytes_written=sum(map(survey.raw_bytes, ingested)),
-        peak_memory=min(survey.ws.analysis.memory_budget, max(map(survey.raw_bytes, ingested), default=0)),
+        n_tasks=len(runs),
+        bytes_read=sum(map(ingest.source_bytes, runs)),
+        bytes_written=sum(written),
+        peak_memory=min(budget, max(written, default=0)),
     )
-    yield StagePlan(name="design", n_tasks=len(fitted))
-    yield StagePlan(
+
+
+def design_size(survey: Survey) -> StagePlan:
+    """Confounds and sample mask in, design out."""
+    rows = [(survey.n_volumes(run), survey.n_confounds[run.id]) for run in survey.fitted]
+    return StagePlan(
+        name="design",
+        n_tasks=len(rows),
+        bytes_read=sum(n_volumes * (1 + FLOAT64 * n_confounds) for n_volumes, n_confounds in rows),
+        bytes_written=sum(design_bytes(survey, run) for run in survey.fitted),
+    )
+
+
+def design_bytes(survey: Survey, run: RunFile) -> int:
+    """Bytes of the design of a run."""
+    return FLOAT64 * survey.designs[run.id].size
+
+
+def fit_size(survey: Survey) -> StagePlan:
+    """BOLD in, estimates out."""
+    read = sum(
+        survey.n_voxels * survey.n_volumes(run) * survey.itemsize(run)
+        + fit_shards(survey, run) * design_bytes(survey, run)
+        for run in survey.fitted
+    )
+    return StagePlan(
         name="fit",
-        n_tasks=sum(fit_shards(survey, run) for run in fitted),
-        bytes_read=raw,
-        bytes_written=sum(estimates(survey, run) for run in fitted),
-        peak_memory=max((fit_memory(survey, run) for run in fitted), default=0),
+        n_tasks=sum(fit_shards(survey, run) for run in survey.fitted),
+        bytes_read=read,
+        bytes_written=sum(estimates(survey, run) for run in survey.fitted),
+        peak_memory=max((fit_memory(survey, run) for run in survey.fitted), default=0),
     )
 
 
 def fit_shards(survey: Survey, run: RunFile) -> int:
     """Fit tasks of one run."""
-    rule = bold_chunks(survey.n_voxels, survey.inputs.headers[run.id].n_volumes, survey.itemsize(run))
+    rule = bold_chunks(survey.n_voxels, survey.n_volumes(run), survey.itemsize(run))
     return len(shard_slices(survey.n_voxels, rule.shard))
 
 
 def estimates(survey: Survey, run: RunFile) -> int:
     """Bytes of the fit of one run."""
-    return FLOAT64 * (survey.designs[run.id].shape[1] + 2) * survey.n_voxels
+    per_voxel = PER_VOXEL[survey.ws.analysis.first_level.noise_model]
+    return survey.one_map(survey.designs[run.id].shape[1] + len(per_voxel))
 
 
 def fit_memory(survey: Survey, run: RunFile) -> int:
@@ -102,26 +183,39 @@ def fit_memory(survey: Survey, run: RunFile) -> int:
     return memory.fit_memory(survey.n_voxels, n_volumes, survey.itemsize(run), n_regressors)
 
 
-def subject_stages(survey: Survey) -> Iterator[StagePlan]:
-    """Combine and consolidate."""
-    n_contrasts, n_subjects = len(survey.ws.analysis.first_level.contrasts), len(survey.subjects)
-    one_map = len(STATISTICS) * FLOAT64 * survey.n_voxels
-    written = n_subjects * n_contrasts * one_map
-    runs_each = [sum(run.subject == subject for run in survey.runs) for subject in survey.subjects]
-    widest = max((matrix.shape[1] for matrix in survey.designs.values()), default=0)
-    yield StagePlan(
+def subject_maps(survey: Survey) -> int:
+    """Bytes of the maps of one run or subject."""
+    return len(survey.ws.analysis.first_level.contrasts) * survey.one_map(len(STATISTICS))
+
+
+def combine_size(survey: Survey) -> StagePlan:
+    """Estimates in, maps of runs and subjects out; the design once for each stretch of voxels."""
+    subjects = survey.answered
+    runs = list(chain.from_iterable(subjects.values()))
+    stretches = len(shard_slices(survey.n_voxels, MAP_SHARD_VOXELS))
+    return StagePlan(
         name="combine",
-        n_tasks=n_subjects,
-        bytes_read=sum(estimates(survey, run) for run in survey.runs),
-        bytes_written=written + len(survey.runs) * n_contrasts * one_map,
-        peak_memory=memory.combine_memory(survey.n_voxels, widest, n_contrasts, max(runs_each, default=0)),
+        n_tasks=len(subjects),
+        bytes_read=sum(estimates(survey, run) + stretches * design_bytes(survey, run) for run in runs),
+        bytes_written=(len(runs) + len(subjects)) * subject_maps(survey),
+        peak_memory=memory.combine_memory(
+            survey.n_voxels,
+            max((matrix.shape[1] for matrix in survey.designs.values()), default=0),
+            len(survey.ws.analysis.first_level.contrasts),
+            max(map(len, subjects.values()), default=0),
+        ),
     )
-    blocks = len(shard_slices(n_subjects, MAP_CHUNK_MAPS)) * map_shards(survey)
-    yield StagePlan(
+
+
+def consolidate_size(survey: Survey) -> StagePlan:
+    """Every map of the subjects once more."""
+    n_subjects = len(survey.answered)
+    moved = n_subjects * len(survey.ws.analysis.first_level.contrasts) * survey.one_map(len(CONSOLIDATED))
+    return StagePlan(
         name="consolidate",
-        n_tasks=blocks,
-        bytes_read=written,
-        bytes_written=written,
+        n_tasks=len(shard_slices(n_subjects, MAP_CHUNK_MAPS)) * map_shards(survey),
+        bytes_read=moved,
+        bytes_written=moved,
         peak_memory=memory.consolidate_memory(survey.n_voxels, n_subjects),
     )
 
@@ -131,44 +225,85 @@ def map_shards(survey: Survey) -> int:
     return len(shard_slices(survey.n_voxels, map_chunks(survey.n_voxels)[1]))
 
 
-def group_stages(survey: Survey) -> Iterator[StagePlan]:
-    """Group, infer, correct and export."""
-    n_voxels, n_subjects = survey.n_voxels, len(survey.subjects)
-    tests = planned_tests(survey)
-    pairs = sum(len(test.first_level) * len(test.contrasts) for test in tests)
-    one_map, peak = FLOAT64 * n_voxels, memory.group_memory(n_subjects)
-    batches = sum(null_batches(survey, test) for test in tests)
-    yield StagePlan(
+def pairs_of(test: GroupTest) -> int:
+    """First-level contrasts times group contrasts of a model."""
+    return len(test.first_level) * len(test.contrasts)
+
+
+def group_size(survey: Survey) -> StagePlan:
+    """Effects of all subjects in, statistics of every pair of contrasts out."""
+    tests = survey.tests
+    return StagePlan(
         name="group",
         n_tasks=map_shards(survey) * len(tests),
-        bytes_read=n_subjects * one_map * sum(len(test.first_level) for test in tests),
-        bytes_written=7 * pairs * one_map,
-        peak_memory=peak,
+        bytes_read=sum(survey.one_map(len(test.subjects) * len(test.first_level)) for test in tests),
+        bytes_written=sum(survey.one_map(len(GROUP_STATISTICS) * pairs_of(test)) for test in tests),
+        peak_memory=memory.group_memory(len(survey.answered)),
     )
-    yield StagePlan(name="infer", n_tasks=batches, bytes_read=n_subjects * one_map * batches, peak_memory=peak)
-    yield StagePlan(name="correct", n_tasks=pairs, bytes_read=3 * pairs * one_map, peak_memory=8 * one_map)
-    yield StagePlan(name="export", n_tasks=n_subjects + pairs, bytes_read=7 * pairs * one_map, peak_memory=8 * one_map)
 
 
-def planned_tests(survey: Survey) -> list[GroupTest]:
-    """Group tests of the subjects that will be there; a model they cannot answer has none."""
-    found = []
-    for name in survey.ws.analysis.group:
-        try:
-            found.append(group_test(survey.ws.analysis, name, survey.subjects))
-        except InputError:
-            continue  # told among the problems
-    return found
-
-
-def null_batches(survey: Survey, test: GroupTest) -> int:
-    """Permutation tasks of one group model."""
-    analysis = survey.ws.analysis
-    wanted = analysis.group[test.name].inference
+def permutations(survey: Survey, test: GroupTest) -> list[int]:
+    """Rearrangements of each group contrast of a model; none without permutation inference."""
+    wanted = survey.ws.analysis.group[test.name].inference
     if "permutation" not in wanted.method:
-        return 0
-    stretches = infer.voxel_stretches(survey.n_voxels, len(test.subjects), analysis.memory_budget)
-    per_contrast = sum(
-        len(shard_slices(setup.n_perm, infer.BATCH)) for setup in infer.prepared_all(test, wanted, analysis.seed)
+        return []
+    return [setup.n_perm for setup in infer.prepared_all(test, wanted, survey.ws.analysis.seed)]
+
+
+def stretches(survey: Survey, test: GroupTest) -> int:
+    """Stretches of voxels that the maxima of a model are taken over, one after the other."""
+    return len(infer.voxel_stretches(survey.n_voxels, len(test.subjects), survey.ws.analysis.memory_budget))
+
+
+def infer_size(survey: Survey) -> StagePlan:
+    """All effects for each batch of permutations in, maxima out."""
+    n_tasks, read, written = 0, 0, 0
+    for test in survey.tests:
+        lengths, rows = permutations(survey, test), len(test.first_level)
+        batches = sum(len(shard_slices(n, infer.BATCH)) for n in lengths)
+        n_tasks += rows * batches * stretches(survey, test)
+        read += rows * batches * survey.one_map(len(test.subjects))
+        written += rows * sum(lengths) * stretches(survey, test) * FLOAT64
+    return StagePlan(
+        name="infer",
+        n_tasks=n_tasks,
+        bytes_read=read,
+        bytes_written=written,
+        peak_memory=memory.group_memory(len(survey.answered)) if n_tasks else 0,
     )
-    return len(test.first_level) * len(stretches) * per_contrast
+
+
+def correct_size(survey: Survey) -> StagePlan:
+    """Three maps and the maxima in; corrected p and the merged null, as long as the model's longest, out."""
+    read, written = 0, 0
+    for test in survey.tests:
+        lengths, rows = permutations(survey, test), len(test.first_level)
+        methods = survey.ws.analysis.group[test.name].inference.method
+        read += survey.one_map(3 * pairs_of(test)) + rows * sum(lengths) * stretches(survey, test) * FLOAT64
+        written += survey.one_map(len(methods) * pairs_of(test)) + pairs_of(test) * max(lengths, default=0) * FLOAT64
+    return StagePlan(
+        name="correct",
+        n_tasks=sum(map(pairs_of, survey.tests)),
+        bytes_read=read,
+        bytes_written=written,
+        peak_memory=8 * survey.one_map(),
+    )
+
+
+def export_size(survey: Survey) -> StagePlan:
+    """Maps and designs in, values of the volumes out."""
+    n_subjects, contrasts = len(survey.answered), survey.ws.analysis.first_level.contrasts.values()
+    runs = chain.from_iterable(survey.answered.values())
+    images = n_subjects * sum(len(SUBJECT_FILES[wanted.stat_type]) for wanted in contrasts)
+    read = n_subjects * subject_maps(survey) + sum(design_bytes(survey, run) for run in runs)
+    for test in survey.tests:
+        maps = pairs_of(test) * (len(GROUP_FILES) + len(survey.ws.analysis.group[test.name].inference.method))
+        images += maps
+        read += survey.one_map(maps)
+    return StagePlan(
+        name="export",
+        n_tasks=n_subjects + sum(map(pairs_of, survey.tests)),
+        bytes_read=read,
+        bytes_written=images * survey.n_volume * MAP_DTYPE.itemsize,
+        peak_memory=8 * survey.one_map(),
+    )

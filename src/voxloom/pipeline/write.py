@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ GROUP_FILES = {
 SUBJECT_FILES = {"t": ("effect", "variance", "t", "z", "p", "dof"), "F": ("F", "z", "p", "dof")}
 #: ``desc`` entity of a corrected p map.
 CORRECTED_DESC = {"bonferroni": "bonferroni", "fdr": "fdr", "permutation": "fwe"}
-
+#: Of the values of an exported map.
+MAP_DTYPE = np.dtype(np.float32)
 
 #: What a sidecar says of a permutation test, by the attribute it is told by.
 PERMUTATION_ENTRIES = {
@@ -112,21 +114,33 @@ def holds(path: Path, inputs: str) -> bool:
 
 
 def planned_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:
-    """Names of the maps an analysis will write, from these runs."""
+    """Names of the files an analysis will write from these runs, each beside its sidecar."""
+    yield from ("dataset_description.json", *(f"{site}/dataset_description.json" for site in ws.analysis.data.sites))
+    for name in dict.fromkeys((*planned_subject_files(ws, runs), *planned_group_files(ws, runs, tests))):
+        yield from (name, f"{name.partition('.')[0]}.json")
+
+
+def planned_subject_files(ws: Workspace, runs: Sequence[RunFile]) -> Iterator[str]:
+    """Designs of the runs and maps of the subjects."""
+    yield from (design_name(run.entities) for run in runs)
     for subject in dict.fromkeys(run.subject for run in runs):
         entities = shared_entities([run.entities for run in runs if run.subject == subject])
         for name, wanted in ws.analysis.first_level.contrasts.items():
             yield from (subject_name(entities, contrast=name, stat=stat) for stat in SUBJECT_FILES[wanted.stat_type])
+
+
+def planned_group_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:
+    """Designs and maps of the group models."""
     entities = group_entities(runs)
     for test in tests:
-        for first in test.first_level:
-            for name in test.contrasts:
-                stats: list[tuple[str, str | None]] = [(stat, None) for stat in GROUP_FILES.values()]
-                stats += [("p", CORRECTED_DESC[m]) for m in ws.analysis.group[test.name].inference.method]
-                yield from (
-                    group_name(test.name, contrast=first, test=name, stat=stat, entities=entities, desc=desc)
-                    for stat, desc in stats
-                )
+        yield group_design_name(test.name)
+        stats: list[tuple[str, str | None]] = [(stat, None) for stat in GROUP_FILES.values()]
+        stats += [("p", CORRECTED_DESC[m]) for m in ws.analysis.group[test.name].inference.method]
+        for first, name in product(test.first_level, test.contrasts):
+            yield from (
+                group_name(test.name, contrast=first, test=name, stat=stat, entities=entities, desc=desc)
+                for stat, desc in stats
+            )
 
 
 def group_entities(runs: Sequence[RunFile]) -> dict[str, str]:
@@ -186,6 +200,7 @@ def export_subject(
         write_design(folder / name, design.rename_axis(index="frame_time"), {"InputsDigest": inputs})
     columns = list(next(iter(designs.values())).columns)
     files, digests = list(designs), []
+    read, written = sum(design.to_numpy().nbytes for design in designs.values()), 0
     for row, (name, wanted) in enumerate(contrasts.items()):
         maps = subject_maps(study.objects, f"results/{results}/subjects/{subject}", row, wanted, columns)
         for stat, values in maps.items():
@@ -193,10 +208,11 @@ def export_subject(
             content = sidecar(
                 stat, contrast=name, expression=wanted.expression, model=model, n=len(runs), inputs=inputs
             )
-            write_map(study, folder / path, values, content)
+            written += write_map(study, folder / path, values, content)
             files.append(path)
+        read += len(STATISTICS) * next(iter(maps.values())).nbytes
         digests.append(content_digest(maps.values()))
-    return Output(digest=digest(digests), details={"files": files})
+    return Output(digest=digest(digests), bytes_read=read, bytes_written=written, details={"files": files})
 
 
 def subject_maps(
@@ -219,12 +235,17 @@ def subject_maps(
     }
 
 
-def write_map(study: Study, path: Path, values: NDArray[np.float64], content: Mapping[str, Any]) -> None:
-    """Write one map over the study's voxels as NIfTI, its sidecar first: an image is never without one."""
+def write_map(study: Study, path: Path, values: NDArray[np.float64], content: Mapping[str, Any]) -> int:
+    """Write one map over the study's voxels as NIfTI, its sidecar first: an image is never without one.
+
+    Returns the bytes of the volume's values.
+    """
     write_sidecar(path, content)
     background = 1.0 if "_stat-p_" in path.name else 0.0
     array = xr.DataArray(values, dims="voxel", coords=voxel_coords(study.grid, study.voxel))
-    write_nifti(to_nifti(array, fill=background), path)
+    image = to_nifti(array, fill=background, dtype=MAP_DTYPE)
+    write_nifti(image, path)
+    return int(image.dataobj.nbytes)
 
 
 def group_tasks(ws: Workspace) -> Iterator[Task]:
@@ -291,7 +312,7 @@ def export_group(
     about = {"Name": second, "Expression": test.contrasts[second], "Model": test.name}
     design = group_design_name(test.name)
     write_design(folder / design, test.design.rename_axis(index="participant_id"), {"InputsDigest": test.results})
-    files = []
+    files, read, written = [], 0, 0
     wanted: list[tuple[str, str, str | None, Mapping[str, Any] | None]] = [
         (variable, stat, None, None) for variable, stat in GROUP_FILES.items()
     ]
@@ -308,9 +329,11 @@ def export_group(
             correction=how,
             inputs=inputs,
         )
-        write_map(study, folder / path, read_map(study.objects, test, variable, row, column), content)
+        values = read_map(study.objects, test, variable, row, column)
+        read += values.nbytes
+        written += write_map(study, folder / path, values, content)
         files.append(path)
-    return Output(digest=inputs, details={"files": files})
+    return Output(digest=inputs, bytes_read=read, bytes_written=written, details={"files": files})
 
 
 STAGE = Stage(NAME, tasks, prepare)
