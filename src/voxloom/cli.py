@@ -6,6 +6,7 @@ answered at once.
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +45,10 @@ Memory = Annotated[str | None, typer.Option(help="Memory of one task, such as 51
 
 def main() -> None:
     """Entry point of the ``voxloom`` command."""
-    app(prog_name="voxloom")
+    try:
+        app(prog_name="voxloom")
+    finally:
+        gc.freeze()  # else the interpreter's last collections walk every object of every library: 0.55 s against 0.05
 
 
 def _version(wanted: bool) -> None:

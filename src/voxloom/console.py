@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 import traceback
@@ -188,6 +189,7 @@ def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener]
     typer.Exit
         With 2 for wrong input, 130 when stopped, 1 for another error of voxloom. Others pass: they are bugs.
     """
+    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         with listener(quiet=quiet, verbose=verbose) as listening, _warnings_as_notes(listening):
             yield listening
@@ -199,6 +201,13 @@ def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener]
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_USAGE if isinstance(error, InputError) else EXIT_FAILED) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    """SIGTERM, as batch systems send it, ends a run as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 @contextmanager

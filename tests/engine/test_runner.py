@@ -254,6 +254,17 @@ def test_signal_stops_the_run_and_its_tasks(client: Client | None, ledger: Ledge
     assert time.monotonic() - started < 15
 
 
+def interrupting(*, folder: str, i: int) -> work.Output:
+    os.kill(os.getpid(), signal.SIGINT)
+    return work.Output(digest=str(i))
+
+
+def test_a_stop_that_comes_with_the_last_task_is_not_lost(ledger: Ledger, tmp_path: Path) -> None:
+    with pytest.raises(Cancelled):
+        run_stage("stage", work.make_tasks(interrupting, 1, tmp_path), ledger=ledger)
+    assert list(ledger.read("stage")) == ["task/0000"]
+
+
 def test_ctrl_c_does_not_reach_the_workers(cluster: Client, ledger: Ledger, tmp_path: Path) -> None:
     pids = cluster.run(os.getpid)
     for pid in pids.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ WORKER_MEMORY = 400 * MiB
 #: Part of the free memory that workers may take; the rest is for this process and the page cache.
 MEMORY_SHARE = 0.8
 CONNECT_SECONDS = 8
+#: Within it a worker of a run that was stopped may leave its task and end by itself.
+GRACE_SECONDS = 0.5
 #: Where a container's memory limit is told, cgroup v2 and v1 (distributed.system knows it too, but takes 0.5 s).
 CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 SCHEMES = ("tcp://", "tls://", "ws://", "wss://", "ucx://", "inproc://")
@@ -180,7 +183,20 @@ def _local(workers: int, memory_budget: int) -> Iterator[distributed.Client]:
                 "or set cluster: threads.",
             ) from error
         with cluster, distributed.Client(cluster, set_as_default=False) as client:
-            yield client
+            try:
+                yield client
+            except BaseException:
+                _end_workers(cluster)
+                raise
+
+
+def _end_workers(cluster: distributed.LocalCluster) -> None:
+    """End the workers whatever they are doing: their tasks are idempotent, and to wait for them takes seconds."""
+
+    async def end() -> None:
+        await asyncio.gather(*(nanny.close(timeout=GRACE_SECONDS) for nanny in cluster.workers.values()))
+
+    cluster.sync(end)
 
 
 @contextmanager

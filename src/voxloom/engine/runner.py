@@ -117,6 +117,8 @@ def run_stage(
         for record in finished:
             records[record.key] = record
             _announce(record, emit)
+        if stop.is_set():  # it came with the last task
+            raise Cancelled(CANCELLED_TEXT)
     ordered = {key: records[key] for key in wanted}
     result = _result(stage, ordered, done_before, time.perf_counter() - started)
     emit(

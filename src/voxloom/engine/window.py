@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from voxloom.engine.ledger import Ledger, Record
     from voxloom.engine.task import Task
 
-#: How often the client looks for workers that came or went, and for a request to stop, seconds.
+#: How often the client looks for workers that came or went, seconds.
 TICK_SECONDS = 0.5
+#: How often it looks for a request to stop: part of the time between Ctrl-C and the end.
+POLL_SECONDS = 0.1
 #: A cluster of this machine that has had no worker for so long will not get one: they die as they start.
 DESERTED_SECONDS = 60.0
 
@@ -126,9 +128,9 @@ class Window:
         future.add_done_callback(self.landed.put)
 
     def _next(self, alone: bool) -> Record | None:
-        """Record of the next task to end; None after a tick, or for a task that will be tried again."""
+        """Record of the next task to end; None after a poll, or for a task that will be tried again."""
         try:
-            future = self.landed.get(timeout=TICK_SECONDS)
+            future = self.landed.get(timeout=POLL_SECONDS)
         except queue.Empty:
             return None
         task, _ = self.flying.pop(str(future.key))

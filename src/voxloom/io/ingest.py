@@ -26,7 +26,7 @@ from voxloom.kernels.smooth import smooth_volume
 from voxloom.schema import MEMORY_BUDGET, MiB, bold_chunks, shard_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -78,6 +78,7 @@ def write_run(
     smoothing_fwhm: float | None = None,
     memory_budget: int = MEMORY_BUDGET,
     scratch: Path | None = None,
+    checkpoint: Callable[[], None] = lambda: None,
 ) -> RunSummary:
     """Read a 4-D image once and write it as ``runs/<run_id>``.
 
@@ -110,6 +111,8 @@ def write_run(
         Bytes above the base of the process.
     scratch : path, optional
         Folder of the scratch file of a run beyond the budget.
+    checkpoint : callable, optional
+        Called before every volume and every shard; what it raises ends the ingest.
 
     Returns
     -------
@@ -140,12 +143,12 @@ def write_run(
         rule = bold_chunks(study.voxel.size, info.n_volumes, values.dtype.itemsize)
         slab = _slab_budget(memory_budget, rule, info, study.voxel.size, values)
         with Transposer(study.voxel.size, info.n_volumes, values.dtype, slab, scratch) as turned:
-            checksum, n_nonfinite = _collect(reader, selection, values, turned)
+            checksum, n_nonfinite = _collect(reader, selection, values, turned, checkpoint)
             turned.release_slab()
             # the file has been read to its checksum: only now may an older version of the run go
             path = f"runs/{run_id}"
             objects.delete_tree(path)
-            written = _write_voxels(objects, path, selection, values, rule, turned)
+            written = _write_voxels(objects, path, selection, values, rule, turned, checkpoint)
         written += put_array(objects, f"{path}/in_mask", ["voxel"], selection.in_mask)
         written += write_extras(objects, path, extras)
         attrs = _attrs(reader, study, selection, values, extras, smoothing_fwhm, n_nonfinite)
@@ -172,11 +175,18 @@ def _slab_budget(budget: int, rule: ChunkRule, info: NiftiInfo, n_voxels: int, v
     return max(0, budget - volume - 2 * shard)
 
 
-def _collect(reader: VolumeReader, selection: Selection, values: _Values, turned: Transposer) -> tuple[int, int]:
+def _collect(
+    reader: VolumeReader,
+    selection: Selection,
+    values: _Values,
+    turned: Transposer,
+    checkpoint: Callable[[], None],
+) -> tuple[int, int]:
     """Take every volume's voxels; return the crc32c of them in time order and how many are not finite."""
     checksum, n_nonfinite, info = 0, 0, reader.info
     counts = info.dtype.kind == "f"
     for volume in reader:
+        checkpoint()
         flat = volume.reshape(-1, order="F")
         if counts:
             inside = flat if selection.run_voxels.size == flat.size else flat[selection.run_voxels]
@@ -195,7 +205,13 @@ def _collect(reader: VolumeReader, selection: Selection, values: _Values, turned
 
 
 def _write_voxels(
-    objects: Objects, path: str, selection: Selection, values: _Values, rule: ChunkRule, turned: Transposer
+    objects: Objects,
+    path: str,
+    selection: Selection,
+    values: _Values,
+    rule: ChunkRule,
+    turned: Transposer,
+    checkpoint: Callable[[], None],
 ) -> int:
     """Write ``bold`` shard by shard with the mean and tSNR of its voxels; return their raw bytes."""
     n, scaled = turned.n_voxels, (values.slope, values.inter) != (1.0, 0.0)
@@ -212,6 +228,7 @@ def _write_voxels(
     )
     mean, tsnr, written = np.empty(n, np.float32), np.empty(n, np.float32), 0
     for shard in shard_slices(n, rule.shard):
+        checkpoint()
         block = turned.voxels(shard.start, shard.stop)
         write_voxels(objects, f"{path}/bold", shard, block)
         written += block.nbytes

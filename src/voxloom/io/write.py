@@ -134,6 +134,25 @@ def _write(path: Path, start: bytes, volumes: Iterable[NDArray[Any]]) -> Path:
     return path
 
 
+def clean_partial(images: Iterable[Path]) -> int:
+    """Remove what interrupted writes of these images left beside them; return how many files.
+
+    Nobody else may be writing them.
+    """
+    folders: dict[Path, set[str]] = {}
+    for path in images:
+        folders.setdefault(path.parent, set()).add(path.name)
+    left = [
+        found
+        for folder, names in folders.items()
+        for found in folder.glob(".*.partial")
+        if found.name.removeprefix(".").rsplit(".", 2)[0] in names
+    ]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return len(left)
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[gzip.GzipFile | IO[bytes]]:
     """Open a file beside `path` that takes its place when all has been written."""

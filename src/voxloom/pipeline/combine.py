@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from voxloom.engine.runner import Output, Task
+from voxloom.engine.worker import check_cancelled
 from voxloom.errors import ContrastError
 from voxloom.io.objects import Objects
 from voxloom.kernels.expression import contrast_matrix
@@ -71,6 +72,7 @@ def combine_subject(
     for voxels in shard_slices(n_voxels, MAP_SHARD_VOXELS):
         answers = {}
         for run, fit_path in fits.items():  # one fit in memory at a time, whatever the number of runs
+            check_cancelled()
             fit = load_fit(objects, fit_path, voxels)
             answers[run] = {name: answer(fit, wanted) for name, wanted in contrasts.items()}
             read += sum(variable.nbytes for variable in fit.data_vars.values())

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
+from voxloom.engine.worker import check_cancelled
 from voxloom.io.objects import Objects
 from voxloom.io.regions import read_region
 from voxloom.io.study import describe_results
@@ -104,6 +105,7 @@ def consolidate(
         for row in range(n_contrasts):  # one contrast at a time: 64 MiB, however many there are
             block = np.empty((len(subjects), 1, stop - start))
             for i, subject in enumerate(subjects):
+                check_cancelled()
                 path = f"results/{results}/subjects/{subject}/{variable}"
                 block[i] = read_region(objects, path, (slice(row, row + 1), voxels))
             write_block(objects, f"results/{results}/{variable}", (first, row, start), block)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
+from voxloom.engine.worker import check_cancelled
 from voxloom.errors import VoxloomWarning
 from voxloom.io.arrays import create_array, get_attrs, open_array
 from voxloom.io.objects import Objects
@@ -118,6 +119,7 @@ def correct(*, store: str, test: GroupTest, row: int, column: int, inference: In
     p = 2 * z_to_p(np.abs(z)) if inference.two_sided else z_to_p(z)
     read = 3 * stat.nbytes
     written = {CORRECTED[m]: VOXELWISE[m](p) for m in inference.method if m in VOXELWISE}
+    check_cancelled()
     if "permutation" in inference.method:
         nulls = read_region(
             objects, f"nulls/{null_name(test, inference, seed)}/{row}-{column}", (slice(None), slice(None))
@@ -128,6 +130,7 @@ def correct(*, store: str, test: GroupTest, row: int, column: int, inference: In
         longest = open_array(objects, f"{test.path}/null_max_stat").shape[-1]
         written["null_max_stat"] = np.pad(null, (0, longest - len(null)), constant_values=np.nan)
     for name, values in written.items():
+        check_cancelled()
         write_block(objects, f"{test.path}/{name}", (row, column, 0), values[np.newaxis, np.newaxis])
     return Output(
         digest=content_digest(written.values()),

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from voxloom.engine.runner import Output, Task
+from voxloom.engine.worker import check_cancelled
 from voxloom.errors import DesignError, InputError
 from voxloom.io.objects import Objects
 from voxloom.io.participants import participants_of, participants_of_sites, read_participants
@@ -224,6 +225,7 @@ def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memor
     read = 0
     for i, row in enumerate(test.rows):
         for piece in shard_slices(stop - start, step):
+            check_cancelled()
             effects = load_effects(objects, test, row, slice(start + piece.start, start + piece.stop))
             read += effects["effect"].nbytes
             fit = fit_group(effects, test.design)

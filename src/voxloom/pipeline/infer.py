@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
+from voxloom.engine.worker import check_cancelled
 from voxloom.io.arrays import create_array
 from voxloom.io.objects import Objects
 from voxloom.models.permutation import Exchangeability, null_max_stat, prepare_test
@@ -16,11 +17,13 @@ from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effec
 from voxloom.pipeline.memory import voxels_within
 from voxloom.pipeline.stored_maps import write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
-from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
+from voxloom.schema import MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from voxloom.models.permutation import PreparedTest
     from voxloom.spec import Inference
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 NAME = "infer"
 #: Permutations of one task; large enough that reading the maps again for each batch costs nothing.
 BATCH = 2_500
+#: Multiplications between two looks at whether to stop: about half a second.
+STRIDE = 10**10
 
 
 def tasks(ws: Workspace) -> list[Task]:
@@ -132,9 +137,19 @@ def null_batch(
     objects = Objects(store)
     effects = load_effects(objects, test, test.rows[row], slice(*voxels))
     setup = prepared_all(test, inference, seed)[column]
-    maxima = null_max_stat(setup, effects["effect"].to_numpy(), start=batch[0], stop=batch[1])
+    maxima = np.full(batch[1] - batch[0], -np.inf)
+    for Y in stretches_of(effects["effect"].to_numpy(), len(maxima) * (1 + setup.model.moving.shape[1])):
+        check_cancelled()
+        np.maximum(maxima, null_max_stat(setup, Y, start=batch[0], stop=batch[1]), out=maxima)
     write_block(objects, path, (stretch, batch[0]), maxima[np.newaxis])
     return Output(digest=content_digest([maxima]), bytes_read=effects["effect"].nbytes, bytes_written=maxima.nbytes)
+
+
+def stretches_of(Y: NDArray[Any], n_rows: int) -> Iterator[NDArray[Any]]:
+    """Cut maps (n, V) so that a product with `n_rows` rows takes `STRIDE` multiplications, in whole chunks."""
+    chunks = max(1, STRIDE // (n_rows * len(Y) * MAP_CHUNK_VOXELS))
+    for voxels in shard_slices(Y.shape[1], chunks * MAP_CHUNK_VOXELS):
+        yield Y[:, voxels]
 
 
 STAGE = Stage(NAME, tasks, prepare)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxloom.engine.runner import Output, Task
+from voxloom.engine.worker import check_cancelled
 from voxloom.io.bids import resolve_t_r
 from voxloom.io.confounds import read_confounds, require_rows
 from voxloom.io.events import read_events
@@ -104,6 +105,7 @@ def ingest_run(
         entities=run.entities,
         smoothing_fwhm=smoothing_fwhm,
         memory_budget=memory_budget,
+        checkpoint=check_cancelled,
     )
     return Output(
         digest=summary.digest,

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from voxloom.engine.runner import Output, Task
+from voxloom.engine.worker import check_cancelled
 from voxloom.io.derivatives import (
     design_name,
     group_design_name,
@@ -24,6 +25,7 @@ from voxloom.io.derivatives import (
 from voxloom.io.images import to_nifti, write_nifti
 from voxloom.io.regions import read_region
 from voxloom.io.study import open_study
+from voxloom.io.write import clean_partial
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.tails import f_to_p, f_to_z, t_to_p, t_to_z
 from voxloom.pipeline.correct import CORRECTED, read_map
@@ -81,10 +83,12 @@ def tasks(ws: Workspace) -> list[Task]:
 
 
 def prepare(ws: Workspace) -> None:
-    """Describe the output folder; forget records whose files are gone or hold the results of another analysis."""
+    """Describe the output folder and clear it of halves; forget records whose files are gone or another analysis's."""
     output = Path(ws.analysis.output.dir)
     for folder in (output, *(output / site for site in ws.analysis.data.sites)):  # each site is a derivative
         write_description(folder, name="voxloom results")
+    runs = [run for found in ws.subjects().values() for run in found]
+    clean_partial(output / name for name in planned_files(ws, runs, group_tests(ws)))
     known = ws.ledger.read(NAME)
     for task in tasks(ws):
         record = known.get(task.key)
@@ -240,6 +244,7 @@ def write_map(study: Study, path: Path, values: NDArray[np.float64], content: Ma
 
     Returns the bytes of the volume's values.
     """
+    check_cancelled()
     write_sidecar(path, content)
     background = 1.0 if "_stat-p_" in path.name else 0.0
     array = xr.DataArray(values, dims="voxel", coords=voxel_coords(study.grid, study.voxel))
