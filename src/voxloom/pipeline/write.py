@@ -88,7 +88,8 @@ def prepare(ws: Workspace) -> None:
     for folder in (output, *(output / site for site in ws.analysis.data.sites)):  # each site is a derivative
         write_description(folder, name="voxloom results")
     runs = [run for found in ws.subjects().values() for run in found]
-    clean_partial(output / name for name in planned_files(ws, runs, group_tests(ws)))
+    if runs:
+        clean_partial(output / name for name in planned_files(ws, runs, group_tests(ws)))
     known = ws.ledger.read(NAME)
     for task in tasks(ws):
         record = known.get(task.key)
