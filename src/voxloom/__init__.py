@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from voxloom.models.multiplicity import bonferroni, fdr, threshold
     from voxloom.models.permutation import Exchangeability
     from voxloom.pipeline import plan, run
+    from voxloom.pipeline.ingesting import ingest
     from voxloom.spec import Analysis, load_analysis
 
 #: Public name -> module that holds it. Imported at first use, so that `import voxloom` costs nothing.
@@ -34,6 +35,7 @@ _PUBLIC = {
     "fixed_effects": "voxloom.models.first_level",
     "from_nifti": "voxloom.io.images",
     "group_design": "voxloom.models.group",
+    "ingest": "voxloom.pipeline.ingesting",
     "load_analysis": "voxloom.spec",
     "open_study": "voxloom.io.study",
     "permutation_test": "voxloom.models.inference",
@@ -57,6 +59,7 @@ __all__ = [
     "fixed_effects",
     "from_nifti",
     "group_design",
+    "ingest",
     "load_analysis",
     "open_study",
     "permutation_test",

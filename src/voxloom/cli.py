@@ -126,6 +126,25 @@ def plan(
 
 
 @app.command()
+def ingest(
+    analysis: AnalysisFile,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    memory_budget: Memory = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put the runs of an analysis into its store: the first stage of a run, alone."""
+    with session(quiet=quiet, verbose=verbose) as listener:
+        wanted = _load(analysis, cluster, workers, memory_budget)
+        from voxloom import pipeline
+
+        result = pipeline.run(wanted, until="ingest", on_event=listener)
+        _tell(listener, result)
+    _finish(result, quiet, f"store  {result.store}")
+
+
+@app.command()
 def run(
     analysis: AnalysisFile,
     cluster: Cluster = None,
@@ -141,7 +160,7 @@ def run(
 
         result = pipeline.run(wanted, on_event=listener)
         _tell(listener, result)
-    _finish(result, quiet)
+    _finish(result, quiet, f"maps   {result.output}\nstore  {result.store}")
 
 
 @app.command()
@@ -198,7 +217,7 @@ def export(
 
         result = pipeline.export(wanted, output=output, on_event=listener)
         _tell(listener, result)
-    _finish(result, quiet)
+    _finish(result, quiet, f"maps   {result.output}\nstore  {result.store}")
 
 
 @app.command()
@@ -233,10 +252,10 @@ def _tell(listener: Listener, result: RunResult) -> None:
         listener.ended(record)
 
 
-def _finish(result: RunResult, quiet: bool) -> None:
+def _finish(result: RunResult, quiet: bool, where: str) -> None:
     bad = list(_bad(result))
     if not quiet:
-        typer.echo(f"maps   {result.output}\nstore  {result.store}")
+        typer.echo(where)
     if bad:
         typer.echo(
             f"{len(result.failed)} failed, {len(result.quarantined)} quarantined; what was done is kept",

@@ -106,7 +106,7 @@ def test_help_and_version_are_quick_and_light() -> None:
         command = [sys.executable, "-m", "voxloom", "--help"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         times.append(time.perf_counter() - started)
-    for name in ("demo", "init", "plan", "run", "status", "verify", "export", "schema", "--version"):
+    for name in ("demo", "init", "plan", "ingest", "run", "status", "verify", "export", "schema", "--version"):
         assert name in done.stdout
     assert min(times) < 1  # 0.25 s on an idle core
     heavy = {

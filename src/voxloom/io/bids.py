@@ -54,8 +54,9 @@ class RunFile:
 
     @property
     def subject(self) -> str:
-        """`sub-<label>`, as participants.tsv has it; one label at two sites is two people."""
-        return at_site(self.site, f"sub-{self.entities['sub']}")
+        """`sub-<label>`, as participants.tsv has it; one label at two sites is two people, no label one of its own."""
+        sub = self.entities.get("sub")
+        return self.id if sub is None else at_site(self.site, f"sub-{sub}")
 
 
 def at_site(site: str, name: str) -> str:

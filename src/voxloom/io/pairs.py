@@ -52,7 +52,7 @@ def find_pair(path: FilePath) -> Pair | None:
     return Pair(given, other) if ending.lower() == ".hdr" else Pair(other, given)
 
 
-def source_files(path: FilePath) -> tuple[Path, ...]:
+def image_files(path: FilePath) -> tuple[Path, ...]:
     """Every file that the image `path` consists of; the path alone where the other file of a pair is missing."""
     try:
         return find_pair(path) or (Path(path),)

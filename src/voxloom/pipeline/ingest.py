@@ -13,6 +13,7 @@ from voxloom.io.events import read_events
 from voxloom.io.ingest import write_run
 from voxloom.io.nifti import read_header
 from voxloom.io.objects import Objects
+from voxloom.io.pairs import image_files
 from voxloom.pipeline.workspace import Stage, Workspace
 from voxloom.spec import digest
 
@@ -56,8 +57,9 @@ def task_of(ws: Workspace, run: RunFile) -> Task:
 
 
 def source_files(run: RunFile) -> tuple[Path | None, ...]:
-    """Image, mask, events and confounds of a run; None where it has none."""
-    return (run.bold, run.mask, run.events, run.confounds)
+    """Image and mask (both files of a pair), events and confounds of a run; None where it has none."""
+    images = [part for path in (run.bold, run.mask) for part in (image_files(path) if path else (None,))]
+    return (*images, run.events, run.confounds)
 
 
 def source_bytes(run: RunFile) -> int:

@@ -87,7 +87,7 @@ def look(analysis: Analysis) -> Survey:
             "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values())),
         )
     else:
-        grid = study_grid(analysis, inputs)
+        grid = study_grid(ws, inputs)
         n_voxels = int(study_mask(ws, inputs, grid).sum())
     ws.runs = [run for run in ws.runs if run.id in inputs.headers]
     problems = [problem(error) for error in inputs.problems.values()]
@@ -103,6 +103,7 @@ def check_run(survey: Survey, run: RunFile) -> None:
     """Read events and confounds of a run and build its design; what is wrong becomes a problem."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", VoxloomWarning)
+        survey.inputs.headers[run.id].warn()
         try:
             matrix = design_of(survey, run)
         except InputError as error:

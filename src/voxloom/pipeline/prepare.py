@@ -15,7 +15,7 @@ from voxloom.kernels.automask import compute_brain_mask
 from voxloom.schema import Grid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from voxloom.io.nifti import NiftiInfo
     from voxloom.io.study import Study
     from voxloom.pipeline.workspace import Workspace
-    from voxloom.spec import Analysis
 
 #: Volumes averaged for the mask of a run that comes without one.
 MASK_VOLUMES = 8
@@ -55,10 +54,10 @@ def read_headers(runs: tuple[RunFile, ...]) -> Inputs:
     return Inputs(headers, problems)
 
 
-def space_of(analysis: Analysis) -> str:
-    """Name of the space of the images; none for native ones."""
-    space = analysis.data.space
-    return "" if space in (None, "native") else str(space)
+def space_of(runs: Sequence[RunFile]) -> str:
+    """Name of the space of the images; none where their names do not say one."""
+    spaces = {run.entities.get("space", "") for run in runs}
+    return spaces.pop() if len(spaces) == 1 else ""
 
 
 def common_grid(headers: Mapping[str, NiftiInfo], mask: str, space: str) -> Grid:
@@ -77,7 +76,7 @@ def common_grid(headers: Mapping[str, NiftiInfo], mask: str, space: str) -> Grid
     return Grid(shape=grid.shape, affine=grid.affine, space=space)
 
 
-def study_grid(analysis: Analysis, inputs: Inputs) -> Grid:
+def study_grid(ws: Workspace, inputs: Inputs) -> Grid:
     """Grid of a study to be made; runs on another one become problems.
 
     Raises
@@ -85,9 +84,10 @@ def study_grid(analysis: Analysis, inputs: Inputs) -> Grid:
     GridError
         The given mask is on the grid of no run.
     """
-    grid = common_grid(inputs.headers, analysis.data.mask, space_of(analysis))
-    if analysis.data.mask not in MASK_RULES and not any(grid.same_as(i.grid) for i in inputs.headers.values()):
-        next(iter(inputs.headers.values())).grid.require(grid, f"data.mask: {analysis.data.mask}")
+    mask = ws.analysis.data.mask
+    grid = common_grid(inputs.headers, mask, space_of(ws.runs))
+    if mask not in MASK_RULES and not any(grid.same_as(i.grid) for i in inputs.headers.values()):
+        next(iter(inputs.headers.values())).grid.require(grid, f"data.mask: {mask}")
     check_grids(inputs, grid)
     return grid
 
@@ -179,6 +179,6 @@ def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
             "data",
             "no image can be read:\n  " + "\n  ".join(map(str, inputs.problems.values())),
         )
-    grid = study_grid(ws.analysis, inputs)
+    grid = study_grid(ws, inputs)
     mask = study_mask(ws, inputs, grid)
     return create_study(ws.url, grid, mask, meta={"mask": rule}), inputs

@@ -21,14 +21,16 @@ from voxloom.pipeline.memory import require_memory
 from voxloom.pipeline.prepare import prepare_study
 from voxloom.pipeline.workspace import Stage, Workspace
 from voxloom.spec import Analysis, Output, load_analysis, parse_analysis
+from voxloom.spec.section import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import distributed
 
     from voxloom.engine.events import OnEvent
     from voxloom.engine.runner import StageResult
+    from voxloom.io.bids import RunFile
 
 #: Where runs are kept that cannot be used at all: unreadable, or on another grid.
 PREPARE = "prepare"
@@ -81,6 +83,7 @@ def run(
     spec: Analysis | str | Path | Mapping[str, Any],
     client: distributed.Client | None = None,
     *,
+    until: str | None = None,
     on_event: OnEvent | None = None,
 ) -> RunResult:
     """Run an analysis to its end, or go on where an earlier run stopped.
@@ -90,6 +93,8 @@ def run(
     spec : Analysis, path of an analysis file, or mapping
     client : distributed.Client, optional
         Cluster to run on; by default as the analysis says (``cluster:``), a local one sized from the machine.
+    until : str, optional
+        Last stage to run, such as ``"ingest"`` or ``"fit"``; all stages when not given.
     on_event : callable, optional
         Called with each event of the engine.
 
@@ -105,8 +110,23 @@ def run(
     StoreError
         Another process works on the store.
     """
-    with at_work(spec, client, on_event) as (ws, connected):
-        return go(ws, connected, STAGES)
+    stages = stages_until(until)
+    with at_work(spec, client, on_event, stages) as (ws, connected):
+        return go(ws, connected, stages)
+
+
+def stages_until(name: str | None) -> tuple[Stage, ...]:
+    """The stages up to one, that included; all of them for None.
+
+    Raises
+    ------
+    InputError
+        There is no such stage.
+    """
+    names = [stage.name for stage in STAGES]
+    if name is not None and name not in names:
+        raise InputError("until", f"{name!r} is no stage.", did_you_mean(name, names))
+    return STAGES if name is None else STAGES[: names.index(name) + 1]
 
 
 def export(
@@ -129,7 +149,7 @@ def export(
     open_study(analysis.store.path)  # says so where there is nothing to export
     if output is not None:
         analysis = analysis.model_copy(update={"output": Output(dir=Path(output).absolute())})
-    with at_work(analysis, client, on_event) as (ws, connected):
+    with at_work(analysis, client, on_event, STAGES) as (ws, connected):
         for stage in STAGES[:-1]:
             recall(ws, stage)
         return go(ws, connected, STAGES[-1:])
@@ -147,11 +167,14 @@ def at_work(
     spec: Analysis | str | Path | Mapping[str, Any],
     client: distributed.Client | None,
     on_event: OnEvent | None,
+    stages: tuple[Stage, ...],
+    runs: Sequence[RunFile] | None = None,
 ) -> Iterator[tuple[Workspace, distributed.Client | None]]:
-    """A workspace whose store is locked for us, and the cluster."""
+    """A workspace for these stages whose store is locked for us, and the cluster; `runs` as given, else found."""
     analysis = as_analysis(spec)
-    runs = find_runs(analysis.data)
-    group.check(analysis, runs)
+    runs = find_runs(analysis.data) if runs is None else runs
+    if group.STAGE in stages:
+        group.check(analysis, runs)
     with ExitStack() as stack:
         ws = Workspace(analysis, Objects(analysis.store.path), runs, on_event)
         stack.enter_context(StoreLock(ws.objects, on_event=on_event))
@@ -168,9 +191,10 @@ def at_work(
 
 def set_aside(ws: Workspace, problems: Mapping[str, InputError]) -> None:
     """Keep in the ledger which runs cannot be used at all, and why; forget those that have been mended."""
-    for record in ws.ledger.read(PREPARE).values():
-        if record.key not in problems:
-            ws.ledger.forget(record)
+    known = ws.ledger.read(PREPARE)
+    for run in ws.runs:
+        if run.id in known and run.id not in problems:
+            ws.ledger.forget(known[run.id])
     for run_id, problem in problems.items():
         record = Record(stage=PREPARE, key=run_id, status="quarantined", inputs="", reason=str(problem))
         ws.ledger.write(record)
@@ -191,7 +215,7 @@ def go(ws: Workspace, client: distributed.Client | None, stages: tuple[Stage, ..
         failed = result.failed
         if failed:
             break
-    else:
+    if write.STAGE in stages and not failed:
         write.note_leftovers(ws)
     return RunResult(
         results_name=ws.analysis.combine_digest,

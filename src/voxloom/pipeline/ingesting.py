@@ -1,0 +1,125 @@
+"""Files into a study without an analysis file: the first stage of the line, for any list of images."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from voxloom.errors import InputError, StageError, VoxloomWarning
+from voxloom.io.objects import Objects
+from voxloom.io.run_files import run_files
+from voxloom.io.study import is_study, open_study
+from voxloom.pipeline.running import at_work, go, stages_until
+from voxloom.schema import MEMORY_BUDGET
+from voxloom.spec import parse_analysis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    import distributed
+
+    from voxloom.engine.events import OnEvent
+    from voxloom.io.bids import RunFile
+    from voxloom.io.study import Study
+    from voxloom.pipeline.running import RunResult
+
+
+def ingest(
+    images: Any,
+    store: str | PathLike[str],
+    *,
+    mask: str | PathLike[str] | None = None,
+    t_r: float | None = None,
+    smoothing_fwhm: float | None = None,
+    memory_budget: int | str = MEMORY_BUDGET,
+    workers: int | None = None,
+    client: distributed.Client | None = None,
+    on_event: OnEvent | None = None,
+) -> Study:
+    """Put runs into a study, which is made where it is not there; the first stage of `run`, by hand.
+
+    Each image is decoded once, volume by volume, in bounded memory. Runs that are in the store and whose files
+    have not changed are left as they are, so the same call goes on where it was stopped. An analysis of the
+    same files takes the runs as its own.
+
+    Parameters
+    ----------
+    images : path, RunFile, DataFrame, or sequence of paths, RunFile or mappings
+        One run or several. A table has a row per run with a column ``bold`` (path), optional ``mask``,
+        ``events`` and ``confounds`` (paths), ``t_r`` (s, as a sidecar has it) and ``id``, and BIDS entities; what
+        `voxloom.io.bids.index_runs` gives are such runs.
+    store : path-like or str
+        Folder or address of the store.
+    mask : path-like or {"union", "intersection"}, optional
+        Voxels of the study: those of an image, or of the runs' masks (computed from the first volumes where a
+        run has none). By default the store's own, and ``union`` for a new one. Fixed from then on.
+    t_r : float, optional
+        Repetition time in s, whatever sidecars and headers say.
+    smoothing_fwhm : float, optional
+        Gaussian smoothing of every volume, in mm; kept as a run of its own (``<id>_smooth-<fwhm>``).
+    memory_budget : int or str
+        Bytes one task may use above the base of its process, or a size such as ``"512MiB"``.
+    workers : int, optional
+        Worker processes to start where there is no client. By default this process does the work.
+    client : distributed.Client, optional
+        Cluster to run on.
+    on_event : callable, optional
+        Called with each event of the engine.
+
+    Returns
+    -------
+    Study
+        ``study.runs`` lists the runs, ``study.run(id)`` opens one lazily. A run that cannot be used (truncated,
+        on another grid, confounds of another length) is left out with a `VoxloomWarning` that says why.
+
+    Raises
+    ------
+    InputError
+        No image is named, or none of them can be used.
+    StoreError
+        Another process works on the store, or it was made with another mask.
+    StageError
+        A task failed for another reason than its input.
+    """
+    runs = run_files(images)
+    analysis = parse_analysis(
+        {
+            "data": _data(runs) | {"mask": str(mask or _mask_of(store)), "t_r": t_r},
+            "store": {"path": str(store)},
+            "first_level": {"smoothing_fwhm": smoothing_fwhm},
+            "cluster": "local" if workers else "threads",
+            "workers": workers,
+            "memory_budget": memory_budget,
+        },
+        where="ingest",
+    )
+    stages = stages_until("ingest")
+    with at_work(analysis, client, on_event, stages, runs) as (ws, connected):
+        result = go(ws, connected, stages)
+        n_done = len(ws.done("ingest"))
+    _tell(result, n_done)
+    return open_study(store)
+
+
+def _data(runs: Sequence[RunFile]) -> dict[str, Any]:
+    """The datasets of these runs, as an analysis names them; their folders are not looked at."""
+    folders: dict[str, Any] = {run.site: {"bids_dir": str(run.bold.parent)} for run in runs}
+    return dict(folders[""]) if set(folders) == {""} else {"sites": folders}
+
+
+def _mask_of(store: str | PathLike[str]) -> str:
+    """What `data.mask` the study was made with; that of a new one where there is none."""
+    return str(open_study(store).meta.get("mask", "union")) if is_study(Objects(store)) else "union"
+
+
+def _tell(result: RunResult, n_done: int) -> None:
+    """Raise for failed tasks, and where nothing is done; warn of what was set aside or assumed."""
+    reasons = [record.reason for record in result.quarantined]
+    if result.failed:
+        failed = "\n  ".join(f"{record.key}: {record.reason}" for record in result.failed)
+        raise StageError(f"ingest: {len(result.failed)} runs failed; what was done is kept:\n  {failed}")
+    if not n_done:
+        raise InputError("images", "none of them can be used:\n  " + "\n  ".join(reasons))
+    for text in (*reasons, *result.warnings):
+        warnings.warn(text, VoxloomWarning, stacklevel=3)
