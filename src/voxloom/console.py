@@ -187,7 +187,8 @@ def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener]
     Raises
     ------
     typer.Exit
-        With 2 for wrong input, 130 when stopped, 1 for another error of voxloom. Others pass: they are bugs.
+        With 2 for wrong input or a store out of reach, 130 when stopped, 1 for another error of voxloom. Others
+        pass: they are bugs.
     """
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -200,7 +201,7 @@ def session(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener]
         if verbose:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(EXIT_USAGE if isinstance(error, InputError) else EXIT_FAILED) from None
+        raise typer.Exit(EXIT_USAGE if isinstance(error, (InputError, OSError)) else EXIT_FAILED) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
 

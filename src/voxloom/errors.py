@@ -48,6 +48,14 @@ class StoreError(InputError):
     """A store is missing, of another version, of another study, or held by another process."""
 
 
+class StoreAccessError(VoxloomError, PermissionError):
+    """A store cannot be used as things are (no such bucket, wrong credentials); another attempt would fail too."""
+
+
+class StoreAwayError(VoxloomError, ConnectionError):
+    """A store does not answer; another attempt may succeed."""
+
+
 class MemoryBudgetError(InputError, MemoryError):
     """A task needs more memory than the budget allows."""
 

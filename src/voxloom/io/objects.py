@@ -4,33 +4,60 @@ from __future__ import annotations
 
 import os
 import re
-import uuid
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from zarr.core.buffer.core import default_buffer_prototype
-from zarr.core.buffer.cpu import Buffer
-from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore, WrapperStore
+from zarr.storage import WrapperStore
 
-from voxloom.errors import CorruptionError
+from voxloom.errors import CorruptionError, InputError, StoreAccessError
+from voxloom.io.disk import Disk
 from voxloom.sealed import require_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Sequence
 
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer as AnyBuffer
     from zarr.core.buffer import BufferPrototype
 
-#: What an interrupted write leaves on a disk.
-PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
+#: What looks like an address; a folder of Windows (``c:/``) does not.
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/")
+BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]+(/(?!\.{1,2}(/|$))[^/]+)*")
 #: Key of a chunk or shard of an array.
 CHUNK_KEY = re.compile(r"(^|/)c(/\d+)*$")
-#: Inside `Objects`, ``list`` is a method.
-Names = list[str]
+
+
+class Place(Protocol):
+    """Where objects are kept. Keys are relative; a prefix ends where a part of a key ends."""
+
+    def get(self, key: str) -> bytes | None:
+        """Bytes of an object; None when there is none."""
+
+    def put(self, key: str, value: bytes | memoryview) -> None:
+        """Write an object, whole or not at all, over an older one."""
+
+    def put_new(self, key: str, value: bytes) -> bool:
+        """Write an object unless there is one; of several callers at once, one gets True."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if there is one."""
+
+    def delete_tree(self, prefix: str) -> None:
+        """Remove everything below a prefix."""
+
+    def keys(self, prefix: str) -> Sequence[str]:
+        """Keys below a prefix, at any depth."""
+
+    def children(self, prefix: str) -> Sequence[str]:
+        """Names directly below a prefix."""
+
+    def clean_partial(self) -> int:
+        """Remove what interrupted writes left; return how many."""
+
+    def zarr_store(self, *, read_only: bool) -> Store:
+        """The same objects, as Zarr reads and writes them."""
 
 
 class Objects:
@@ -39,12 +66,22 @@ class Objects:
     Parameters
     ----------
     url : path-like or str
-        A folder, or an address with ``://`` that fsspec knows (``s3://bucket/study``).
+        A folder, or ``s3://bucket/prefix``. Where a bucket is and who may enter it is told by the environment of
+        the process (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID`` and the like), never kept here or pickled.
+
+    Raises
+    ------
+    InputError
+        An address of another kind.
     """
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         text = os.fspath(url).removeprefix("file://")
-        self.url = text.rstrip("/") if "://" in text else str(Path(text).expanduser().absolute())
+        if not ADDRESS.match(text):
+            text = str(Path(text).expanduser().absolute())
+        elif not BUCKET.fullmatch(text.rstrip("/")):
+            raise InputError(text, "is no place for a store.", "Wanted: a folder, or s3://bucket/prefix.")
+        self.url = text.rstrip("/")
 
     def __reduce__(self) -> tuple[type[Objects], tuple[str]]:
         return Objects, (self.url,)
@@ -58,118 +95,51 @@ class Objects:
     def __repr__(self) -> str:
         return f"Objects({self.url!r})"
 
-    @property
-    def root(self) -> Path | None:
-        """The folder, for a store on a disk."""
-        return None if "://" in self.url else Path(self.url)
+    @cached_property
+    def _place(self) -> Place:
+        return _open_bucket(self.url) if self.url.startswith("s3://") else Disk(Path(self.url))
 
     @cached_property
     def store(self) -> Store:
         """The Zarr store to write to; its folder is made at the first use."""
-        return self._open(read_only=False)
+        return self._place.zarr_store(read_only=False)
 
     @cached_property
     def strict_store(self) -> Store:
         """The Zarr store to read from: a missing chunk raises, where Zarr would give its fill value."""
-        return _Strict(self._open(read_only=True))
-
-    def _open(self, read_only: bool) -> Store:
-        if self.root is None:
-            return FsspecStore.from_url(self.url, read_only=read_only)
-        return LocalStore(self.root, read_only=read_only)
+        return _Strict(self._place.zarr_store(read_only=True))
 
     def get(self, key: str) -> bytes | None:
         """Bytes of an object; None when there is none."""
-        if self.root is not None:  # 0.03 ms; through Zarr's event loop 0.35 ms, and a ledger has thousands
-            try:
-                return (self.root / key).read_bytes()
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                return None
-        try:
-            found = sync(self._reader.get(key, default_buffer_prototype()))
-        except FileNotFoundError:  # the folder itself is missing
-            return None
-        return None if found is None else found.to_bytes()
-
-    @cached_property
-    def _reader(self) -> Store:
-        return self._open(read_only=True)
+        return self._place.get(key)
 
     def put(self, key: str, value: bytes | memoryview) -> None:
         """Write an object, whole or not at all, over an older one."""
-        if self.root is not None:
-            _replace(self.root / key, value)
-            return
-        sync(self.store.set(key, Buffer.from_array_like(np.frombuffer(value, np.uint8))))
+        self._place.put(key, value)
 
     def put_new(self, key: str, value: bytes) -> bool:
         """Write an object unless there is one; of several callers at once, one gets True.
 
-        On a store that is not a disk, `value` must be the caller's own (hold a random token): who won is
-        told by reading back.
+        Where it matters who that is, `value` must be the caller's own (hold a random token): after a lost
+        answer of an object store, reading back tells who won.
         """
-        if self.root is not None:
-            return _link_new(self.root / key, value)
-        sync(self.store.set_if_not_exists(key, Buffer.from_bytes(value)))
-        return self.get(key) == value
+        return self._place.put_new(key, value)
 
     def delete(self, key: str) -> None:
         """Remove an object, if there is one."""
-        if self.root is not None:
-            (self.root / key).unlink(missing_ok=True)
-        elif sync(self._reader.exists(key)):
-            sync(self.store.delete(key))
+        self._place.delete(key)
 
     def delete_tree(self, prefix: str) -> None:
         """Remove everything below a prefix."""
-        sync(self.store.delete_dir(prefix))
+        self._place.delete_tree(prefix.rstrip("/"))
 
-    def list(self, prefix: str) -> Names:
-        """Keys below a prefix, at any depth, sorted; those being written are left out."""
-        return self._collect(self._reader.list_prefix, prefix.rstrip("/") + "/" if prefix else "")
-
-    def children(self, prefix: str) -> Names:
+    def children(self, prefix: str) -> list[str]:
         """Names directly below a prefix, sorted."""
-        return self._collect(self._reader.list_dir, prefix.rstrip("/"))
+        return sorted(self._place.children(prefix.rstrip("/")))
 
-    def _collect(self, lister: Callable[[str], AsyncIterator[str]], prefix: str) -> Names:
-        async def collect() -> Names:
-            return [name async for name in lister(prefix)]
-
-        try:
-            names = sync(collect())
-        except FileNotFoundError:
-            return []
-        return sorted(name for name in names if not PARTIAL.search(name))
-
-
-def _replace(path: Path, value: bytes | memoryview) -> None:
-    """Write a file beside `path` that takes its place once it is complete."""
-    partial = _partial(path)
-    try:
-        partial.write_bytes(value)
-    except FileNotFoundError:  # the first object of its folder
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(value)
-    os.replace(partial, path)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-
-
-def _link_new(path: Path, value: bytes) -> bool:
-    """Create a file with its content in one step; False when there is one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = _partial(path)
-    partial.write_bytes(value)
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        return False
-    finally:
-        partial.unlink()
-    return True
+    def list(self, prefix: str) -> list[str]:
+        """Keys below a prefix, at any depth, sorted; those being written are left out."""
+        return sorted(self._place.keys(prefix.rstrip("/")))
 
 
 def clean_partial(objects: Objects) -> int:
@@ -178,12 +148,15 @@ def clean_partial(objects: Objects) -> int:
     Only the holder of the store's lock may call it: a write that is under way would be lost.
     Object stores leave nothing behind.
     """
-    if objects.root is None:
-        return 0
-    left = [path for path in objects.root.rglob("*.partial") if PARTIAL.search(path.name)]
-    for path in left:
-        path.unlink(missing_ok=True)
-    return len(left)
+    return objects._place.clean_partial()
+
+
+def _open_bucket(url: str) -> Place:
+    try:
+        from voxloom.io.bucket import Bucket  # with the S3 library, which a store on a disk does not need
+    except ModuleNotFoundError as error:
+        raise StoreAccessError(f"{url}: {error.name} is not installed. Run: pip install 'voxloom[s3]'") from None
+    return Bucket(url)
 
 
 class _Strict(WrapperStore[Any]):
