@@ -333,3 +333,28 @@ def test_memory_follows_the_budget_not_the_length(tmp_path: Path) -> None:
     assert above_base <= budget + 64 * MiB, above_base / MiB
     last = read_voxels(study.objects, "runs/large/bold", slice(study.voxel.size - 9, study.voxel.size))
     np.testing.assert_array_equal(last, np.tile(block.reshape(-1, 50)[-9:], n // 50))
+
+
+def test_rounding_is_bounded_recorded_and_noted_in_exports_and_saves_space(tmp_path: Path, study: Study) -> None:
+    rng = np.random.default_rng(3)
+    mean = rng.uniform(4_000, 12_000, SHAPE)[..., None]
+    data = (mean + rng.normal(0, 0.015, (*SHAPE, 200)) * mean).astype(np.int16)
+    path = save(tmp_path / "b.nii.gz", data)
+    exact = write_run(study.objects, "exact", path)
+    rounded = write_run(study.objects, "rounded", path, max_error_sd=0.02)
+    smooth = write_run(study.objects, "smooth", path, smoothing_fwhm=5, max_error_sd=0.02)
+    assert len({exact.digest, rounded.digest, smooth.digest}) == 3
+    size = {name: sum(map(len, contents(study.objects, f"runs/{name}/bold").values())) for name in study.runs.index}
+    assert size["rounded"] < 0.88 * size["exact"]
+    whole = slice(0, study.voxel.size)
+    before = read_bold(study.objects, "exact", whole)
+    error = np.abs(read_bold(study.objects, "rounded", whole) - before).max(axis=1)
+    assert (error <= 0.02 * before.std(axis=1)).all()
+    assert error.max() > 0
+    np.testing.assert_array_equal(study.runs.max_error_sd.astype(float), [np.nan, 0.02, 0.02])
+    note = b"voxloom: no value differs by more than 0.02 of its voxel's temporal SD"
+    for run_id in ("rounded", "smooth"):
+        back = nib.load(study.export_run(run_id, tmp_path / f"{run_id}.nii.gz"))
+        assert [e.get_content().rstrip(b"\0") for e in back.header.extensions] == [note]
+        np.testing.assert_array_equal(back.get_fdata()[study.mask], read_bold(study.objects, run_id, whole))
+    assert not nib.load(study.export_run("exact", tmp_path / "exact.nii")).header.extensions

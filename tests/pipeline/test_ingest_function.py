@@ -181,3 +181,19 @@ def test_rows_of_two_sites_keep_apart(pristine_study, tmp_path):
     run = index_runs(pristine_study)[0]
     rows = [RunFile(id=f"site-{site}_{run.id}", entities={"site": site} | run.entities, bold=run.bold) for site in "ab"]
     assert list(voxloom.ingest(rows, tmp_path / "s.zarr").runs.site) == ["a", "b"]
+
+
+def test_a_rounded_study_is_another_result_and_says_so(pristine_study, tmp_path, analysis_of):
+    exact = voxloom.run(analysis_of(pristine_study, tmp_path))
+    changes = {"data": {"bids_dir": str(pristine_study), "task": "faces", "max_error_sd": 0.05}}
+    rounded = voxloom.run(analysis_of(pristine_study, tmp_path, **changes, output={"dir": str(tmp_path / "rounded")}))
+    assert rounded.ok
+    assert rounded.results_name != exact.results_name
+    study = voxloom.open_study(exact.store)
+    assert len(study.runs) == 16
+    assert sum(name.endswith("_error-0p05") for name in study.runs.index) == 8
+    sidecars = [json.loads(path.read_text()) for path in (tmp_path / "rounded").rglob("*stat-effect*.json")]
+    assert {sidecar["Model"]["max_error_sd"] for sidecar in sidecars} == {0.05}
+    t = [study.results(name).effect.values for name in (exact.results_name, rounded.results_name)]
+    assert not np.array_equal(*t)
+    assert np.nanmax(np.abs(t[0] - t[1])) < 0.2 * np.nanstd(t[0])

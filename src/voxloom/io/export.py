@@ -25,13 +25,16 @@ if TYPE_CHECKING:
     from voxloom.io.study import Study
     from voxloom.schema import Grid
 
+#: NIfTI's code of an extension that is plain text.
+COMMENT = 6
+
 
 def export_run(study: Study, run_id: str, path: FilePath, *, memory_budget: int = MEMORY_BUDGET) -> Path:
     """Write a run with its original header; stored values are bit for bit those of the source.
 
     Voxels that the study does not have, or that lie outside the run's mask, are 0 as stored. A smoothed
     run has float32 values and a header that says so; a run from a ``.hdr``/``.img`` pair is written as such
-    a pair, or with a NIfTI header that says the same.
+    a pair, or with a NIfTI header that says the same. Of a run that was rounded, a comment in the header says so.
 
     Parameters
     ----------
@@ -57,12 +60,12 @@ def export_run(study: Study, run_id: str, path: FilePath, *, memory_budget: int 
         A shard is missing or does not match its checksums.
     """
     attrs = run_attrs(study.objects, run_id)
-    source, path = attrs["source"], Path(path)
+    source, path, changed = attrs["source"], Path(path), attrs["smoothing_fwhm"] or attrs["max_error_sd"]
     dtype = np.dtype(np.float32 if attrs["smoothing_fwhm"] else source["dtype"])
     volumes = _volumes(study, run_id, attrs, dtype, memory_budget)
     if not path.name.endswith((".img", ".img.gz")):
-        return write_volumes(path, _single_header(attrs, study.grid, dtype), volumes)
-    if source["pair_offset"] is None or attrs["smoothing_fwhm"]:
+        return write_volumes(path, _with_note(_single_header(attrs, study.grid, dtype), attrs), volumes)
+    if source["pair_offset"] is None or changed:
         raise InputError(str(path), f"run {run_id} does not come from a pair as it is stored.", "End it in .nii.gz.")
     return write_pair(path, base64.b64decode(source["header"]), source["pair_offset"], volumes)
 
@@ -82,6 +85,19 @@ def _single_header(attrs: dict[str, Any], grid: Grid, dtype: np.dtype[Any]) -> b
     if attrs["source"]["pair_offset"] is None:
         return block
     return single_file_header(header, block[size:] or bytes(4))
+
+
+def _with_note(block: bytes, attrs: dict[str, Any]) -> bytes:
+    """Add a comment to the extensions of a header where values were rounded."""
+    if not attrs["max_error_sd"]:
+        return block
+    size = header_size(block) or len(block)
+    header = HEADERS[size](block[:size], check=False)
+    text = f"voxloom: no value differs by more than {attrs['max_error_sd']:g} of its voxel's temporal SD"
+    note = np.zeros(8 + -(-len(text) // 16) * 16 + 8, np.uint8)
+    note[:8] = np.array([note.size, COMMENT], f"{header.endianness}i4").view(np.uint8)
+    note[8 : 8 + len(text)] = list(text.encode())
+    return single_file_header(header, bytes([1, 0, 0, 0]) + block[size + 4 :] + note.tobytes())
 
 
 def _header_of_analyze(attrs: dict[str, Any], grid: Grid, dtype: np.dtype[Any]) -> Any:

@@ -22,6 +22,7 @@ from voxloom.io.selection import select_voxels
 from voxloom.io.store import create_array, put_array, put_group, write_voxels
 from voxloom.io.study import open_study
 from voxloom.io.transpose import Transposer
+from voxloom.kernels.rounding import round_to_sd
 from voxloom.kernels.smooth import smooth_volume
 from voxloom.schema import MEMORY_BUDGET, MiB, bold_chunks, shard_slices
 
@@ -62,6 +63,7 @@ class _Values(NamedTuple):
     slope: float
     inter: float
     fwhm: float
+    max_error_sd: float  # 0: as they are
 
 
 def write_run(
@@ -76,6 +78,7 @@ def write_run(
     entities: Mapping[str, Any] | None = None,
     sample_mask: NDArray[np.bool_] | None = None,
     smoothing_fwhm: float | None = None,
+    max_error_sd: float | None = None,
     memory_budget: int = MEMORY_BUDGET,
     scratch: Path | None = None,
     checkpoint: Callable[[], None] = lambda: None,
@@ -107,6 +110,9 @@ def write_run(
         Volumes to use; all when not given.
     smoothing_fwhm : float, optional
         In mm: `voxloom.kernels.smooth.smooth_volume` on each whole volume, before the mask.
+    max_error_sd : float, optional
+        Round every voxel's series: no value changes by more than this part of the voxel's temporal SD
+        (`voxloom.kernels.rounding.round_to_sd`). Nothing is rounded when not given.
     memory_budget : int
         Bytes above the base of the process.
     scratch : path, optional
@@ -139,7 +145,7 @@ def write_run(
         study.grid.require(info.grid, info.path, "One study is one grid: resample the run, or give it another study.")
         extras = check_extras(info, t_r, events, confounds, entities, sample_mask)
         selection = select_voxels(study, mask)
-        values = _values(info, smoothing_fwhm)
+        values = _values(info, smoothing_fwhm, max_error_sd)
         rule = bold_chunks(study.voxel.size, info.n_volumes, values.dtype.itemsize)
         slab = _slab_budget(memory_budget, rule, info, study.voxel.size, values)
         with Transposer(study.voxel.size, info.n_volumes, values.dtype, slab, scratch) as turned:
@@ -157,10 +163,10 @@ def write_run(
     return RunSummary(attrs["digest"], info.n_volumes, reader.bytes_read, written, selection.n_outside, n_nonfinite)
 
 
-def _values(info: NiftiInfo, fwhm: float | None) -> _Values:
+def _values(info: NiftiInfo, fwhm: float | None, max_error_sd: float | None) -> _Values:
     if fwhm:
-        return _Values(np.dtype(np.float32), 1.0, 0.0, float(fwhm))
-    return _Values(info.dtype.newbyteorder("<"), info.slope, info.inter, 0.0)
+        return _Values(np.dtype(np.float32), 1.0, 0.0, float(fwhm), max_error_sd or 0.0)
+    return _Values(info.dtype.newbyteorder("<"), info.slope, info.inter, 0.0, max_error_sd or 0.0)
 
 
 def _slab_budget(budget: int, rule: ChunkRule, info: NiftiInfo, n_voxels: int, values: _Values) -> int:
@@ -230,6 +236,8 @@ def _write_voxels(
     for shard in shard_slices(n, rule.shard):
         checkpoint()
         block = turned.voxels(shard.start, shard.stop)
+        if values.max_error_sd:
+            round_to_sd(block, values.max_error_sd)
         write_voxels(objects, f"{path}/bold", shard, block)
         written += block.nbytes
         mean[shard], tsnr[shard] = _mean_tsnr(block, values)
@@ -274,6 +282,7 @@ def _attrs(
         "slope": values.slope,
         "inter": values.inter,
         "smoothing_fwhm": fwhm or None,
+        "max_error_sd": values.max_error_sd or None,
         "entities": extras.entities,
         "events": extras.events,
         "confounds": extras.names,
@@ -309,6 +318,8 @@ def _digest(checksum: int, study: Study, selection: Selection, extras: Extras, a
         "confounds",
     )
     content = [attrs["source"]["sha256"], checksum]
+    if attrs["max_error_sd"]:  # the checksum is of the values before they are rounded
+        content.append(attrs["max_error_sd"])
     text = json.dumps([content, study.digest, {name: attrs[name] for name in kept}], sort_keys=True)
     digest = hashlib.sha256(text.encode())
     digest.update(np.packbits(selection.in_mask).tobytes())

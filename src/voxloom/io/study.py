@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 #: Attributes of a run that `Study.runs` shows.
-RUN_COLUMNS = ("n_volumes", "t_r", "dtype", "n_in_mask", "n_outside", "n_nonfinite", "smoothing_fwhm")
+RUN_COLUMNS = ("n_volumes", "t_r", "dtype", "n_in_mask", "n_outside", "n_nonfinite", "smoothing_fwhm", "max_error_sd")
 
 
 def create_study(

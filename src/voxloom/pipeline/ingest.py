@@ -42,6 +42,7 @@ def task_of(ws: Workspace, run: RunFile) -> Task:
             "run": run,
             "t_r": t_r,
             "smoothing_fwhm": level.smoothing_fwhm,
+            "max_error_sd": ws.analysis.data.max_error_sd,
             "memory_budget": ws.analysis.memory_budget,
         },
         inputs=digest(
@@ -50,6 +51,7 @@ def task_of(ws: Workspace, run: RunFile) -> Task:
                 run.t_r,
                 t_r,
                 level.smoothing_fwhm,
+                *ws.analysis.data.rounding.values(),
                 ws.study.digest,
             ]
         ),
@@ -82,6 +84,7 @@ def ingest_run(
     run: RunFile,
     t_r: float | None,
     smoothing_fwhm: float | None,
+    max_error_sd: float | None,
     memory_budget: int,
 ) -> Output:
     """Write one run into the store, with its events and confounds.
@@ -106,6 +109,7 @@ def ingest_run(
         confounds=confounds,
         entities=run.entities,
         smoothing_fwhm=smoothing_fwhm,
+        max_error_sd=max_error_sd,
         memory_budget=memory_budget,
         checkpoint=check_cancelled,
     )

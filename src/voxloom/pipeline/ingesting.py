@@ -32,6 +32,7 @@ def ingest(
     mask: str | PathLike[str] | None = None,
     t_r: float | None = None,
     smoothing_fwhm: float | None = None,
+    max_error_sd: float | None = None,
     memory_budget: int | str = MEMORY_BUDGET,
     workers: int | None = None,
     client: distributed.Client | None = None,
@@ -58,6 +59,9 @@ def ingest(
         Repetition time in s, whatever sidecars and headers say.
     smoothing_fwhm : float, optional
         Gaussian smoothing of every volume, in mm; kept as a run of its own (``<id>_smooth-<fwhm>``).
+    max_error_sd : float, optional
+        Round every voxel's series, which is lossless by default, so that no value changes by more than this part
+        of the voxel's temporal SD; kept as a run of its own (``<id>_error-<max_error_sd>``).
     memory_budget : int or str
         Bytes one task may use above the base of its process, or a size such as ``"512MiB"``.
     workers : int, optional
@@ -85,7 +89,7 @@ def ingest(
     runs = run_files(images)
     analysis = parse_analysis(
         {
-            "data": _data(runs) | {"mask": str(mask or _mask_of(store)), "t_r": t_r},
+            "data": _data(runs) | {"mask": str(mask or _mask_of(store)), "t_r": t_r, "max_error_sd": max_error_sd},
             "store": {"path": str(store)},
             "first_level": {"smoothing_fwhm": smoothing_fwhm},
             "cluster": "local" if workers else "threads",

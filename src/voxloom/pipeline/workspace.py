@@ -105,9 +105,9 @@ class Workspace:
             self.notes.append(text)
 
     def stored_id(self, run: RunFile) -> str:
-        """Name of the run in the store; a smoothed copy has its own, so that neither replaces the other."""
-        fwhm = self.analysis.first_level.smoothing_fwhm
-        return run.id if not fwhm else f"{run.id}_smooth-{fwhm:g}".replace(".", "p")
+        """Name of the run in the store; a smoothed or rounded copy has its own, so that none replaces another."""
+        made = {"smooth": self.analysis.first_level.smoothing_fwhm, "error": self.analysis.data.max_error_sd}
+        return run.id + "".join(f"_{how}-{x:g}".replace(".", "p") for how, x in made.items() if x)
 
     @property
     def fitted_runs(self) -> list[RunFile]:

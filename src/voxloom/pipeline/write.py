@@ -173,7 +173,8 @@ def subject_tasks(ws: Workspace) -> Iterator[Task]:
                 "runs": [(run.entities, ws.fit_path(run)) for run in runs],
                 "contrasts": dict(level.contrasts),
                 "model": level.model_dump(mode="json", exclude={"contrasts"})
-                | ws.analysis.subject_level.model_dump(mode="json"),
+                | ws.analysis.subject_level.model_dump(mode="json")
+                | ws.analysis.data.rounding,
                 "inputs": record.digest,
             },
             inputs=digest([name, record.inputs, record.digest, entities]),
@@ -278,7 +279,8 @@ def group_tasks(ws: Workspace) -> Iterator[Task]:
                         "column": j,
                         "names": (first, name),
                         "expression": ws.analysis.first_level.contrasts[first].expression,
-                        "model": model.model_dump(mode="json", exclude={"contrasts", "inference", "table"}),
+                        "model": model.model_dump(mode="json", exclude={"contrasts", "inference", "table"})
+                        | ws.analysis.data.rounding,
                         "corrections": corrections(ws, test, j),
                         "entities": group_entities(runs),
                         "inputs": inputs,

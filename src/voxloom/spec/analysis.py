@@ -96,6 +96,7 @@ class Analysis(Section):
                 "data": [data.preprocessed, data.space, Path(data.mask), data.t_r],
                 "smoothing_fwhm": self.first_level.smoothing_fwhm,
             }
+            | data.rounding
         )
 
     @property

@@ -87,6 +87,8 @@ class Data(Section):
     """Voxels of the study: `union` or `intersection` of the masks of the runs, or a mask image."""
     t_r: float | None = Field(default=None, gt=0, le=100)
     """Repetition time in s, when sidecars and headers are missing or wrong."""
+    max_error_sd: float | None = Field(default=None, gt=0, le=0.25)
+    """Keep images rounded: no value changes by more than this part of its voxel's temporal SD; null: as they are."""
 
     @field_validator("mask", mode="before")
     @classmethod
@@ -140,6 +142,11 @@ class Data(Section):
         if self.sites:  # a site that is added later renames nothing; what a run is made of, its own task tells
             return ()
         return ("fmriprep",) if self.derivatives is None else tuple(path.name for path in self.derivatives)
+
+    @property
+    def rounding(self) -> dict[str, float]:
+        """What digests and sidecars of results say of rounded images; nothing where images are as they were."""
+        return {} if self.max_error_sd is None else {"max_error_sd": self.max_error_sd}
 
     @property
     def chosen(self) -> dict[str, Any]:
