@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,6 +163,7 @@ def _local(workers: int, memory_budget: int) -> Iterator[distributed.Client]:
     import distributed  # 0.5 s, which a run without a cluster need not spend
 
     share = int(free_memory() * MEMORY_SHARE) // workers
+    _hush_tracker()
     with dask.config.set(_CONFIG), _quiet():
         try:
             cluster = distributed.LocalCluster(
@@ -188,6 +191,17 @@ def _local(workers: int, memory_budget: int) -> Iterator[distributed.Client]:
             except BaseException:
                 _end_workers(cluster)
                 raise
+
+
+def _hush_tracker() -> None:
+    """Start Python's tracker of semaphores so that it says nothing of those of killed workers, which it removes."""
+    given = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [given, "ignore:resource_tracker:UserWarning"]))
+    resource_tracker.ensure_running()
+    if given is None:
+        del os.environ["PYTHONWARNINGS"]
+    else:
+        os.environ["PYTHONWARNINGS"] = given
 
 
 def _end_workers(cluster: distributed.LocalCluster) -> None:
