@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from voxloom.io.objects import Objects
 from voxloom.simulate import write_bids_study
 
 if TYPE_CHECKING:
@@ -66,15 +67,40 @@ def file_digests(folder: Path) -> dict[str, str]:
     }
 
 
+def store_digests(url: str | Path) -> dict[str, str]:
+    """SHA-256 of every object of a store, the records of the tasks and the lock apart."""
+    objects = Objects(url)
+    keys = [key for key in objects.list("") if not key.startswith(("ledger/", "lock.json"))]
+    return {key: hashlib.sha256(objects.get(key) or b"").hexdigest() for key in keys}
+
+
 @pytest.fixture(scope="session")
-def undisturbed(pristine_study, tmp_path_factory) -> dict[str, str]:
-    """Digests of all output files of a run that nothing disturbed."""
+def undisturbed_run(pristine_study, tmp_path_factory) -> Any:
+    """A run that nothing disturbed."""
     import voxloom
 
     folder = tmp_path_factory.mktemp("undisturbed")
     result = voxloom.run(make_analysis(pristine_study, folder))
     assert result.ok, result
-    return file_digests(result.output)
+    return result
+
+
+@pytest.fixture(scope="session")
+def undisturbed(undisturbed_run) -> dict[str, str]:
+    """Digests of its output files."""
+    return file_digests(undisturbed_run.output)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_store(undisturbed_run) -> dict[str, str]:
+    """Digests of the objects of its store."""
+    return store_digests(undisturbed_run.store)
+
+
+@pytest.fixture
+def store_digests_of() -> Callable[[str], dict[str, str]]:
+    """`store_digests`, as a fixture."""
+    return store_digests
 
 
 @pytest.fixture

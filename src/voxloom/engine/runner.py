@@ -7,7 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from voxloom.engine import one_thread
 from voxloom.engine.events import Note, StageFinished, StageStarted, TaskFinished, ignore
+from voxloom.engine.ledger import is_done
 from voxloom.engine.signals import stop_on_signal
 from voxloom.engine.task import Output, Task
 from voxloom.engine.worker import CANCELLED_TEXT, execute
@@ -133,11 +135,6 @@ def run_stage(
     return result
 
 
-def is_done(task: Task, record: Record | None) -> bool:
-    """Whether the record says that this very task, with these inputs, is done."""
-    return record is not None and record.status == "done" and record.inputs == task.inputs
-
-
 def _finished(
     todo: list[Task],
     ledger: Ledger,
@@ -164,10 +161,11 @@ def _run_here(todo: list[Task], *, ledger: Ledger, retries: int, stop: Event) ->
     Cancelled
         `stop` was set.
     """
-    for task in todo:
-        if stop.is_set():
-            raise Cancelled(CANCELLED_TEXT)
-        yield execute(task, ledger, retries=retries, is_stopped=stop.is_set)
+    with one_thread.lifted_at_end():
+        for task in todo:
+            if stop.is_set():
+                raise Cancelled(CANCELLED_TEXT)
+            yield execute(task, ledger, retries=retries, is_stopped=stop.is_set)
 
 
 def _by_key(stage: str, tasks: Iterable[Task]) -> dict[str, Task]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voxloom.engine.runner import is_done
+from voxloom.engine.ledger import is_done
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

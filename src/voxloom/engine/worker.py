@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dask
-from threadpoolctl import threadpool_limits
 
-from voxloom.engine.ledger import Record
+from voxloom.engine import one_thread
+from voxloom.engine.ledger import Record, is_done
 from voxloom.errors import Cancelled, InputError, StageError, VoxloomWarning
 
 if TYPE_CHECKING:
@@ -53,10 +53,12 @@ def execute_job(job: Job) -> Record:
 
 
 def execute(task: Task, ledger: Ledger, *, retries: int, is_stopped: Callable[[], bool], attempt: int = 1) -> Record:
-    """Run a task, write its record, return it.
+    """Run a task, write its record, return it; one that is done is not run.
 
-    An earlier record goes first: a task killed between its data and its record, whose inputs are then set back to
-    what they were, would else count as done with data that are not its own.
+    A task may be done already: its worker died after it wrote the record and before it told the scheduler, which
+    then gives it to another. An earlier record goes before the data do: a task killed between its data and its
+    record, whose inputs are then set back to what they were, would else count as done with data that are not its
+    own.
 
     Lazy arrays that a task computes are computed in its own thread: sent to the scheduler, they would wait
     for the very worker that waits for them. BLAS has one thread everywhere, in the client's process too,
@@ -72,8 +74,13 @@ def execute(task: Task, ledger: Ledger, *, retries: int, is_stopped: Callable[[]
     started = time.perf_counter()
     token = _is_stopped.set(is_stopped)
     try:
-        with dask.config.set(scheduler="synchronous"), threadpool_limits(1), _collected() as notes:
-            _retrying(lambda: ledger.forget(_record(task, attempt)), retries)
+        _, known = _retrying(lambda: ledger.find(task), retries)
+        if known is not None and is_done(task, known):
+            return known
+        if known is not None:
+            _retrying(lambda: ledger.forget(known), retries)
+        one_thread.enforce()
+        with dask.config.set(scheduler="synchronous"), _collected() as notes:
             record = _outcome(task, retries, attempt)
         record = replace(
             record,
