@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from voxloom.models.inference import permutation_test
     from voxloom.models.multiplicity import bonferroni, fdr, threshold
     from voxloom.models.permutation import Exchangeability
-    from voxloom.pipeline import plan, run
+    from voxloom.pipeline import plan, remove_run, run
     from voxloom.pipeline.ingesting import ingest
     from voxloom.spec import Analysis, load_analysis
 
@@ -40,6 +40,7 @@ _PUBLIC = {
     "open_study": "voxloom.io.study",
     "permutation_test": "voxloom.models.inference",
     "plan": "voxloom.pipeline",
+    "remove_run": "voxloom.pipeline",
     "run": "voxloom.pipeline",
     "threshold": "voxloom.models.multiplicity",
     "to_nifti": "voxloom.io.images",
@@ -64,6 +65,7 @@ __all__ = [
     "open_study",
     "permutation_test",
     "plan",
+    "remove_run",
     "run",
     "threshold",
     "to_nifti",

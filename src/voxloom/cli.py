@@ -201,6 +201,24 @@ def verify(
         typer.echo(f"{url}: sound")
 
 
+@app.command("remove-run")
+def remove_run(
+    analysis: AnalysisFile,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, as `voxloom status` and the store say.")],
+    verbose: Verbose = False,
+) -> None:
+    """Take a run out of the store, with its fits and the maps it is part of."""
+    with session(verbose=verbose):
+        wanted = _load(analysis)
+        from voxloom import pipeline
+
+        results = pipeline.remove_run(wanted.store.path, run)
+    typer.echo(
+        f"removed {run}; made of it: {', '.join(results) or 'no results'}\n"
+        f"where its files are still there, `data: {{exclude: [{run}]}}` keeps the next run from ingesting it again"
+    )
+
+
 @app.command()
 def export(
     analysis: AnalysisFile,

@@ -140,7 +140,11 @@ class Ledger:
 
     def forget(self, record: Record) -> None:
         """Drop the record of this stage and key, if there is one, so that its task counts as not done."""
-        self.objects.delete(f"ledger/{record.stage}/{record.key}.json")
+        self.drop(record.stage, record.key)
+
+    def drop(self, stage: str, key: str) -> None:
+        """Drop the record of a task, if there is one."""
+        self.objects.delete(f"ledger/{stage}/{key}.json")
 
     def forget_all(self, stage: str, prefix: str) -> None:
         """Drop every record of a stage whose key lies below `prefix`: their data are about to go."""

@@ -63,10 +63,13 @@ class Status:
         In the order they run.
     holder : Holder, optional
         The process that works on the store now, if any.
+    notes : sequence of str
+        What else the user should know.
     """
 
     stages: Sequence[StageStatus]
     holder: Holder | None = None
+    notes: Sequence[str] = ()
 
     @property
     def complete(self) -> bool:
@@ -87,6 +90,7 @@ class Status:
             for stage in self.stages
             for record in (*stage.failed, *stage.quarantined)
         ]
+        lines += [f"note: {note}" for note in self.notes]
         if self.holder is not None:
             state = "running" if self.holder.is_alive() else "ended without finishing"
             lines.append(f"{state}: {self.holder}")

@@ -55,13 +55,17 @@ class RunFile:
     @property
     def subject(self) -> str:
         """`sub-<label>`, as participants.tsv has it; one label at two sites is two people, no label one of its own."""
-        sub = self.entities.get("sub")
-        return self.id if sub is None else at_site(self.site, f"sub-{sub}")
+        return subject_of(self.id, self.entities)
 
 
 def at_site(site: str, name: str) -> str:
     """Name of a run or subject in a study of several sites."""
     return f"site-{site}_{name}" if site else name
+
+
+def subject_of(run_id: str, entities: Mapping[str, str]) -> str:
+    """Name of the person a run is of; of a run whose name says nothing, the run's."""
+    return at_site(entities.get("site", ""), f"sub-{entities['sub']}") if "sub" in entities else run_id
 
 
 def index_runs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Key of voxloom's own attributes in a group; its presence says that the group is complete.
 ATTRS = "voxloom"
+#: What parts the name of a smoothed or rounded version from the name of its run.
+_MADE = re.compile("_(?:smooth|error)-")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,6 +92,17 @@ def raw_bytes(n_voxels: int, n_volumes: int, itemsize: int, n_confounds: int) ->
     ``confounds`` over volumes.
     """
     return n_voxels * (n_volumes * itemsize + 4 + 4 + 1) + n_volumes * (8 + 1 + 8 * n_confounds)
+
+
+def stored_name(run: str, *, smooth: float | None, error: float | None) -> str:
+    """Name of a version of a run: smoothed, rounded, both, or as it is."""
+    made = {"smooth": smooth, "error": error}
+    return run + "".join(f"_{how}-{x:g}".replace(".", "p") for how, x in made.items() if x)
+
+
+def run_of(stored: str) -> str:
+    """Name of the run that `stored` is a version of; undoes `stored_name`."""
+    return _MADE.split(stored, maxsplit=1)[0]
 
 
 def members(objects: Objects, group: str) -> list[str]:

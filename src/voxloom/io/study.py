@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 import voxloom.io.accessor  # noqa: F401  (registers .vx)
 from voxloom._version import __version__
 from voxloom.errors import GridError, InputError, StoreError
+from voxloom.io.coverage import PATH, count_coverage, write_coverage
 from voxloom.io.export import export_run
 from voxloom.io.runs import ATTRS, Run, members, read_bold, read_run, run_attrs
 from voxloom.io.store import (
@@ -28,11 +30,10 @@ from voxloom.io.store import (
 from voxloom.schema import MEMORY_BUDGET, SCHEMA_VERSION, Grid, voxel_coords
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from os import PathLike
     from pathlib import Path
 
-    import xarray as xr
     from numpy.typing import NDArray
 
 __all__ = [
@@ -83,6 +84,7 @@ def create_study(
     ijk = np.stack(np.unravel_index(voxel, grid.shape), axis=1)
     put_array(objects, "ijk", ["voxel", "axis"], ijk.astype(np.int32))
     put_array(objects, "mask", ["i", "j", "k"], np.asarray(mask, bool))
+    write_coverage(objects)
     attrs = {
         "schema_version": SCHEMA_VERSION,
         "created_by": __version__,
@@ -226,6 +228,25 @@ class Study:
         ds = self._on_axis(open_group_dataset(self.objects, f"runs/{run_id}"))
         ds.attrs = {"run": run_id, "t_r": attrs["t_r"], "entities": attrs["entities"]}
         return ds
+
+    @property
+    def coverage(self) -> xr.DataArray:
+        """Number of runs whose own mask covers each voxel, ``(voxel)``, as the last ingest or removal left it."""
+        return self._map(read_voxels(self.objects, PATH, slice(0, self.voxel.size)))
+
+    def coverage_of(self, run_ids: Iterable[str]) -> xr.DataArray:
+        """`coverage` counted over some runs, such as those of one site: ``study.runs.query("site == 'oslo'").index``.
+
+        Raises
+        ------
+        StoreError
+            There is no such run.
+        """
+        return self._map(count_coverage(self.objects, run_ids, self.voxel.size))
+
+    def _map(self, counts: NDArray[np.int32]) -> xr.DataArray:
+        coords = voxel_coords(self.grid, self.voxel)
+        return xr.DataArray(counts, dims="voxel", coords=coords, name=PATH, attrs={"units": "runs"})
 
     def events(self, run_id: str) -> pd.DataFrame | None:
         """Events of one run."""

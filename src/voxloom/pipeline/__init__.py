@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from voxloom.engine.status import Status
 from voxloom.pipeline.planning import plan
+from voxloom.pipeline.removal import remove_run
 from voxloom.pipeline.running import RunResult, export, run
 from voxloom.pipeline.state import status, verify
 
-__all__ = ["RunResult", "Status", "export", "plan", "run", "status", "verify"]
+__all__ = ["RunResult", "Status", "export", "plan", "remove_run", "run", "status", "verify"]

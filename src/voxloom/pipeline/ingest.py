@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
@@ -13,12 +12,17 @@ from voxloom.io.events import read_events
 from voxloom.io.ingest import write_run
 from voxloom.io.nifti import read_header
 from voxloom.io.objects import Objects
-from voxloom.io.pairs import image_files
+from voxloom.io.study import open_study
+from voxloom.pipeline.coverage import outside, outside_note, update_coverage
+from voxloom.pipeline.masks import own_mask
+from voxloom.pipeline.sources import source_bytes, sources_of
 from voxloom.pipeline.workspace import Stage, Workspace
-from voxloom.spec import digest
+from voxloom.spec import MASK_RULES, digest
 
 if TYPE_CHECKING:
     from voxloom.io.bids import RunFile
+    from voxloom.pipeline.sources import Fingerprint
+    from voxloom.spec import Template
 
 NAME = "ingest"
 
@@ -31,7 +35,9 @@ def tasks(ws: Workspace) -> list[Task]:
 def task_of(ws: Workspace, run: RunFile) -> Task:
     """The ingest task of one run."""
     assert ws.study is not None, "the study is made before the first stage"
-    t_r, level = ws.analysis.data.datasets[run.site].t_r, ws.analysis.first_level
+    rule, t_r = ws.analysis.data.mask, ws.analysis.data.datasets[run.site].t_r
+    level, sources = ws.analysis.first_level, sources_of(run)
+    computed = run.mask is None and rule in MASK_RULES
     return Task(
         stage=NAME,
         key=ws.stored_id(run),
@@ -40,6 +46,8 @@ def task_of(ws: Workspace, run: RunFile) -> Task:
             "store": ws.url,
             "run_id": ws.stored_id(run),
             "run": run,
+            "rule": rule,
+            "sources": sources,
             "t_r": t_r,
             "smoothing_fwhm": level.smoothing_fwhm,
             "max_error_sd": ws.analysis.data.max_error_sd,
@@ -47,34 +55,16 @@ def task_of(ws: Workspace, run: RunFile) -> Task:
         },
         inputs=digest(
             [
-                [fingerprint(path) for path in source_files(run)],
+                sources,
                 run.t_r,
                 t_r,
                 level.smoothing_fwhm,
                 *ws.analysis.data.rounding.values(),
                 ws.study.digest,
+                *(["computed mask"] if computed else []),
             ]
         ),
     )
-
-
-def source_files(run: RunFile) -> tuple[Path | None, ...]:
-    """Image and mask (both files of a pair), events and confounds of a run; None where it has none."""
-    images = [part for path in (run.bold, run.mask) for part in (image_files(path) if path else (None,))]
-    return (*images, run.events, run.confounds)
-
-
-def source_bytes(run: RunFile) -> int:
-    """Bytes of these files."""
-    return sum(path.stat().st_size for path in source_files(run) if path is not None)
-
-
-def fingerprint(path: str | Path | None) -> list[Any] | None:
-    """Name, bytes and time of change of a file; enough to see that it is another one."""
-    if path is None or not Path(path).exists():
-        return None
-    stat = Path(path).stat()
-    return [Path(path).name, stat.st_size, stat.st_mtime_ns]
 
 
 def ingest_run(
@@ -82,6 +72,8 @@ def ingest_run(
     store: str,
     run_id: str,
     run: RunFile,
+    rule: str | Template,
+    sources: list[Fingerprint],
     t_r: float | None,
     smoothing_fwhm: float | None,
     max_error_sd: float | None,
@@ -103,7 +95,7 @@ def ingest_run(
         Objects(store),
         run_id,
         run.bold,
-        mask=run.mask,
+        mask=own_mask(run, open_study(store).grid, rule),
         t_r=t_r if t_r is not None else resolve_t_r(run.t_r, info.t_r, str(run.bold)),
         events=None if run.events is None else read_events(run.events),
         confounds=confounds,
@@ -121,8 +113,17 @@ def ingest_run(
             "n_volumes": summary.n_volumes,
             "n_outside": summary.n_outside,
             "n_nonfinite": summary.n_nonfinite,
+            "sources": sources,
         },
     )
 
 
-STAGE = Stage(NAME, tasks)
+def finish(ws: Workspace) -> None:
+    """Count which voxels the runs cover, and say how many lie outside the study's."""
+    update_coverage(ws.objects, ws.ledger)
+    note = outside_note(outside(ws))
+    if note is not None:
+        ws.note(note)
+
+
+STAGE = Stage(NAME, tasks, finish=finish)

@@ -89,7 +89,8 @@ def ingest(
     runs = run_files(images)
     analysis = parse_analysis(
         {
-            "data": _data(runs) | {"mask": str(mask or _mask_of(store)), "t_r": t_r, "max_error_sd": max_error_sd},
+            "data": _data(runs)
+            | {"mask": str(mask) if mask else _mask_of(store), "t_r": t_r, "max_error_sd": max_error_sd},
             "store": {"path": str(store)},
             "first_level": {"smoothing_fwhm": smoothing_fwhm},
             "cluster": "local" if workers else "threads",
@@ -112,9 +113,9 @@ def _data(runs: Sequence[RunFile]) -> dict[str, Any]:
     return dict(folders[""]) if set(folders) == {""} else {"sites": folders}
 
 
-def _mask_of(store: str | PathLike[str]) -> str:
+def _mask_of(store: str | PathLike[str]) -> Any:
     """What `data.mask` the study was made with; that of a new one where there is none."""
-    return str(open_study(store).meta.get("mask", "union")) if is_study(Objects(store)) else "union"
+    return open_study(store).meta.get("mask", "union") if is_study(Objects(store)) else "union"
 
 
 def _tell(result: RunResult, n_done: int) -> None:

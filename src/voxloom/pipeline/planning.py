@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,13 @@ from voxloom.io.sites import find_runs
 from voxloom.io.study import is_study, open_study
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
-from voxloom.pipeline import design, group
-from voxloom.pipeline.prepare import check_grids, read_headers, require_mask, study_grid, study_mask
+from voxloom.pipeline import design, group, ingest
+from voxloom.pipeline.coverage import outside_note, planned_outside
+from voxloom.pipeline.masks import require_mask, study_mask
+from voxloom.pipeline.prepare import check_grids, read_headers, study_grid
 from voxloom.pipeline.running import STAGES, as_analysis, recall
 from voxloom.pipeline.sizes import Survey, stage_sizes
+from voxloom.pipeline.sources import check_sources
 from voxloom.pipeline.workspace import Workspace
 from voxloom.pipeline.write import planned_files
 
@@ -78,9 +80,11 @@ def look(analysis: Analysis) -> Survey:
     inputs = read_headers(tuple(ws.runs))
     if is_study(ws.objects):
         ws.study = open_study(ws.url)
-        require_mask(ws.study, analysis.data.mask)
+        require_mask(ws, ws.study)
         check_grids(inputs, ws.study.grid)
-        grid, n_voxels = ws.study.grid, len(ws.voxel)
+        check_sources(ws, inputs)
+        recall(ws, ingest.STAGE)
+        grid, mask = ws.study.grid, ws.study.mask
     elif not inputs.headers:
         raise InputError(
             "data",
@@ -88,15 +92,23 @@ def look(analysis: Analysis) -> Survey:
         )
     else:
         grid = study_grid(ws, inputs)
-        n_voxels = int(study_mask(ws, inputs, grid).sum())
+        mask = study_mask(ws, inputs, grid)
+    left_out = outside_note(planned_outside(ws, inputs, grid, mask))
     ws.runs = [run for run in ws.runs if run.id in inputs.headers]
     problems = [problem(error) for error in inputs.problems.values()]
-    return Survey(ws, inputs, n_voxels, n_volume=math.prod(grid.shape), problems=problems)
+    problems += [noted(text) for text in (*ws.notes, *([left_out] if left_out else []))]
+    return Survey(ws, inputs, int(mask.sum()), n_volume=mask.size, problems=problems)
 
 
 def problem(error: InputError) -> Problem:
     """An error as a line of the plan."""
     return Problem(level="error", where=error.where, what=error.what, remedy=error.remedy)
+
+
+def noted(text: str) -> Problem:
+    """A note of a run as a line of the plan."""
+    where, _, what = text.partition(": ")
+    return Problem(level="warning", where=where, what=what)
 
 
 def check_run(survey: Survey, run: RunFile) -> None:
@@ -111,9 +123,7 @@ def check_run(survey: Survey, run: RunFile) -> None:
         else:
             survey.designs[run.id] = matrix
             check_estimable(survey, run, matrix)
-    for caught_one in caught:
-        where, _, what = str(caught_one.message).partition(": ")
-        survey.problems.append(Problem(level="warning", where=where, what=what))
+    survey.problems += [noted(str(caught_one.message)) for caught_one in caught]
 
 
 def design_of(survey: Survey, run: RunFile) -> pd.DataFrame:

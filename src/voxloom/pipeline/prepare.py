@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from voxloom.errors import GridError, InputError, StoreError
-from voxloom.io.nifti import read_header, read_mask, volumes
+from voxloom.errors import GridError, InputError
+from voxloom.io.nifti import read_header, read_mask
 from voxloom.io.study import create_study, is_study, open_study
-from voxloom.kernels.automask import compute_brain_mask
+from voxloom.pipeline.masks import require_mask, study_mask
+from voxloom.pipeline.sources import check_sources
 from voxloom.schema import Grid
+from voxloom.spec import MASK_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from voxloom.io.bids import RunFile
     from voxloom.io.nifti import NiftiInfo
     from voxloom.io.study import Study
     from voxloom.pipeline.workspace import Workspace
-
-#: Volumes averaged for the mask of a run that comes without one.
-MASK_VOLUMES = 8
-MASK_RULES = ("union", "intersection")
+    from voxloom.spec import Template
 
 
 class Inputs(NamedTuple):
@@ -60,9 +54,9 @@ def space_of(runs: Sequence[RunFile]) -> str:
     return spaces.pop() if len(spaces) == 1 else ""
 
 
-def common_grid(headers: Mapping[str, NiftiInfo], mask: str, space: str) -> Grid:
-    """Grid of the study: that of a given mask, else the one most runs have (the first of equals)."""
-    if mask not in MASK_RULES:
+def common_grid(headers: Mapping[str, NiftiInfo], mask: str | Template, space: str) -> Grid:
+    """Grid of the study: that of a given mask file, else the one most runs have (the first of equals)."""
+    if isinstance(mask, str) and mask not in MASK_RULES:
         grid = read_mask(mask)[1]
         return Grid(shape=grid.shape, affine=grid.affine, space=space)
     kinds: list[Grid] = []
@@ -86,7 +80,7 @@ def study_grid(ws: Workspace, inputs: Inputs) -> Grid:
     """
     mask = ws.analysis.data.mask
     grid = common_grid(inputs.headers, mask, space_of(ws.runs))
-    if mask not in MASK_RULES and not any(grid.same_as(i.grid) for i in inputs.headers.values()):
+    if not any(grid.same_as(i.grid) for i in inputs.headers.values()):  # only a given mask can lie elsewhere
         next(iter(inputs.headers.values())).grid.require(grid, f"data.mask: {mask}")
     check_grids(inputs, grid)
     return grid
@@ -106,57 +100,6 @@ def check_grids(inputs: Inputs, grid: Grid) -> None:
             inputs.problems[run_id] = error
 
 
-def run_mask(run: RunFile, grid: Grid) -> NDArray[np.bool_]:
-    """The run's own mask, else one computed from its first volumes."""
-    if run.mask is not None:
-        mask, mask_grid = read_mask(run.mask)
-        grid.require(mask_grid, str(run.mask))
-        return mask
-    total = np.zeros(grid.shape)
-    for volume in islice(volumes(run.bold), MASK_VOLUMES):
-        total += volume
-    return compute_brain_mask(total / MASK_VOLUMES)
-
-
-def study_mask(ws: Workspace, inputs: Inputs, grid: Grid) -> NDArray[np.bool_]:
-    """The study's voxels by the rule of ``data.mask``: union (default), intersection, or a mask file."""
-    rule = ws.analysis.data.mask
-    if rule not in MASK_RULES:
-        mask = read_mask(rule)[0]
-    else:
-        mask = np.full(grid.shape, rule == "intersection")
-        join = np.logical_and if rule == "intersection" else np.logical_or
-        for run in ws.runs:
-            if run.id not in inputs.headers:
-                continue
-            try:
-                join(mask, run_mask(run, grid), out=mask)
-            except InputError as error:
-                del inputs.headers[run.id]
-                inputs.problems[run.id] = error
-    if not mask.any():
-        raise InputError(f"data.mask: {rule}", "holds no voxel.", "Check data.mask and the masks of the runs.")
-    return mask
-
-
-def require_mask(study: Study, rule: str) -> None:
-    """Refuse a mask other than the one the study was made with; of a file, its voxels count, not its name.
-
-    Raises
-    ------
-    StoreError
-        The voxels of a study are fixed when it is made.
-    """
-    made_with, remedy = study.meta.get("mask", "union"), "Give it another `store:`."
-    if rule in MASK_RULES:
-        if rule != made_with:
-            raise StoreError(study.url, f"was made with data.mask: {made_with}, but the analysis says {rule}.", remedy)
-        return
-    mask, grid = read_mask(rule)
-    if not (study.grid.same_as(grid) and np.array_equal(mask, study.mask)):
-        raise StoreError(study.url, f"was made with data.mask: {made_with}; the voxels of {rule} are others.", remedy)
-
-
 def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
     """Open the store of this analysis, or make it from the masks of its runs.
 
@@ -168,11 +111,11 @@ def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
         No run can be read, or the mask is empty.
     """
     inputs = read_headers(tuple(ws.runs))
-    rule = ws.analysis.data.mask
     if is_study(ws.objects):
         study = open_study(ws.url)
-        require_mask(study, rule)
+        require_mask(ws, study)
         check_grids(inputs, study.grid)
+        check_sources(ws, inputs)
         return study, inputs
     if not inputs.headers:
         raise InputError(
@@ -181,4 +124,4 @@ def prepare_study(ws: Workspace) -> tuple[Study, Inputs]:
         )
     grid = study_grid(ws, inputs)
     mask = study_mask(ws, inputs, grid)
-    return create_study(ws.url, grid, mask, meta={"mask": rule}), inputs
+    return create_study(ws.url, grid, mask, meta={"mask": ws.analysis.to_dict()["data"]["mask"]}), inputs

@@ -209,6 +209,8 @@ def go(ws: Workspace, client: distributed.Client | None, stages: tuple[Stage, ..
             stage.prepare(ws)
         result = run_stage(stage.name, stage.tasks(ws), ledger=ws.ledger, client=client, on_event=ws.on_event)
         absorb(ws, result)
+        if stage.finish is not None:
+            stage.finish(ws)
         if stage is design.STAGE:
             require_contrasts(ws)
             require_memory(ws)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from voxloom.engine.plan import Problem, StagePlan
 from voxloom.errors import InputError
 from voxloom.io.runs import raw_bytes
-from voxloom.pipeline import infer, ingest, memory
+from voxloom.pipeline import infer, memory
 from voxloom.pipeline.consolidate import CONSOLIDATED
 from voxloom.pipeline.group import GROUP_STATISTICS, group_test
+from voxloom.pipeline.sources import source_bytes
 from voxloom.pipeline.stored_fit import PER_VOXEL
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
 from voxloom.pipeline.write import GROUP_FILES, MAP_DTYPE, SUBJECT_FILES
@@ -127,7 +128,7 @@ def ingest_size(survey: Survey) -> StagePlan:
     return StagePlan(
         name="ingest",
         n_tasks=len(runs),
-        bytes_read=sum(map(ingest.source_bytes, runs)),
+        bytes_read=sum(map(source_bytes, runs)),
         bytes_written=sum(written),
         peak_memory=min(budget, max(written, default=0)),
     )

@@ -12,7 +12,9 @@ from voxloom.io.objects import Objects
 from voxloom.io.regions import damaged_shards
 from voxloom.io.sites import find_runs
 from voxloom.io.study import is_study, open_study
+from voxloom.pipeline.coverage import outside, outside_note
 from voxloom.pipeline.running import PREPARE, STAGES, as_analysis, recall
+from voxloom.pipeline.sources import stale_notes
 from voxloom.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -34,11 +36,13 @@ def status(spec: Analysis | str | Path | Mapping[str, Any]) -> Status:
     if not is_study(ws.objects):
         return Status(stages=())
     ws.study = open_study(ws.url)
-    stages = [unusable(ws)]
+    stages, notes = [unusable(ws)], stale_notes(ws)
     for stage in STAGES:
         stages.append(StageStatus.of(stage.name, stage.tasks(ws), ws.ledger.read(stage.name)))
         recall(ws, stage)
-    return Status(stages=tuple(stages), holder=StoreLock(ws.objects).holder())
+    left_out = outside_note(outside(ws))
+    notes += [left_out] if left_out else []
+    return Status(stages=tuple(stages), holder=StoreLock(ws.objects).holder(), notes=tuple(notes))
 
 
 def unusable(ws: Workspace) -> StageStatus:

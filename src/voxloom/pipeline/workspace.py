@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from voxloom.engine.ledger import Ledger, Record
+from voxloom.io.runs import stored_name
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -34,11 +35,14 @@ class Stage(NamedTuple):
         The tasks of a workspace, from what the stages before have done. Writes nothing.
     prepare : callable, optional
         Makes room in the store, once, before the tasks run.
+    finish : callable, optional
+        What is made of all tasks together, once, after they have run.
     """
 
     name: str
     tasks: Callable[[Workspace], list[Task]]
     prepare: Callable[[Workspace], None] | None = None
+    finish: Callable[[Workspace], None] | None = None
 
 
 @dataclass
@@ -106,8 +110,8 @@ class Workspace:
 
     def stored_id(self, run: RunFile) -> str:
         """Name of the run in the store; a smoothed or rounded copy has its own, so that none replaces another."""
-        made = {"smooth": self.analysis.first_level.smoothing_fwhm, "error": self.analysis.data.max_error_sd}
-        return run.id + "".join(f"_{how}-{x:g}".replace(".", "p") for how, x in made.items() if x)
+        smooth, error = self.analysis.first_level.smoothing_fwhm, self.analysis.data.max_error_sd
+        return stored_name(run.id, smooth=smooth, error=error)
 
     @property
     def fitted_runs(self) -> list[RunFile]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voxloom.spec.analysis import Analysis, json_schema, schema_text
-from voxloom.spec.data import Data, Output, Store
+from voxloom.spec.data import MASK_RULES, Data, Output, Store, Template
 from voxloom.spec.digests import digest
 from voxloom.spec.entities import short_name
 from voxloom.spec.files import load_analysis, parse_analysis
@@ -13,6 +13,7 @@ from voxloom.spec.labels import bids_label, require_distinct_labels
 from voxloom.spec.values import parse_bytes
 
 __all__ = [
+    "MASK_RULES",
     "Analysis",
     "Contrast",
     "Data",
@@ -23,6 +24,7 @@ __all__ = [
     "Output",
     "Store",
     "SubjectLevel",
+    "Template",
     "bids_label",
     "digest",
     "json_schema",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -93,7 +92,7 @@ class Analysis(Section):
         return digest(
             {
                 "version": self.version,
-                "data": [data.preprocessed, data.space, Path(data.mask), data.t_r],
+                "data": [data.preprocessed, data.space, data.voxels, data.t_r],
                 "smoothing_fwhm": self.first_level.smoothing_fwhm,
             }
             | data.rounding

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from voxloom.errors import InputError
 from voxloom.spec.entities import ENTITIES, short_name
@@ -48,6 +48,8 @@ Filters = Annotated[
     dict[str, tuple[str, ...]],
     BeforeValidator(_filters, json_schema_input_type=dict[str, str | int | list[str | int]]),
 ]
+#: Ways to make the study's voxels of the masks of its runs.
+MASK_RULES = ("union", "intersection")
 #: Folders that lie beside those of the sites in the output.
 _TAKEN = frozenset({"group"})
 
@@ -63,6 +65,20 @@ class Dataset(Section):
     """As `data.filters`, which hold where the site does not say otherwise."""
     t_r: float | None = Field(default=None, gt=0, le=100)
     """As `data.t_r`, which holds where the site does not say otherwise."""
+
+
+class Template(Section):
+    """A mask on another grid of the same space."""
+
+    template: AbsolutePath
+    """Mask image; each voxel of the study takes the value of the voxel of this image that its centre lies in."""
+
+    def __str__(self) -> str:
+        return f"template {self.template}"
+
+
+def _kind_of_mask(value: Any) -> str:
+    return "template" if isinstance(value, (dict, Template)) else "rule"
 
 
 class Data(Section):
@@ -83,12 +99,17 @@ class Data(Section):
     """Several datasets in one study, by the name of the site, instead of `bids_dir` and `derivatives`."""
     exclude: Words = ()
     """Runs left out, by their ids, such as `sub-02_task-rest_run-1`."""
-    mask: Name = "union"
-    """Voxels of the study: `union` or `intersection` of the masks of the runs, or a mask image."""
+    mask: Annotated[
+        Annotated[Name, Tag("rule")] | Annotated[Template, Tag("template")], Discriminator(_kind_of_mask)
+    ] = "union"
+    """Voxels of the study: `union` or `intersection` of the masks of the runs, a mask image on their grid, or
+    `{template: <mask image>}` on any grid of the same space."""
     t_r: float | None = Field(default=None, gt=0, le=100)
     """Repetition time in s, when sidecars and headers are missing or wrong."""
     max_error_sd: float | None = Field(default=None, gt=0, le=0.25)
     """Keep images rounded: no value changes by more than this part of its voxel's temporal SD; null: as they are."""
+    changed_sources: Literal["reingest", "refuse"] = "reingest"
+    """What becomes of a run whose files were changed after they were ingested: it is ingested again, or set aside."""
 
     @field_validator("mask", mode="before")
     @classmethod
@@ -97,8 +118,10 @@ class Data(Section):
 
     @field_validator("mask")
     @classmethod
-    def _mask_path(cls, value: str, info: ValidationInfo) -> str:
-        return value if value in ("union", "intersection") else str(absolute(Path(value), info))
+    def _mask_path(cls, value: str | Template, info: ValidationInfo) -> str | Template:
+        if isinstance(value, Template) or value in MASK_RULES:
+            return value
+        return str(absolute(Path(value), info))
 
     @field_validator("sites")
     @classmethod
@@ -135,6 +158,11 @@ class Data(Section):
             name: site.model_copy(update={"filters": self.filters | site.filters, "t_r": site.t_r or self.t_r})
             for name, site in self.sites.items()
         }
+
+    @property
+    def voxels(self) -> Any:
+        """What says which voxels a study has, for digests."""
+        return self.mask.model_dump() if isinstance(self.mask, Template) else Path(self.mask)
 
     @property
     def preprocessed(self) -> tuple[str, ...]:
