@@ -50,16 +50,21 @@ def changed_sources(ws: Workspace) -> dict[str, str]:
         record = known.get(ws.stored_id(run))
         if record is None or record.status != "done" or "sources" not in record.details:
             continue
-        names = differing(record.details["sources"], sources_of(run))
-        if names:
-            found[run.id] = f"{', '.join(names)} changed since the run was ingested"
+        what = difference(record.details["sources"], sources_of(run))
+        if what:
+            found[run.id] = f"{what} since the run was ingested"
     return found
 
 
-def differing(before: Iterable[Fingerprint], now: Iterable[Fingerprint]) -> list[str]:
-    """Names of the files that were changed, came or went."""
-    before, now = ([mark for mark in marks if mark is not None] for marks in (before, now))
-    return sorted({mark[0] for mark in [*before, *now] if mark not in before or mark not in now})
+def difference(before: Iterable[Fingerprint], now: Iterable[Fingerprint]) -> str:
+    """Which files were changed, are gone or are new, in words; nothing where they are the same."""
+    old, new = ({mark[0]: mark for mark in marks if mark is not None} for marks in (before, now))
+    kinds = {
+        "changed": [name for name in old if name in new and old[name] != new[name]],
+        "gone": [name for name in old if name not in new],
+        "new": [name for name in new if name not in old],
+    }
+    return "; ".join(f"{', '.join(sorted(names))} {kind}" for kind, names in kinds.items() if names)
 
 
 def stale_notes(ws: Workspace) -> list[str]:
