@@ -109,12 +109,13 @@ def whole_process(
     names = ("wall", "cpu", "peak_mib")
     rows = []
     for _ in range(repeats):
-        one, two = _rusage(cmd_a, env), _rusage(cmd_b, env)
+        one, two = process_usage(cmd_a, env), process_usage(cmd_b, env)
         rows.append({name: (one[name], two[name]) for name in names})
     return _compare(rows, names)
 
 
-def _rusage(cmd: Sequence[str], env: Mapping[str, str] | None) -> dict[str, float]:
+def process_usage(cmd: Sequence[str], env: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Run one command; ``wall``, ``cpu`` in seconds and ``peak_mib``, as `whole_process` has them."""
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _LAUNCHER, *cmd],
         env={**os.environ, **(env or {})},

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxloom.errors import InputError
-from voxloom.io.arrays import unit_of
 from voxloom.io.header import HEADERS, PAIR, SINGLE, header_size
 from voxloom.io.runs import read_bold, run_attrs
 from voxloom.io.store import open_array
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from voxloom.io.study import Study
     from voxloom.schema import Grid
 
+#: Chunks (of 4 MiB) read at a time. A whole shard takes 2.6 times its 64 MiB to read, for nothing.
+CHUNKS_AT_ONCE = 4
 #: NIfTI's code of an extension that is plain text.
 COMMENT = 6
 
@@ -112,19 +113,20 @@ def _header_of_analyze(attrs: dict[str, Any], grid: Grid, dtype: np.dtype[Any]) 
 def _volumes(
     study: Study, run_id: str, attrs: dict[str, Any], dtype: np.dtype[Any], budget: int
 ) -> Iterator[NDArray[Any]]:
-    """Volumes in turn, from a slab of as many times as the budget leaves beside a shard twice and a volume."""
+    """Volumes in turn, from a slab of as many times as the budget leaves beside the chunks being read and a volume."""
     n_times, n_voxels = attrs["n_volumes"], attrs["n_voxels"]
     array = open_array(study.objects, f"runs/{run_id}/bold")
-    shards = shard_slices(n_voxels, unit_of(array)[0])
+    pieces = shard_slices(n_voxels, CHUNKS_AT_ONCE * array.chunks[0])
     place = np.unravel_index(study.voxel, study.grid.shape)
     volume = np.zeros(study.grid.shape, dtype, order="F")
-    shard_bytes = (shards[0].stop - shards[0].start) * n_times * dtype.itemsize
-    left = budget - 2 * shard_bytes - 3 * volume.nbytes
+    # as encoded, as decoded one by one, and as joined
+    reading = 3 * (pieces[0].stop - pieces[0].start) * n_times * dtype.itemsize
+    left = budget - reading - 3 * volume.nbytes
     slab = np.empty((min(n_times, max(1, left // (n_voxels * dtype.itemsize))), n_voxels), array.dtype)
     for first in range(0, n_times, len(slab)):
         last = min(first + len(slab), n_times)
-        for shard in shards:
-            slab[: last - first, shard] = read_bold(study.objects, run_id, shard, raw=True)[:, first:last].T
+        for piece in pieces:
+            slab[: last - first, piece] = read_bold(study.objects, run_id, piece, raw=True)[:, first:last].T
         for row in slab[: last - first]:
             volume[place] = row
             yield volume
