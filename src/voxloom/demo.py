@@ -159,7 +159,7 @@ def against_truth(volumes: Mapping[str, FloatArray], truth: Truth) -> Recovery:
 def first_design(store: str, analysis: Analysis) -> pd.DataFrame:
     """Read the design of the first run."""
     run_id = open_study(store).runs.index[0]
-    return load_design(Objects(store), f"{analysis.fit_digest}/{run_id}")[0]
+    return load_design(Objects(store), f"{analysis.fit_digest}/{run_id}").matrix
 
 
 def draw(

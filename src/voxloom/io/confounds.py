@@ -8,8 +8,10 @@ outlier of columns such as `dvars` that lie far from zero. `n/a` anywhere else i
 
 from __future__ import annotations
 
+import json
 import warnings
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +23,6 @@ from voxloom.spec.section import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 #: One column per bad volume or component: a clean run has none, so a glob for them may match nothing.
 ABSENT_IN_CLEAN_RUNS = ("motion_outlier", "non_steady_state_outlier", "aroma_motion")
@@ -44,6 +45,32 @@ def read_confounds(path: str | Path) -> pd.DataFrame:
     table = read_tsv(path, remedy="Point data.derivatives at the output of fMRIPrep, or ask for no confounds.")
     numeric = table.select_dtypes("number").columns
     return table.astype(dict.fromkeys(numeric, "float64"))
+
+
+def sidecar_of(table: str | Path) -> Path | None:
+    """The JSON beside a confounds table, where there is one."""
+    path = Path(table).with_suffix(".json")
+    return path if path.exists() else None
+
+
+def read_components(table: str | Path) -> dict[str, str | None] | None:
+    """CompCor components that the table's sidecar describes, with the mask of each; temporal ones have none.
+
+    Of the sidecar this is all that a strategy needs. None where there is no sidecar.
+
+    Raises
+    ------
+    InputError
+        The sidecar is not a JSON object.
+    """
+    path = sidecar_of(table)
+    if path is None:
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        return {name: about.get("Mask") for name, about in content.items() if "_comp_cor_" in name}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(str(path), f"is no sidecar: {error}.", "A JSON object of columns is wanted.") from None
 
 
 def require_rows(table: pd.DataFrame, n_volumes: int, where: str) -> None:
@@ -85,18 +112,30 @@ def select_confounds(table: pd.DataFrame, columns: Sequence[str], where: str) ->
         Names the columns whose first rows were filled.
     """
     names = list(dict.fromkeys(name for wanted in columns for name in _matches(table, wanted, where)))
+    chosen = numeric(table, names, where)
+    _report_leading(chosen, where)
+    return fill_leading(chosen, where)
+
+
+def numeric(table: pd.DataFrame, names: Sequence[str], where: str) -> pd.DataFrame:
+    """Columns as float64; raises `InputError` for one that holds text."""
     text = [name for name in names if not pd.api.types.is_numeric_dtype(table[name])]
     if text:
         raise InputError(where, f"column {text[0]!r} holds text.", "Choose numeric confounds.")
-    chosen = table[names].astype("float64")
-    filled = _fill_leading(chosen, where)
+    return table[list(names)].astype("float64")
+
+
+def fill_leading(chosen: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Give what is missing before a column's first value that value; raises `InputError` for any other gap."""
+    filled = chosen.where(~_leading(chosen), chosen.bfill())
     bad = ~np.isfinite(filled.to_numpy())
     if bad.any():
-        name = names[int(bad.any(axis=0).argmax())]
-        rows = np.flatnonzero(bad[:, names.index(name)])
+        column = int(bad.any(axis=0).argmax())
+        rows = np.flatnonzero(bad[:, column])
         raise InputError(
             where,
-            f"column {name!r} lacks a finite value in {len(rows)} of {len(table)} rows, first row {rows[0]}.",
+            f"column {chosen.columns[column]!r} lacks a finite value in {len(rows)} of {len(chosen)} rows, "
+            f"first row {rows[0]}.",
             "Only leading n/a can be filled; leave the column out or mend the table.",
         )
     return filled
@@ -113,17 +152,20 @@ def _matches(table: pd.DataFrame, wanted: str, where: str) -> list[str]:
     return found
 
 
-def _fill_leading(chosen: pd.DataFrame, where: str) -> pd.DataFrame:
-    """Fill what is missing before the first value of a column, and say so; an empty column stays as it is."""
-    leading = chosen.isna().cummin() & chosen.notna().any()
-    open_columns = [str(name) for name in chosen.columns[leading.any()]]
-    if not open_columns:
-        return chosen
+def _leading(chosen: pd.DataFrame) -> pd.DataFrame:
+    """What is missing before the first value of a column; an empty column has none."""
+    return chosen.isna().cummin() & chosen.notna().any()
+
+
+def _report_leading(chosen: pd.DataFrame, where: str) -> None:
+    leading = _leading(chosen)
+    names = [str(name) for name in chosen.columns[leading.any()]]
+    if not names:
+        return
     rows = int(leading.sum().max())
     warnings.warn(
-        f"{where}: n/a in the first {'row' if rows == 1 else f'{rows} rows'} of {', '.join(open_columns)} "
+        f"{where}: n/a in the first {'row' if rows == 1 else f'{rows} rows'} of {', '.join(names)} "
         "filled with the first value that follows.",
         VoxloomWarning,
         stacklevel=3,
     )
-    return chosen.where(~leading, chosen.bfill())

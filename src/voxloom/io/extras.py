@@ -27,6 +27,7 @@ class Extras(NamedTuple):
     sample_mask: NDArray[np.bool_]  # (T,)
     events: dict[str, list[Any]] | None
     confounds: pd.DataFrame | None
+    components: dict[str, str | None] | None
     entities: dict[str, Any]
 
     @property
@@ -40,6 +41,7 @@ def check_extras(
     t_r: float | None,
     events: pd.DataFrame | None,
     confounds: pd.DataFrame | None,
+    components: Mapping[str, str | None] | None,
     entities: Mapping[str, Any] | None,
     sample_mask: NDArray[np.bool_] | None,
 ) -> Extras:
@@ -68,6 +70,7 @@ def check_extras(
         sample_mask=sample_mask,
         events=None if events is None else _columns(events),
         confounds=None if confounds is None or confounds.shape[1] == 0 else confounds,
+        components=None if components is None else dict(components),
         entities=dict(entities or {}),
     )
 

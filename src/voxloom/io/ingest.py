@@ -75,6 +75,7 @@ def write_run(
     t_r: float | None = None,
     events: pd.DataFrame | None = None,
     confounds: pd.DataFrame | None = None,
+    components: Mapping[str, str | None] | None = None,
     entities: Mapping[str, Any] | None = None,
     sample_mask: NDArray[np.bool_] | None = None,
     smoothing_fwhm: float | None = None,
@@ -104,6 +105,8 @@ def write_run(
         Repetition time in s; the header's when not given.
     events, confounds : DataFrame, optional
         Kept with the run; confounds have one row per volume, their NaN are kept.
+    components : mapping, optional
+        CompCor components of the confounds by name with their masks (`voxloom.io.confounds.read_components`).
     entities : mapping, optional
         BIDS entities.
     sample_mask : (T,) bool array, optional
@@ -143,7 +146,7 @@ def write_run(
         info.require_4d()
         info.warn()
         study.grid.require(info.grid, info.path, "One study is one grid: resample the run, or give it another study.")
-        extras = check_extras(info, t_r, events, confounds, entities, sample_mask)
+        extras = check_extras(info, t_r, events, confounds, components, entities, sample_mask)
         selection = select_voxels(study, mask)
         values = _values(info, smoothing_fwhm, max_error_sd)
         rule = bold_chunks(study.voxel.size, info.n_volumes, values.dtype.itemsize)
@@ -286,6 +289,7 @@ def _attrs(
         "entities": extras.entities,
         "events": extras.events,
         "confounds": extras.names,
+        "components": extras.components,
         "source": {
             "path": str(Path(reader.path).absolute()),
             "size": stat.st_size,
@@ -322,6 +326,8 @@ def _digest(checksum: int, study: Study, selection: Selection, extras: Extras, a
         content.append(attrs["max_error_sd"])
     text = json.dumps([content, study.digest, {name: attrs[name] for name in kept}], sort_keys=True)
     digest = hashlib.sha256(text.encode())
+    if extras.components is not None:
+        digest.update(json.dumps(extras.components, sort_keys=True).encode())
     digest.update(np.packbits(selection.in_mask).tobytes())
     digest.update(np.packbits(extras.sample_mask).tobytes())
     if extras.confounds is not None:

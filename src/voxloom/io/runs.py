@@ -71,6 +71,12 @@ class Run:
         return dict(self.attrs["entities"])
 
     @property
+    def components(self) -> dict[str, str | None] | None:
+        """CompCor components of the confounds with their masks; None where the table had no sidecar."""
+        found = self.attrs.get("components")
+        return None if found is None else dict(found)
+
+    @property
     def digest(self) -> str:
         """Digest of the run's voxels and of all that is kept with them."""
         return str(self.attrs["digest"])
@@ -145,7 +151,9 @@ def read_run(objects: Objects, run_id: str) -> Run:
     return Run(id=run_id, attrs=attrs, confounds=confounds, sample_mask=sample_mask)
 
 
-def read_bold(objects: Objects, run_id: str, voxels: slice, *, raw: bool = False) -> NDArray[Any]:
+def read_bold(
+    objects: Objects, run_id: str, voxels: slice, *, raw: bool = False, volumes: NDArray[np.int64] | None = None
+) -> NDArray[Any]:
     """Read a stretch of a run's voxels: (voxel, time).
 
     Parameters
@@ -154,6 +162,8 @@ def read_bold(objects: Objects, run_id: str, voxels: slice, *, raw: bool = False
         Of the study's voxel axis; whole shards are read fastest.
     raw : bool
         The stored values in their own data type instead of ``slope * stored + inter`` in float64.
+    volumes : array of int, optional
+        Volumes to return; all of them are read, for a chunk holds all times.
 
     Raises
     ------
@@ -161,6 +171,8 @@ def read_bold(objects: Objects, run_id: str, voxels: slice, *, raw: bool = False
         A shard is missing or does not match its checksums.
     """
     stored = read_voxels(objects, f"runs/{run_id}/bold", voxels)
+    if volumes is not None and len(volumes) < stored.shape[1]:
+        stored = stored[:, volumes]
     if raw:
         return stored
     attrs = run_attrs(objects, run_id)

@@ -44,6 +44,11 @@ class Segments(NamedTuple):
     weights: FloatArray
 
 
+def segment_starts(kept: NDArray[np.int64]) -> list[int]:
+    """Rows, among the kept volumes (increasing indices), at which a stretch without a gap starts."""
+    return [0, *(np.flatnonzero(np.diff(kept) > 1) + 1).tolist()]
+
+
 def segments_of(starts: Sequence[int], n_rows: int, *, stationary: bool) -> Segments:
     """Segments that start at these rows.
 

@@ -12,7 +12,9 @@ from voxloom.blocks import map_voxels
 from voxloom.errors import DesignError, InputError
 from voxloom.kernels import contrast as kernel
 from voxloom.kernels.glm import FITTERS
+from voxloom.kernels.lags import segment_starts
 from voxloom.kernels.linalg import reduce_design
+from voxloom.models.censoring import kept_rows
 from voxloom.schema import grid_of, validate
 
 if TYPE_CHECKING:
@@ -63,16 +65,44 @@ def fit_first_level(
         Unknown noise model, scaling or sample mask.
     """
     signal = _signal(bold)
+    if sample_mask is None:
+        return fit_segments(signal, design, noise_model=noise_model, signal_scaling=signal_scaling)
+    _require_rows(design, signal)
+    keep = kept_rows(sample_mask, len(design))
+    return fit_segments(
+        signal.isel(time=keep),
+        design.iloc[keep],
+        segments=segment_starts(keep),
+        noise_model=noise_model,
+        signal_scaling=signal_scaling,
+    )
+
+
+def fit_segments(
+    signal: xr.DataArray,
+    design: pd.DataFrame,
+    *,
+    segments: Sequence[int] = (0,),
+    noise_model: str = "ar1",
+    signal_scaling: int | bool | None = None,
+) -> xr.Dataset:
+    """Fit data of which volumes have been left out already.
+
+    Parameters
+    ----------
+    signal : DataArray
+        (voxel, time): the kept volumes.
+    design : DataFrame
+        Their rows.
+    segments : sequence of int
+        Rows at which a stretch without a gap starts (`kernels.lags.segment_starts`).
+
+    Others, what is returned and what is raised as in `fit_first_level`.
+    """
     percent = _percent(signal_scaling)
     if noise_model not in FITTERS:
         raise InputError("noise_model", f"{noise_model!r} is unknown.", f"One of {sorted(FITTERS)} is wanted.")
-    X = _matrix(design, signal.sizes["time"])
-    times = signal["time"].values if "time" in signal.coords else np.asarray(design.index)
-    segments = [0]
-    if sample_mask is not None:
-        keep = _kept_rows(sample_mask, len(X))
-        segments = [0, *(np.flatnonzero(np.diff(keep) > 1) + 1).tolist()]
-        X, times, signal = X[keep], times[keep], signal.isel(time=keep)
+    X = _matrix(design, signal)
     _require_dof(X)
     fit = map_voxels(
         partial(_fit_block, noise_model, X, segments, percent),
@@ -82,10 +112,11 @@ def fit_first_level(
     )
     if noise_model == "ols":
         del fit["rho"]
+    times = signal["time"].values if "time" in signal.coords else np.asarray(design.index)
     return xr.Dataset(
         {**fit, "design": (("time", "regressor"), X)},
         coords={"regressor": [str(name) for name in design.columns], "time": times},
-        attrs={"noise_model": noise_model, "segments": segments},
+        attrs={"noise_model": noise_model, "segments": [int(start) for start in segments]},
     )
 
 
@@ -109,34 +140,23 @@ def _percent(signal_scaling: int | bool | None) -> bool:
     raise InputError("signal_scaling", f"{signal_scaling!r} is unknown.", "None, False or 0 is wanted.")
 
 
-def _matrix(design: pd.DataFrame, n_volumes: int) -> FloatArray:
-    """Values of the design, checked against the number of volumes."""
-    X = np.ascontiguousarray(design.to_numpy(dtype=np.float64))
-    if len(X) != n_volumes:
+def _require_rows(design: pd.DataFrame, signal: xr.DataArray) -> None:
+    if len(design) != signal.sizes["time"]:
         raise DesignError(
             "bold",
-            f"{n_volumes} volumes, but the design has {len(X)} rows.",
+            f"{signal.sizes['time']} volumes, but the design has {len(design)} rows.",
             "Check the TR of the design; to leave volumes out, give all of its rows and sample_mask=.",
         )
+
+
+def _matrix(design: pd.DataFrame, signal: xr.DataArray) -> FloatArray:
+    """Values of the design, checked against the volumes."""
+    _require_rows(design, signal)
+    X = np.ascontiguousarray(design.to_numpy(dtype=np.float64))
     bad = [str(name) for name, ok in zip(design.columns, np.isfinite(X).all(axis=0)) if not ok]
     if bad:
         raise DesignError("design", f"the columns {bad} hold values that are not finite.", "Fill or drop them.")
     return X
-
-
-def _kept_rows(sample_mask: ArrayLike, n_volumes: int) -> NDArray[np.int64]:
-    """Increasing indices of the volumes to keep."""
-    mask = np.asarray(sample_mask)
-    remedy = f"Indices below {n_volumes}, increasing, or one bool per volume are wanted."
-    if mask.ndim != 1 or mask.dtype.kind not in "biu":
-        raise InputError("sample_mask", f"has {mask.ndim} dimensions and dtype {mask.dtype}.", remedy)
-    if mask.dtype.kind == "b":
-        if mask.size != n_volumes:
-            raise InputError("sample_mask", f"has {mask.size} values for {n_volumes} volumes.", remedy)
-        mask = np.flatnonzero(mask)
-    if mask.size == 0 or mask[0] < 0 or mask[-1] >= n_volumes or np.any(np.diff(mask.astype(np.int64)) <= 0):
-        raise InputError("sample_mask", f"keeps the volumes {mask.tolist()[:8]}...", remedy)
-    return mask.astype(np.int64)
 
 
 def _require_dof(X: FloatArray) -> None:

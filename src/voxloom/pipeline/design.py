@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
 
 from voxloom.engine.runner import Output, Task
-from voxloom.errors import ContrastError, InputError
-from voxloom.io.confounds import select_confounds
+from voxloom.errors import ContrastError, InputError, VoxloomWarning
+from voxloom.io.confound_names import require_image
+from voxloom.io.denoise import Denoising, denoise
 from voxloom.io.objects import Objects
 from voxloom.io.runs import read_run
 from voxloom.kernels.expression import contrast_matrix
+from voxloom.models.censoring import keep_volumes
 from voxloom.models.design import design_matrix, frame_times
 from voxloom.pipeline.stored_fit import make_room
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
@@ -18,11 +24,13 @@ from voxloom.spec import digest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pandas as pd
+    from numpy.typing import NDArray
 
-    from voxloom.spec import Analysis, FirstLevel
+    from voxloom.spec import Analysis, Confounds, FirstLevel
 
 NAME = "design"
+#: Share of volumes below which a run is no longer itself: nilearn's documents advise against scrubbing such runs.
+LITTLE = 0.5
 
 
 def tasks(ws: Workspace) -> list[Task]:
@@ -46,64 +54,131 @@ def tasks(ws: Workspace) -> list[Task]:
     ]
 
 
-def build(
-    n_volumes: int,
-    t_r: float,
-    events: pd.DataFrame | None,
-    confounds: pd.DataFrame | None,
-    first_level: FirstLevel,
-    where: str,
-) -> pd.DataFrame:
-    """The design matrix of one run as the analysis wants it.
+class RunTables(NamedTuple):
+    """What is known of a run besides its voxels, from the store or from files."""
+
+    id: str
+    n_volumes: int
+    t_r: float
+    desc: str
+    events: pd.DataFrame | None
+    confounds: pd.DataFrame | None
+    components: Mapping[str, str | None] | None
+    sample_mask: NDArray[np.bool_]
+
+
+class RunDesign(NamedTuple):
+    """The design of a run: rows of the volumes that are kept, and what was left out for which reason."""
+
+    matrix: pd.DataFrame
+    kept: NDArray[np.int64]
+    n_volumes: int
+    n_non_steady_state: int
+    n_scrubbed: int
+
+
+def build(run: RunTables, first_level: FirstLevel) -> RunDesign:
+    """The design of one run as the analysis wants it; regressors are built over all volumes, then rows leave.
 
     Raises
     ------
     InputError
-        Events or confounds are missing or not as wanted.
+        Events or confounds are missing or not as wanted, or too few volumes are left.
     """
-    if events is None:
+    if run.events is None:
         raise InputError(
-            where,
+            run.id,
             "no events file was found.",
             "Put *_events.tsv beside the raw image (or above it), or leave the run out with data.filters.",
         )
-    chosen = None
-    if first_level.confounds:
-        if confounds is None:
-            raise InputError(where, "no confounds table was found, but first_level.confounds names columns.")
-        chosen = select_confounds(confounds, first_level.confounds, where)
-    return design_matrix(
-        frame_times(n_volumes, t_r, first_level.slice_time_ref),
-        events,
+    found = denoising(run, first_level.confounds)
+    require_volumes(found, run)
+    matrix = design_matrix(
+        frame_times(run.n_volumes, run.t_r, first_level.slice_time_ref),
+        run.events,
         hrf_model=first_level.hrf_model,
         drift_model=first_level.drift_model,
         high_pass=first_level.high_pass,
         drift_order=first_level.drift_order,
         fir_delays=first_level.fir_delays,
-        add_regs=chosen,
+        add_regs=found.confounds,
         modulation=first_level.modulation,
-        where=where,
+        where=run.id,
     )
+    return RunDesign(
+        keep_volumes(matrix, found.sample_mask, run.id),
+        np.flatnonzero(found.sample_mask),
+        run.n_volumes,
+        found.n_non_steady_state,
+        found.n_scrubbed,
+    )
+
+
+def denoising(run: RunTables, wanted: Confounds) -> Denoising:
+    """Regressors and kept volumes of the run."""
+    if wanted.empty:
+        return Denoising(pd.DataFrame(index=range(run.n_volumes)), run.sample_mask)
+    if run.confounds is None:
+        raise InputError(
+            run.id,
+            "no confounds table was found, but first_level.confounds asks for confounds.",
+            "fMRIPrep writes *_desc-confounds_timeseries.tsv beside the image; or ask for no confounds.",
+        )
+    require_image(wanted, run.desc, run.id)
+    return denoise(run.confounds, run.components, wanted, run.id, sample_mask=run.sample_mask)
+
+
+def require_volumes(found: Denoising, run: RunTables) -> None:
+    """Refuse a run of which nothing is left; warn where less than half is."""
+    kept, n = int(found.sample_mask.sum()), run.n_volumes
+    reasons = f"{found.n_scrubbed} of {n} volumes scrubbed, {found.n_non_steady_state} before the steady state"
+    if not kept:
+        raise InputError(run.id, f"no volume is left: {reasons}.", "Raise the thresholds, or leave the run out.")
+    if kept < LITTLE * n:
+        warnings.warn(f"{run.id}: only {kept} of {n} volumes are kept: {reasons}.", VoxloomWarning, stacklevel=3)
 
 
 def make_design(*, store: str, run_id: str, fit_path: str, first_level: FirstLevel) -> Output:
     """Write the design of one run and make room for its fit."""
     objects = Objects(store)
     run = read_run(objects, run_id)
-    design = build(run.n_volumes, run.t_r, run.events, run.confounds, first_level, run_id)
-    shards = make_room(objects, fit_path, design, run.n_voxels, run.itemsize, first_level.noise_model)
-    values = design.to_numpy(dtype=float)
+    desc = run.entities.get("desc", "")
+    tables = RunTables(run_id, run.n_volumes, run.t_r, desc, run.events, run.confounds, run.components, run.sample_mask)
+    built = build(tables, first_level)
+    shards = make_room(objects, fit_path, built, run.n_voxels, run.itemsize, first_level.noise_model)
+    values, columns = built.matrix.to_numpy(dtype=float), list(built.matrix.columns)
     return Output(
-        digest=content_digest([values], list(design.columns)),
+        digest=content_digest([values, built.kept], columns),
         bytes_read=run.sample_mask.nbytes + (0 if run.confounds is None else run.confounds.to_numpy().nbytes),
         bytes_written=values.nbytes,
         details={
             "n_shards": len(shards),
             "shards": [[s.start, s.stop] for s in shards],
-            "columns": list(design.columns),
+            "columns": columns,
             "n_volumes": run.n_volumes,
+            "n_kept": len(built.kept),
+            "n_non_steady_state": built.n_non_steady_state,
+            "n_scrubbed": built.n_scrubbed,
             "itemsize": run.itemsize,
         },
+    )
+
+
+def censoring_note(kept: Mapping[str, tuple[int, int]]) -> str | None:
+    """One line on volumes that are left out of all runs; None where there are none.
+
+    Parameters
+    ----------
+    kept : mapping of str to (int, int)
+        Volumes kept, and all, of each run.
+    """
+    out = {run: n - k for run, (k, n) in kept.items() if k < n}
+    if not out:
+        return None
+    total, most = sum(n for _, n in kept.values()), max(out, key=lambda run: out[run] / kept[run][1])
+    return (
+        f"{sum(out.values())} of {total} volumes ({sum(out.values()) / total:.1%}) are left out, in {len(out)} of "
+        f"{len(kept)} runs; most in {most}: {out[most]} of {kept[most][1]}"
     )
 
 

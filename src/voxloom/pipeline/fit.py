@@ -10,7 +10,7 @@ from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
 from voxloom.io.objects import Objects
 from voxloom.io.runs import read_bold, read_run
-from voxloom.models.first_level import fit_first_level
+from voxloom.models.first_level import fit_segments
 from voxloom.pipeline.memory import fit_piece
 from voxloom.pipeline.stored_fit import PER_VOXEL, load_design, write_fit
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
@@ -55,19 +55,26 @@ def shard_task(ws: Workspace, run_id: str, design: Record, i: int) -> Task:
 def fit_shard(*, store: str, run_id: str, fit_path: str, start: int, stop: int, signal_scaling: int | None) -> Output:
     """Fit one shard of one run and write its estimates."""
     objects, run = Objects(store), read_run(Objects(store), run_id)
-    design, noise_model = load_design(objects, fit_path)
-    names = ("beta", *PER_VOXEL[noise_model])
+    design = load_design(objects, fit_path)
+    names = ("beta", *PER_VOXEL[design.noise_model])
     pieces = []
     for piece in shard_slices(stop - start, fit_piece(bold_chunks(run.n_voxels, run.n_volumes, run.itemsize))):
         check_cancelled()
-        values = read_bold(objects, run_id, slice(start + piece.start, start + piece.stop))
-        bold = xr.Dataset({"bold": (("voxel", "time"), values)}, coords={"time": design.index.to_numpy()})
-        pieces.append(fit_first_level(bold, design, noise_model=noise_model, signal_scaling=signal_scaling)[[*names]])
-    fit = xr.concat(pieces, dim="voxel").assign_attrs(noise_model=noise_model)
+        voxels = slice(start + piece.start, start + piece.stop)
+        signal = xr.DataArray(read_bold(objects, run_id, voxels, volumes=design.kept), dims=("voxel", "time"))
+        fit = fit_segments(
+            signal,
+            design.matrix,
+            segments=design.segments,
+            noise_model=design.noise_model,
+            signal_scaling=signal_scaling,
+        )
+        pieces.append(fit[[*names]])
+    fit = xr.concat(pieces, dim="voxel").assign_attrs(noise_model=design.noise_model)
     written = write_fit(objects, fit_path, fit, slice(start, stop))
     return Output(
         digest=content_digest(fit[name].to_numpy() for name in names),
-        bytes_read=(stop - start) * run.n_volumes * run.itemsize + design.to_numpy().nbytes,
+        bytes_read=(stop - start) * run.n_volumes * run.itemsize + design.matrix.to_numpy().nbytes,
         bytes_written=written,
     )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
 from voxloom.io.bids import resolve_t_r
-from voxloom.io.confounds import read_confounds, require_rows
+from voxloom.io.confounds import read_components, read_confounds, require_rows
 from voxloom.io.events import read_events
 from voxloom.io.ingest import write_run
 from voxloom.io.nifti import read_header
@@ -87,9 +87,9 @@ def ingest_run(
         The image, events, confounds or mask are not as wanted; the message names the file.
     """
     info = read_header(run.bold)
-    confounds = None
+    confounds, components = None, None
     if run.confounds is not None:
-        confounds = read_confounds(run.confounds)
+        confounds, components = read_confounds(run.confounds), read_components(run.confounds)
         require_rows(confounds, info.n_volumes, str(run.confounds))
     summary = write_run(
         Objects(store),
@@ -99,6 +99,7 @@ def ingest_run(
         t_r=t_r if t_r is not None else resolve_t_r(run.t_r, info.t_r, str(run.bold)),
         events=None if run.events is None else read_events(run.events),
         confounds=confounds,
+        components=components,
         entities=run.entities,
         smoothing_fwhm=smoothing_fwhm,
         max_error_sd=max_error_sd,

@@ -18,11 +18,14 @@ SUB_BLOCK = 4096
 GROUP_COPIES = 4
 
 
-def fit_memory(n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int) -> int:
-    """Estimates of a shard, and the piece of it that is being fitted: as stored, as float64, the kernel's copies."""
+def fit_memory(n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int, n_kept: int) -> int:
+    """Estimates of a shard, and the piece of it that is being fitted: as stored, as float64, the kernel's copies.
+
+    All volumes are read, those that are kept are fitted.
+    """
     rule = bold_chunks(n_voxels, n_volumes, itemsize)
     shard, piece = min(rule.shard, n_voxels), min(fit_piece(rule), n_voxels)
-    return 2 * 8 * shard * (n_regressors + 2) + piece * n_volumes * (itemsize + 8) + SUB_BLOCK * 4 * 8 * n_volumes
+    return 2 * 8 * shard * (n_regressors + 2) + piece * (n_volumes * itemsize + 8 * n_kept) + SUB_BLOCK * 4 * 8 * n_kept
 
 
 def fit_piece(rule: ChunkRule) -> int:
@@ -66,9 +69,10 @@ def require_memory(ws: Workspace) -> None:
         if record is None:
             continue
         details, n_regressors = record.details, len(record.details["columns"])
-        require(
-            f"fit of {run.id}", fit_memory(n_voxels, details["n_volumes"], details["itemsize"], n_regressors), budget
-        )
+        n_volumes = details["n_volumes"]
+        n_kept = details.get("n_kept", n_volumes)
+        need = fit_memory(n_voxels, n_volumes, details["itemsize"], n_regressors, n_kept)
+        require(f"fit of {run.id}", need, budget)
         widths.setdefault(run.subject, []).append(n_regressors)
     for subject, found in widths.items():
         require(f"combine of {subject}", combine_memory(n_voxels, max(found), n_contrasts, len(found)), budget)

@@ -6,10 +6,12 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from voxloom.engine.plan import Plan, Problem
 from voxloom.errors import ContrastError, InputError, VoxloomWarning
 from voxloom.io.bids import resolve_t_r
-from voxloom.io.confounds import read_confounds, require_rows
+from voxloom.io.confounds import read_components, read_confounds, require_rows
 from voxloom.io.events import read_events
 from voxloom.io.objects import Objects
 from voxloom.io.sites import find_runs
@@ -61,6 +63,7 @@ def plan(spec: Analysis | str | Path | Mapping[str, Any]) -> Plan:
     for run in survey.ws.runs:
         check_run(survey, run)
     require_answers(survey)
+    report_censoring(survey)
     try:
         group.check(analysis, survey.ws.runs)
     except InputError as error:
@@ -136,13 +139,15 @@ def design_of(survey: Survey, run: RunFile) -> pd.DataFrame:
     """
     analysis, info = survey.ws.analysis, survey.inputs.headers[run.id]
     t_r = analysis.data.datasets[run.site].t_r or resolve_t_r(run.t_r, info.t_r, str(run.bold))
-    confounds = None
+    confounds, components = None, None
     if run.confounds is not None:
-        confounds = read_confounds(run.confounds)
+        confounds, components = read_confounds(run.confounds), read_components(run.confounds)
         require_rows(confounds, info.n_volumes, str(run.confounds))
     events = None if run.events is None else read_events(run.events)
     survey.n_confounds[run.id] = 0 if confounds is None else confounds.shape[1]
-    return design.build(info.n_volumes, t_r, events, confounds, analysis.first_level, run.id)
+    desc, every = run.entities.get("desc", ""), np.ones(info.n_volumes, bool)
+    tables = design.RunTables(run.id, info.n_volumes, t_r, desc, events, confounds, components, every)
+    return design.build(tables, analysis.first_level).matrix
 
 
 def check_estimable(survey: Survey, run: RunFile, matrix: pd.DataFrame) -> None:
@@ -180,6 +185,14 @@ def require_answers(survey: Survey) -> None:
                 what = f"contrast {name} ({wanted.expression}) names columns that none of its runs has."
                 remedy = "Leave the subject out with data.filters, or ask another question."
                 survey.problems.append(Problem(level="error", where=subject, what=what, remedy=remedy))
+
+
+def report_censoring(survey: Survey) -> None:
+    """How many volumes scrubbing and the like leave out."""
+    kept = {run.id: (len(survey.designs[run.id]), survey.n_volumes(run)) for run in survey.fitted}
+    note = design.censoring_note(kept)
+    if note is not None:
+        survey.problems.append(Problem(level="warning", where="first_level.confounds", what=note))
 
 
 def answers(wanted: Contrast, columns: list[str]) -> bool:

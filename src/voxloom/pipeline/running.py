@@ -256,6 +256,13 @@ def require_contrasts(ws: Workspace) -> None:
     if not columns:
         reasons = "\n  ".join(record.reason for record in ws.quarantined[:10])
         raise InputError("no run is left to fit", f"every one was quarantined:\n  {reasons}")
-    for text in design.check_contrasts(ws.analysis, columns):
+    for text in (*design.check_contrasts(ws.analysis, columns), *censoring(ws)):
         ws.note(text)
         (ws.on_event or ignore)(Note(text))
+
+
+def censoring(ws: Workspace) -> list[str]:
+    """How many volumes are left out of the runs, as a line for the user; none where none is."""
+    details = {key.rpartition("/")[2]: record.details for key, record in ws.done(design.NAME).items()}
+    note = design.censoring_note({run: (d.get("n_kept", d["n_volumes"]), d["n_volumes"]) for run, d in details.items()})
+    return [] if note is None else [note]

@@ -180,8 +180,9 @@ def estimates(survey: Survey, run: RunFile) -> int:
 
 def fit_memory(survey: Survey, run: RunFile) -> int:
     """Peak memory of a fit task of one run."""
-    n_volumes, n_regressors = survey.designs[run.id].shape
-    return memory.fit_memory(survey.n_voxels, n_volumes, survey.itemsize(run), n_regressors)
+    n_kept, n_regressors = survey.designs[run.id].shape
+    n_volumes = survey.inputs.headers[run.id].n_volumes
+    return memory.fit_memory(survey.n_voxels, n_volumes, survey.itemsize(run), n_regressors, n_kept)
 
 
 def subject_maps(survey: Survey) -> int:

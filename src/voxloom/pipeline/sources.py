@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxloom.errors import InputError
+from voxloom.io.confounds import sidecar_of
 from voxloom.io.pairs import image_files
 
 if TYPE_CHECKING:
@@ -28,9 +29,13 @@ def fingerprint(path: str | Path | None) -> Fingerprint:
 
 
 def source_files(run: RunFile) -> tuple[Path | None, ...]:
-    """Image and mask (both files of a pair), events and confounds of a run; None where it has none."""
+    """Image and mask (both files of a pair), events and confounds of a run; None where it has none.
+
+    The sidecar of the confounds comes last, where there is one.
+    """
     images = [part for path in (run.bold, run.mask) for part in (image_files(path) if path else (None,))]
-    return (*images, run.events, run.confounds)
+    sidecar = None if run.confounds is None else sidecar_of(run.confounds)
+    return (*images, run.events, run.confounds, *(() if sidecar is None else (sidecar,)))
 
 
 def source_bytes(run: RunFile) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,17 +11,40 @@ import xarray as xr
 from voxloom.engine.ledger import Ledger
 from voxloom.io.arrays import create_array, open_array
 from voxloom.io.regions import read_voxels, write_region, write_voxels
+from voxloom.kernels.lags import segment_starts
 from voxloom.schema import bold_chunks, shard_slices
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from voxloom.io.objects import Objects
+    from voxloom.pipeline.design import RunDesign
 
 #: Per-voxel estimates beside ``beta``, by noise model.
 PER_VOXEL = {"ols": ("sigma2",), "ar1": ("sigma2", "rho"), "ar1-yule-walker": ("sigma2", "rho")}
 
 
+class StoredDesign(NamedTuple):
+    """The design of a run: its rows are the kept volumes of `n_volumes`."""
+
+    matrix: pd.DataFrame
+    noise_model: str
+    kept: NDArray[np.int64]
+    n_volumes: int
+
+    @property
+    def segments(self) -> list[int]:
+        """Rows at which a stretch without a gap starts."""
+        return segment_starts(self.kept)
+
+    @property
+    def left_out(self) -> list[int]:
+        """Volumes that are not kept."""
+        return sorted(set(range(self.n_volumes)) - set(self.kept.tolist()))
+
+
 def make_room(
-    objects: Objects, fit_path: str, design: pd.DataFrame, n_voxels: int, itemsize: int, noise_model: str
+    objects: Objects, fit_path: str, design: RunDesign, n_voxels: int, itemsize: int, noise_model: str
 ) -> list[slice]:
     """Write the design and create the arrays of a fit, cut at the shards of the run's BOLD; return the cuts.
 
@@ -32,21 +55,23 @@ def make_room(
     def forget() -> None:
         Ledger(objects).forget_all("fit", fit_path)
 
-    n_times, n_regressors = design.shape
-    rule = bold_chunks(n_voxels, n_times, itemsize)
+    matrix, n_regressors = design.matrix, design.matrix.shape[1]
+    rule = bold_chunks(n_voxels, design.n_volumes, itemsize)
     create_array(
         objects,
         f"fits/{fit_path}/design",
         dims=("time", "regressor"),
-        shape=design.shape,
-        chunks=design.shape,
+        shape=matrix.shape,
+        chunks=matrix.shape,
         attrs={
-            "columns": list(design.columns),
-            "frame_times": [float(t) for t in design.index],
+            "columns": list(matrix.columns),
+            "frame_times": [float(t) for t in matrix.index],
             "noise_model": noise_model,
+            "n_volumes": design.n_volumes,
+            "kept": design.kept.tolist(),
         },
     )
-    write_region(objects, f"fits/{fit_path}/design", [slice(0, n) for n in design.shape], design.to_numpy(dtype=float))
+    write_region(objects, f"fits/{fit_path}/design", [slice(0, n) for n in matrix.shape], matrix.to_numpy(dtype=float))
     create_array(
         objects,
         f"fits/{fit_path}/beta",
@@ -69,13 +94,18 @@ def make_room(
     return shard_slices(n_voxels, rule.shard)
 
 
-def load_design(objects: Objects, fit_path: str) -> tuple[pd.DataFrame, str]:
-    """The design of a run and the noise model it is fitted with."""
+def load_design(objects: Objects, fit_path: str) -> StoredDesign:
+    """The design of a run, the volumes it is of, and the noise model it is fitted with."""
     array = open_array(objects, f"fits/{fit_path}/design")
     attrs: dict[str, Any] = dict(array.attrs)
     index = pd.Index(attrs["frame_times"], name="time")
-    design = pd.DataFrame(np.asarray(array[...]), index=index, columns=attrs["columns"])
-    return design, attrs["noise_model"]
+    return StoredDesign(
+        pd.DataFrame(np.asarray(array[...]), index=index, columns=attrs["columns"]),
+        attrs["noise_model"],
+        # a store written before volumes could be left out has all of them
+        np.asarray(attrs.get("kept", range(len(index))), dtype=np.int64),
+        attrs.get("n_volumes", len(index)),
+    )
 
 
 def write_fit(objects: Objects, fit_path: str, fit: xr.Dataset, voxels: slice) -> int:
@@ -88,17 +118,17 @@ def write_fit(objects: Objects, fit_path: str, fit: xr.Dataset, voxels: slice) -
 
 def load_fit(objects: Objects, fit_path: str, voxels: slice) -> xr.Dataset:
     """Read a stretch of voxels of a stored fit as the Dataset that `fit_first_level` returned."""
-    design, noise_model = load_design(objects, fit_path)
+    design = load_design(objects, fit_path)
     variables = {
         name: (
             ("regressor", "voxel") if name == "beta" else ("voxel",),
             read_voxels(objects, f"fits/{fit_path}/{name}", voxels),
         )
-        for name in ("beta", *PER_VOXEL[noise_model])
+        for name in ("beta", *PER_VOXEL[design.noise_model])
     }
-    variables["design"] = (("time", "regressor"), design.to_numpy())
+    variables["design"] = (("time", "regressor"), design.matrix.to_numpy())
     return xr.Dataset(
         variables,
-        coords={"regressor": list(design.columns), "time": design.index.to_numpy()},
-        attrs={"noise_model": noise_model, "segments": [0]},
+        coords={"regressor": list(design.matrix.columns), "time": design.matrix.index.to_numpy()},
+        attrs={"noise_model": design.noise_model, "segments": design.segments},
     )

@@ -201,12 +201,17 @@ def export_subject(
     """Write the maps of one subject, and the designs of the runs."""
     study, folder = open_study(store), Path(output)
     entities = shared_entities([found for found, _ in runs])
-    designs = {design_name(found): load_design(study.objects, path)[0] for found, path in runs}
+    designs = {design_name(found): load_design(study.objects, path) for found, path in runs}
     for name, design in designs.items():
-        write_design(folder / name, design.rename_axis(index="frame_time"), {"InputsDigest": inputs})
-    columns = list(next(iter(designs.values())).columns)
+        about = {
+            "InputsDigest": inputs,
+            "NumberOfVolumes": design.n_volumes,
+            "VolumesLeftOut": design.left_out,
+        }
+        write_design(folder / name, design.matrix.rename_axis(index="frame_time"), about)
+    columns = list(next(iter(designs.values())).matrix.columns)
     files, digests = list(designs), []
-    read, written = sum(design.to_numpy().nbytes for design in designs.values()), 0
+    read, written = sum(design.matrix.to_numpy().nbytes for design in designs.values()), 0
     for row, (name, wanted) in enumerate(contrasts.items()):
         maps = subject_maps(study.objects, f"results/{results}/subjects/{subject}", row, wanted, columns)
         for stat, values in maps.items():

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from voxloom.errors import InputError
 from voxloom.spec.analysis import Analysis
+from voxloom.spec.confounds import Confounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,6 +106,14 @@ def parse_analysis(
         return Analysis.model_validate(raw, context=context)
     except ValidationError as error:
         raise _as_input_error(error, raw, where, node) from None
+
+
+def parse_confounds(raw: Any) -> Confounds:
+    """Make confounds from what `first_level.confounds` may hold; raises `InputError` as `parse_analysis` does."""
+    try:
+        return Confounds.model_validate(raw)
+    except ValidationError as error:
+        raise _as_input_error(error, raw, "confounds", None) from None
 
 
 def _as_input_error(error: ValidationError, raw: Any, where: str, node: yaml.Node | None) -> InputError:

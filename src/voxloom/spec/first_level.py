@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from voxloom.errors import InputError
+from voxloom.spec.confounds import AnyConfounds, Confounds
 from voxloom.spec.labels import require_distinct_labels
 from voxloom.spec.section import Section
-from voxloom.spec.values import Name, Words
+from voxloom.spec.values import Name
 
 HRFModel = Literal[
     "spm",
@@ -88,8 +88,8 @@ class FirstLevel(Section):
     """Moment of a volume, as a part of its TR, to which slices were aligned."""
     modulation: Literal["separate", "amplitude"] = "separate"
     """A `modulation` column of the events: regressor of its own (`name*modulation`), or the amplitude."""
-    confounds: Words = ()
-    """Columns of the confounds table; globs such as `cosine*` or `trans_?` are allowed."""
+    confounds: AnyConfounds = Field(default_factory=Confounds)
+    """Columns of the confounds table, the name of a preset, or a strategy with its parameters."""
     contrasts: Contrasts = Field(default_factory=dict)
     """Contrasts by name: an expression (t), a list of expressions (F), or {expression, stat_type}."""
 
@@ -114,11 +114,11 @@ class FirstLevel(Section):
 
     @model_validator(mode="after")
     def _one_high_pass(self) -> Self:
-        cosines = [pattern for pattern in self.confounds if fnmatchcase("cosine00", pattern)]
+        cosines = self.confounds.cosines
         if cosines and self.drift_model == "cosine":
             raise InputError(
                 "confounds",
-                f"{cosines[0]!r} takes in fMRIPrep's cosines beside those of `drift_model: cosine`.",
+                f"{cosines!r} takes in fMRIPrep's cosines beside those of `drift_model: cosine`.",
                 "Set `drift_model: null` or leave the cosines out.",
             )
         return self
