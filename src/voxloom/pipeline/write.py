@@ -136,8 +136,8 @@ def planned_subject_files(ws: Workspace, runs: Sequence[RunFile]) -> Iterator[st
 
 def planned_group_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:
     """Designs and maps of the group models."""
-    entities = group_entities(runs)
     for test in tests:
+        entities = group_entities(runs)
         yield group_design_name(test.name)
         stats: list[tuple[str, str | None]] = [(stat, None) for stat in GROUP_FILES.values()]
         stats += [("p", CORRECTED_DESC[m]) for m in ws.analysis.group[test.name].inference.method]
