@@ -22,6 +22,7 @@ from voxloom.spec import (
     require_distinct_labels,
     schema_text,
 )
+from voxloom.spec.confounds import PARAMETERS, PRESETS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,41 @@ REFUSED = {
         "F test",
     ),
     "two drifts": ("first_level: {confounds: ['cos*']}\n", "first_level.confounds", "drift_model: null"),
+    "two drifts by a preset": ("first_level: {confounds: simple}\n", "first_level.confounds", "high_pass"),
+    "unknown component": (
+        "first_level:\n  drift_model:\n  confounds:\n    strategy: [moton]\n",
+        ":5: first_level.confounds.strategy.0",
+        "'motion'",
+    ),
+    "unknown preset": ("first_level: {confounds: {strategy: simpel}}\n", "first_level.confounds.strategy", "scrubbing"),
+    "component as a preset": ("first_level: {confounds: {strategy: motion}}\n", "confounds.strategy", "[motion]"),
+    "unknown expansion": (
+        "first_level: {confounds: {strategy: [motion], motion: ful}}\n",
+        "first_level.confounds.motion",
+        "'basic', 'power2', 'derivatives' or 'full'",
+    ),
+    "parameter without its component": (
+        "first_level: {confounds: {strategy: [motion], fd_threshold: 1}}\n",
+        "first_level.confounds.fd_threshold",
+        "`scrub`",
+    ),
+    "parameter without a strategy": ("first_level: {confounds: {demean: false}}\n", "confounds.demean", "no strategy"),
+    "misspelled parameter": (
+        "first_level: {confounds: {strategy: [motion], motoin: full}}\n",
+        "confounds.motoin",
+        "Did you mean `motion`?",
+    ),
+    "compcor without high_pass": (
+        "first_level: {confounds: {strategy: [compcor]}}\n",
+        "confounds.strategy",
+        "high_pass",
+    ),
+    "tedana": ("first_level: {confounds: {strategy: [tedana]}}\n", "confounds.strategy", "files of its own"),
+    "n_compcor": (
+        "first_level: {drift_model: , confounds: {strategy: [compcor, high_pass], n_compcor: 0}}\n",
+        "confounds.n_compcor",
+        "greater than or equal to 1",
+    ),
     "no contrast for the group": ("group: {all: }\n", "group.all.first_level_contrasts", "no t contrast"),
     "unknown contrast": (
         "first_level: {contrasts: {face: a}}\ngroup:\n  all:\n    first_level_contrasts: [fase]\n",
@@ -280,6 +316,54 @@ def test_a_change_alters_its_stage_and_those_after_it(path, value, first):
     before, after = stage_digests(FULL), stage_digests(changed(path, value))
     altered = [stage for stage in STAGES if before[stage] != after[stage]]
     assert altered == ([] if first is None else list(STAGES[STAGES.index(first) :]))
+
+
+def with_confounds(spelling: object):
+    level = FULL["first_level"] | {"drift_model": None, "confounds": spelling}
+    return parse_analysis(FULL | {"first_level": level})
+
+
+def confounds_of(spelling: object):
+    return with_confounds(spelling).first_level.confounds
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        *PRESETS,
+        {"strategy": "compcor", "n_compcor": 5, "columns": "csf"},
+        {"strategy": ["scrub", "motion"], "scrub": 0, "motion": "basic", "demean": False},
+    ],
+)
+def test_confounds_survive_json_and_say_what_takes_part(spelling):
+    analysis = with_confounds(spelling)
+    again = parse_analysis(json.loads(json.dumps(analysis.to_dict())))
+    assert (again, again.digest()) == (analysis, analysis.digest())
+    written = analysis.to_dict()["first_level"]["confounds"]
+    unused = {key for name, keys in PARAMETERS.items() if name not in written["strategy"] for key in keys}
+    assert not unused & set(written)
+
+
+def test_equal_strategies_have_one_digest():
+    spellings = (
+        "simple",
+        {"strategy": "simple"},
+        {"strategy": "simple", "motion": "full", "columns": None},
+        {"strategy": ["motion", "wm_csf", "high_pass"]},
+        {"strategy": ["wm_csf", "high_pass", "non_steady_state", "motion", "motion"], "demean": True},
+    )
+    assert len({with_confounds(spelling).fit_digest for spelling in spellings}) == 1
+
+
+def test_columns_alone_are_written_as_a_list_as_before_there_were_strategies():
+    assert confounds_of({"columns": ["csf"]}) == confounds_of(["csf"]) == confounds_of("csf")
+    assert parse_analysis(FULL).to_dict()["first_level"]["confounds"] == ["trans_?", "rot_?"]
+    assert parse_analysis(FULL).fit_digest == "e43766fb0630"
+
+
+def test_a_preset_takes_in_the_global_signal_when_its_parameter_is_given():
+    assert "global_signal" in confounds_of({"strategy": "simple", "global_signal": "basic"}).strategy
+    assert "global_signal" not in confounds_of("simple").strategy
 
 
 def test_names_of_an_analysis_of_one_dataset_do_not_change_between_versions():

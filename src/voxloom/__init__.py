@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from voxloom._version import __version__
 
 if TYPE_CHECKING:
+    from voxloom.io.denoise import load_confounds
     from voxloom.io.images import from_nifti, to_nifti
     from voxloom.io.study import Study, open_study
     from voxloom.models.contrasts import contrast
@@ -37,6 +38,7 @@ _PUBLIC = {
     "group_design": "voxloom.models.group",
     "ingest": "voxloom.pipeline.ingesting",
     "load_analysis": "voxloom.spec",
+    "load_confounds": "voxloom.io.denoise",
     "open_study": "voxloom.io.study",
     "permutation_test": "voxloom.models.inference",
     "plan": "voxloom.pipeline",
@@ -62,6 +64,7 @@ __all__ = [
     "group_design",
     "ingest",
     "load_analysis",
+    "load_confounds",
     "open_study",
     "permutation_test",
     "plan",

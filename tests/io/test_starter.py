@@ -6,13 +6,16 @@ import csv
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import voxloom
 from voxloom.errors import InputError
 from voxloom.io.bids import index_runs
 from voxloom.io.confounds import read_confounds, select_confounds
 from voxloom.io.starter import starter, write_starter
+from voxloom.simulate import write_bids_study
 from voxloom.spec import load_analysis
 
 if TYPE_CHECKING:
@@ -52,7 +55,7 @@ def test_haxby_runs_with_nothing_but_the_two_folders(voxloom_data, tmp_path):
     analysis = load_analysis(path)
     level = analysis.first_level
     assert analysis.data.bids_dir == root
-    assert level.confounds == (*MOTION, "cosine*")
+    assert level.confounds.columns == (*MOTION, "cosine*")
     assert level.drift_model is None
     conditions = ["bottle", "cat", "chair", "face", "house", "scissors", "scrambledpix", "shoe"]
     assert set(level.contrasts) == {*conditions, "face - house"}
@@ -63,15 +66,28 @@ def test_haxby_runs_with_nothing_but_the_two_folders(voxloom_data, tmp_path):
     )
     assert len(runs) == 12
     for run in runs:
-        chosen = select_confounds(read_confounds(run.confounds), level.confounds, run.id)
+        chosen = select_confounds(read_confounds(run.confounds), level.confounds.columns, run.id)
         assert chosen.shape == (121, 10)
+
+
+def test_presets_are_offered_where_the_tables_have_their_columns(tmp_path):
+    """A comment of the file, which then runs with any of them in place of the columns."""
+    write_bids_study(tmp_path / "bids", n_subjects=2, n_runs=1, shape=(6, 7, 5), n_volumes=70)
+    text = starter(tmp_path / "bids")
+    (line,) = [line for line in text.splitlines() if "by a strategy" in line]
+    assert line.endswith("confounds: simple | scrubbing")
+    raw = yaml.safe_load(text)
+    raw["data"]["bids_dir"] = str(tmp_path / "bids")
+    for preset in ("simple", "scrubbing"):
+        raw["first_level"]["confounds"] = preset
+        assert not voxloom.plan(raw | {"store": {"path": str(tmp_path / "s.zarr")}}).errors
 
 
 def test_ds005(voxloom_data, tmp_path):
     analysis = load_analysis(write_starter(voxloom_data / "data" / "ds005_bids_layout", None, tmp_path / "a.yaml"))
     assert analysis.data.space == "MNI152NLin2009cAsym"
     assert analysis.first_level.drift_model == "cosine"
-    assert analysis.first_level.confounds == ()
+    assert analysis.first_level.confounds.empty
     assert {c.expression for c in analysis.first_level.contrasts.values()} == {"`parametric gain`"}
 
 
@@ -127,7 +143,7 @@ def test_events_without_names_or_none_at_all(tmp_path):
         (root / f"sub-{s}/func/sub-{s}_task-x_events.tsv").write_text("onset\tduration\n0\t1\n")
     analysis = load_analysis(write_starter(root, None, tmp_path / "a.yaml"))
     assert set(analysis.first_level.contrasts) == {"dummy"}
-    assert analysis.first_level.confounds == ("trans_x",)
+    assert analysis.first_level.confounds.columns == ("trans_x",)
     for s in ("01", "02"):
         (root / f"sub-{s}/func/sub-{s}_task-x_events.tsv").unlink()
     analysis = load_analysis(write_starter(root, None, tmp_path / "b.yaml"))

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voxloom.errors import InputError
+from voxloom.io.confound_names import component_names, require_image
+from voxloom.io.confounds import read_components
 from voxloom.io.survey import MOTION, Findings, look
+from voxloom.spec import parse_confounds
+from voxloom.spec.confounds import PRESETS
 from voxloom.spec.labels import bids_label
 
 if TYPE_CHECKING:
@@ -130,8 +134,28 @@ def _first_level(found: Findings) -> str:
     extra = [f"{name}*" for name in ("a_comp_cor_0", "motion_outlier") if _any_starts(found.confounds, name)]
     if extra:
         lines.append(f"  # also there: {', '.join(extra)}")
+    presets = _presets(found) if cosines else []  # every preset takes in the cosines
+    if presets:
+        lines.append(f"  # or by a strategy, instead of columns: confounds: {' | '.join(presets)}")
     lines += ["  contrasts:", *_contrast_lines(found)]
     return "\n".join(lines) + "\n"
+
+
+def _presets(found: Findings) -> list[str]:
+    """Presets of confounds for which the tables have all columns."""
+    tables = [run.confounds for run in found.runs if run.confounds is not None]
+    components = read_components(tables[0]) if tables else None
+    offered = []
+    for name in PRESETS:
+        wanted = parse_confounds(name)
+        try:
+            require_image(wanted, found.runs[0].entities.get("desc", ""), "")
+            for component in wanted.strategy:
+                component_names(component, wanted, sorted(found.confounds), components, "")
+        except InputError:
+            continue
+        offered.append(name)
+    return offered
 
 
 def _usable(found: Findings) -> list[str]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from voxloom.errors import InputError
 from voxloom.spec.section import Section
@@ -49,8 +56,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 ALWAYS: Component = "non_steady_state"
 
 
-def _components(raw: Any) -> Any:
-    """A list of components in one order, so that equal strategies have one digest; non_steady_state is implied."""
+def _listed(raw: Any) -> Any:
     if not isinstance(raw, (list, tuple)):
         raise InputError("", f"is {raw!r}.", f"A list is wanted, of: {', '.join(get_args(Component))}.")
     if "tedana" in raw:
@@ -59,9 +65,12 @@ def _components(raw: Any) -> Any:
             "tedana keeps its components in files of its own, which are not read.",
             "Add the rejected ones to the confounds table and name them under `columns`.",
         )
-    order = {name: place for place, name in enumerate(get_args(Component))}
-    wanted = dict.fromkeys([ALWAYS, *raw] if raw else [])
-    return sorted(wanted, key=lambda name: order.get(name, len(order)))
+    return raw
+
+
+def _in_order(components: tuple[Component, ...]) -> tuple[Component, ...]:
+    """One order, so that equal strategies have one digest; non_steady_state is implied by any other."""
+    return tuple(name for name in get_args(Component) if name in components or (components and name == ALWAYS))
 
 
 class Confounds(Section):
@@ -70,7 +79,9 @@ class Confounds(Section):
     columns: Words = ()
     """Columns of the confounds table; globs such as `cosine*` or `trans_?` are allowed."""
     strategy: Annotated[
-        tuple[Component, ...], BeforeValidator(_components, json_schema_input_type=Preset | tuple[Component, ...])
+        tuple[Component, ...],
+        BeforeValidator(_listed, json_schema_input_type=Preset | tuple[Component, ...]),
+        AfterValidator(_in_order),
     ] = ()
     """Noise components as in nilearn's `load_confounds`, or the name of a preset."""
     motion: Expansion = "full"
@@ -121,10 +132,8 @@ class Confounds(Section):
         idle = sorted(self.model_fields_set - {"columns", "strategy"} - self._in_use)
         if idle:
             owner = next((name for name, keys in PARAMETERS.items() if idle[0] in keys), None)
-            wanted = f"`{owner}`" if owner else "any component"
-            raise InputError(
-                idle[0], f"has no effect: the strategy does not have {wanted}.", "Add it, or drop the key."
-            )
+            missing = f"the strategy does not have `{owner}`" if owner else "there is no strategy"
+            raise InputError(idle[0], f"has no effect: {missing}.", "Add it, or leave the key out.")
         if "compcor" in self.strategy and "high_pass" not in self.strategy:
             raise InputError(
                 "strategy",
