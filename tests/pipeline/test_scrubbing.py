@@ -193,8 +193,8 @@ def test_runs_of_which_less_than_half_is_left_are_warned_of(still, tmp_path, ana
     assert any(said in str(problem) for problem in voxloom.plan(spec).problems)
 
 
-def test_a_strategy_asked_for_later_does_without_the_source_files(still, tmp_path, analysis_of):
-    """Masks of CompCor components are in the store: the sidecar may be gone, nothing is decoded again."""
+def test_a_strategy_asked_for_later_needs_nothing_but_the_store(still, tmp_path, analysis_of):
+    """Masks of CompCor components are in the store, so nothing is ingested again."""
     rng = np.random.default_rng(0)
     names = {f"a_comp_cor_{n:02d}": mask for n, mask in enumerate(["combined", "WM", "CSF", "combined"])}
     for path in still.glob("derivatives/fmriprep/sub-01/func/*confounds_timeseries.tsv"):
