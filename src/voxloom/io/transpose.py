@@ -48,6 +48,7 @@ class Transposer:
                 "Raise the memory budget.",
             )
         self._slab = np.empty((slab_times, n_voxels), dtype)
+        self._turned = np.empty((0, n_times), dtype)
         self._done = 0
         self._file = None if slab_times == n_times else tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115
 
@@ -82,11 +83,17 @@ class Transposer:
             self._slab = self._slab[:, :0].copy()
 
     def voxels(self, start: int, stop: int) -> NDArray[Any]:
-        """All times of a stretch of voxels: (stop - start, n_times), C order."""
+        """All times of a stretch of voxels: (stop - start, n_times), C order; good until the next call.
+
+        The memory is used again: turning into fresh pages costs eight times as much.
+        """
         assert self._done == self.n_times, "every row must be in before voxels come out"
+        if len(self._turned) < stop - start:
+            self._turned = np.empty((stop - start, self.n_times), self.dtype)
+        turned = self._turned[: stop - start]
         if self._file is None:
-            return np.ascontiguousarray(self._slab[:, start:stop].T)
-        turned = np.empty((stop - start, self.n_times), self.dtype)
+            turned[...] = self._slab[:, start:stop].T
+            return turned
         for first in range(0, self.n_times, len(self._slab)):
             last = min(first + len(self._slab), self.n_times)
             for a in range(start, stop, STRETCH):
