@@ -41,6 +41,10 @@ Cluster = Annotated[
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; else as many as cores and memory allow.")]
 Memory = Annotated[str | None, typer.Option(help="Memory of one task, such as 512MiB; else as in the file.")]
+Reports = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write there what each stage cost: JSON, and Dask's report (needs bokeh)."),
+]
 
 
 def main() -> None:
@@ -131,6 +135,7 @@ def ingest(
     cluster: Cluster = None,
     workers: Workers = None,
     memory_budget: Memory = None,
+    performance_report: Reports = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -139,7 +144,7 @@ def ingest(
         wanted = _load(analysis, cluster, workers, memory_budget)
         from voxloom import pipeline
 
-        result = pipeline.run(wanted, until="ingest", on_event=listener)
+        result = pipeline.run(wanted, until="ingest", performance_report=performance_report, on_event=listener)
         _tell(listener, result)
     _finish(result, quiet, f"store  {result.store}")
 
@@ -150,6 +155,7 @@ def run(
     cluster: Cluster = None,
     workers: Workers = None,
     memory_budget: Memory = None,
+    performance_report: Reports = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -158,7 +164,7 @@ def run(
         wanted = _load(analysis, cluster, workers, memory_budget)
         from voxloom import pipeline
 
-        result = pipeline.run(wanted, on_event=listener)
+        result = pipeline.run(wanted, performance_report=performance_report, on_event=listener)
         _tell(listener, result)
     _finish(result, quiet, f"maps   {result.output}\nstore  {result.store}")
 

@@ -145,7 +145,7 @@ def test_every_long_stage_looks_whether_to_stop(
     assert voxloom.run(analysis).ok
     nowhere = Ledger(Objects(str(tmp_path / "nowhere")))
     left = []
-    with at_work(analysis, None, None) as (ws, _):
+    with at_work(analysis, None, None, STAGES) as (ws, _):
         for stage in STAGES:
             task = stage.tasks(ws)[0]
             try:

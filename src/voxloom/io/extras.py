@@ -35,6 +35,11 @@ class Extras(NamedTuple):
         """Columns of the confounds."""
         return [] if self.confounds is None else [str(name) for name in self.confounds.columns]
 
+    @property
+    def arrays(self) -> set[str]:
+        """Arrays that `write_extras` makes."""
+        return {"time", "sample_mask"} | ({"confounds", "name"} if self.confounds is not None else set())
+
 
 def check_extras(
     info: NiftiInfo,

@@ -13,13 +13,13 @@ import google_crc32c
 import numpy as np
 
 from voxloom._version import __version__
-from voxloom.errors import InputError
+from voxloom.errors import CorruptionError, InputError
 from voxloom.io.extras import check_extras, write_extras
 from voxloom.io.header import scale
 from voxloom.io.nifti import VolumeReader
 from voxloom.io.runs import ATTRS
 from voxloom.io.selection import select_voxels
-from voxloom.io.store import create_array, put_array, put_group, write_voxels
+from voxloom.io.store import create_array, get_attrs, put_array, put_group, write_voxels
 from voxloom.io.study import open_study
 from voxloom.io.transpose import Transposer
 from voxloom.kernels.rounding import round_to_sd
@@ -27,7 +27,7 @@ from voxloom.kernels.smooth import smooth_volume
 from voxloom.schema import MEMORY_BUDGET, MiB, bold_chunks, shard_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from voxloom.io.study import Study
     from voxloom.schema import ChunkRule
 
+#: Arrays of a run beside those of `Extras`.
+ARRAYS = ("bold", "in_mask", "mean", "tsnr")
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
 #: Rows of a shard whose mean and deviation are taken at a time; their float64 copy stays in cache.
 STATS_BYTES = MiB
@@ -154,16 +156,33 @@ def write_run(
         with Transposer(study.voxel.size, info.n_volumes, values.dtype, slab, scratch) as turned:
             checksum, n_nonfinite = _collect(reader, selection, values, turned, checkpoint)
             turned.release_slab()
+            attrs = _attrs(reader, study, selection, values, extras, smoothing_fwhm, n_nonfinite)
+            attrs["digest"] = _digest(checksum, study, selection, extras, attrs)
             # the file has been read to its checksum: only now may an older version of the run go
             path = f"runs/{run_id}"
-            objects.delete_tree(path)
+            _make_way(objects, path, attrs, {*ARRAYS, *extras.arrays})
             written = _write_voxels(objects, path, selection, values, rule, turned, checkpoint)
         written += put_array(objects, f"{path}/in_mask", ["voxel"], selection.in_mask)
         written += write_extras(objects, path, extras)
-        attrs = _attrs(reader, study, selection, values, extras, smoothing_fwhm, n_nonfinite)
-        attrs["digest"] = _digest(checksum, study, selection, extras, attrs)
         put_group(objects, path, {ATTRS: attrs})
     return RunSummary(attrs["digest"], info.n_volumes, reader.bytes_read, written, selection.n_outside, n_nonfinite)
+
+
+def _make_way(objects: Objects, path: str, attrs: Mapping[str, Any], arrays: Collection[str]) -> None:
+    """Remove another version of a run; this one, finished or half done, is written over in place.
+
+    Another process may be writing this very run, one that a dead client left behind: what it has finished and
+    recorded must not be missing at any moment, or would be lost with this process.
+    """
+    try:
+        found = (get_attrs(objects, path) or {}).get(ATTRS)
+    except CorruptionError:
+        found = {}
+    if found not in (None, attrs):
+        objects.delete(f"{path}/zarr.json")  # from here on the run is not there
+        objects.delete_tree(path)
+    for name in {*objects.children(path)} - {*arrays, "zarr.json"}:
+        objects.delete_tree(f"{path}/{name}")
 
 
 def _values(info: NiftiInfo, fwhm: float | None, max_error_sd: float | None) -> _Values:

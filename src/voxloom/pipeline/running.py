@@ -11,6 +11,7 @@ from voxloom.engine.cluster import connect
 from voxloom.engine.events import Note, ignore
 from voxloom.engine.ledger import Record
 from voxloom.engine.lock import StoreLock
+from voxloom.engine.reports import performance_page, require_reports, write_summary
 from voxloom.engine.runner import run_stage
 from voxloom.errors import InputError
 from voxloom.io.objects import Objects, clean_partial
@@ -84,6 +85,7 @@ def run(
     client: distributed.Client | None = None,
     *,
     until: str | None = None,
+    performance_report: str | Path | None = None,
     on_event: OnEvent | None = None,
 ) -> RunResult:
     """Run an analysis to its end, or go on where an earlier run stopped.
@@ -95,6 +97,9 @@ def run(
         Cluster to run on; by default as the analysis says (``cluster:``), a local one sized from the machine.
     until : str, optional
         Last stage to run, such as ``"ingest"`` or ``"fit"``; all stages when not given.
+    performance_report : path, optional
+        Folder for what each stage cost: ``<stage>.json``, and on a cluster ``<stage>.html``, Dask's performance
+        report, which needs bokeh.
     on_event : callable, optional
         Called with each event of the engine.
 
@@ -111,8 +116,9 @@ def run(
         Another process works on the store.
     """
     stages = stages_until(until)
+    folder = None if performance_report is None else Path(performance_report)
     with at_work(spec, client, on_event, stages) as (ws, connected):
-        return go(ws, connected, stages)
+        return go(ws, connected, stages, folder)
 
 
 def stages_until(name: str | None) -> tuple[Stage, ...]:
@@ -201,13 +207,18 @@ def set_aside(ws: Workspace, problems: Mapping[str, InputError]) -> None:
         ws.quarantined.append(record)
 
 
-def go(ws: Workspace, client: distributed.Client | None, stages: tuple[Stage, ...]) -> RunResult:
+def go(
+    ws: Workspace, client: distributed.Client | None, stages: tuple[Stage, ...], reports: Path | None = None
+) -> RunResult:
     """Run stages in turn; a failed task ends the line after its stage, a quarantined one does not."""
     failed: tuple[Record, ...] = ()
+    if reports is not None:
+        require_reports(client)
+        reports.mkdir(parents=True, exist_ok=True)
     for stage in stages:
         if stage.prepare is not None:
             stage.prepare(ws)
-        result = run_stage(stage.name, stage.tasks(ws), ledger=ws.ledger, client=client, on_event=ws.on_event)
+        result = run_reported(ws, client, stage, reports)
         absorb(ws, result)
         if stage.finish is not None:
             stage.finish(ws)
@@ -228,6 +239,16 @@ def go(ws: Workspace, client: distributed.Client | None, stages: tuple[Stage, ..
         failed=failed,
         warnings=tuple(ws.notes),
     )
+
+
+def run_reported(ws: Workspace, client: distributed.Client | None, stage: Stage, reports: Path | None) -> StageResult:
+    """Run one stage, and write into a folder what it cost."""
+    if reports is None:
+        return run_stage(stage.name, stage.tasks(ws), ledger=ws.ledger, client=client, on_event=ws.on_event)
+    with performance_page(reports / f"{stage.name}.html", client):
+        result = run_reported(ws, client, stage, None)
+    write_summary(reports / f"{stage.name}.json", result)
+    return result
 
 
 def absorb(ws: Workspace, result: StageResult) -> None:
