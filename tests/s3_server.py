@@ -38,8 +38,10 @@ class Server:
         }
 
     def make_bucket(self, name: str) -> None:
-        scope = f"{ACCESS_KEY}/20260101/us-east-1/s3/aws4_request"
-        self._put(name, b"", Authorization=f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0")
+        self._ask("PUT", name)
+
+    def remove_bucket(self, name: str) -> None:
+        self._ask("DELETE", name)
 
     def trouble(self, *, status: int, times: int, method: str, after: bool = False) -> None:
         """Fail the next `times` requests of a method with a status, or with a lost connection for 0.
@@ -47,10 +49,12 @@ class Server:
         With `after`, the request is carried out and only its answer is lost.
         """
         wanted = {"status": status, "times": times, "method": method, "after": after}
-        self._put("trouble", json.dumps(wanted).encode())
+        self._ask("PUT", "trouble", json.dumps(wanted).encode())
 
-    def _put(self, path: str, body: bytes, **headers: str) -> None:
-        request = urllib.request.Request(f"{self.url}/{path}", body, headers, method="PUT")
+    def _ask(self, method: str, path: str, body: bytes = b"") -> None:
+        scope = f"{ACCESS_KEY}/20260101/us-east-1/s3/aws4_request"
+        headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"}
+        request = urllib.request.Request(f"{self.url}/{path}", body, headers, method=method)
         with urllib.request.urlopen(request) as answer:
             assert answer.status in (200, 204)
 

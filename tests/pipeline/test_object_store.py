@@ -1,0 +1,210 @@
+"""The whole line with its store in a bucket: the same maps as on a disk, the same resume, the same refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import voxloom
+from voxloom.cli import app
+from voxloom.engine.ledger import Ledger
+from voxloom.engine.lock import StoreLock
+from voxloom.io.store import Objects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from s3_server import Server
+
+
+def start(path: Path, server: Server) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "voxloom", "run", str(path), "--quiet"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | server.environment,
+    )
+
+
+def images(digests: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in digests.items() if name.endswith(".nii.gz")}
+
+
+def write_analysis(analysis: dict[str, Any], url: str, path: Path, **changes: Any) -> Path:
+    path.write_text(json.dumps(analysis | {"store": {"path": url}} | changes))
+    return path
+
+
+class Run(NamedTuple):
+    """A finished run: its analysis file, the address of its store, the folder of its maps."""
+
+    path: Path
+    url: str
+    output: Path
+
+
+@pytest.fixture(scope="module")
+def finished(pristine_study, tmp_path_factory, analysis_of, s3_process) -> Run:
+    """A run with two worker processes and its store in a bucket."""
+    folder = tmp_path_factory.mktemp("in-a-bucket")
+    s3_process.make_bucket("finished")
+    url = "s3://finished/studies/faces"
+    path = write_analysis(analysis_of(pristine_study, folder), url, folder / "a.json", cluster="local", workers=2)
+    process = start(path, s3_process)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output.decode()
+    return Run(path, url, folder / "results")
+
+
+def test_maps_are_those_of_a_store_on_a_disk_byte_for_byte(finished, digests_of, undisturbed):
+    assert images(digests_of(finished.output)) == images(undisturbed)
+
+
+def test_the_store_is_that_on_a_disk_byte_for_byte(finished, pristine_study, tmp_path, analysis_of, s3):
+    voxloom.run(analysis_of(pristine_study, tmp_path))
+    here, there = (
+        {key: objects.get(key) for key in objects.list("") if not key.startswith("ledger/")}
+        for objects in (Objects(tmp_path / "study.zarr"), Objects(finished.url))
+    )
+    assert here.keys() == there.keys()
+    assert [key for key in here if here[key] != there[key]] == []
+
+
+def test_every_command_reads_a_store_in_a_bucket(finished, tmp_path, digests_of, s3):
+    def said(*args: str) -> str:
+        result = CliRunner().invoke(app, list(args))
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    said("plan", str(finished.path))
+    status = said("status", str(finished.path))
+    assert "fit " in status
+    assert "failed" not in status
+    assert "sound" in said("verify", str(finished.path))
+    assert "sound" in said("verify", finished.url)
+    said("export", str(finished.path), "--output", str(tmp_path / "again"), "--quiet")
+    assert digests_of(tmp_path / "again") == digests_of(finished.output)
+    study = voxloom.open_study(finished.url)
+    assert len(study.runs) == 8
+    effect = study.results(study.results_table.index[0])["effect"]
+    assert np.isfinite(effect.compute().to_numpy()).any()
+
+
+def test_verify_finds_a_damaged_and_a_lost_object(finished, s3):
+    objects = Objects(finished.url)
+    shards = [key for key in objects.list("") if "/c/" in key]
+    flipped, lost = (next(key for key in shards if name in key) for name in ("bold/c/", "effect/c/"))
+    good = {key: objects.get(key) for key in (flipped, lost)}
+    objects.put(flipped, good[flipped][:-20] + bytes([good[flipped][-20] ^ 4]) + good[flipped][-19:])
+    objects.delete(lost)
+    problems = CliRunner().invoke(app, ["verify", finished.url, "--quiet"])
+    assert problems.exit_code == 1
+    lines = [line for line in problems.output.splitlines() if line.startswith("s3://")]
+    assert len(lines) == 2
+    assert lines[0].startswith(f"{finished.url}/{lost.partition('/c/')[0]}")
+    assert lines[1].startswith(f"{finished.url}/{flipped.partition('/c/')[0]}")
+    for key, value in good.items():
+        objects.put(key, value)
+    assert CliRunner().invoke(app, ["verify", finished.url]).exit_code == 0
+
+
+def done_tasks(objects: Objects) -> dict[tuple[str, str], str]:
+    """When each task that is done was finished, and with what."""
+    ledger = Ledger(objects)
+    return {
+        (stage, key): record.finished + record.digest
+        for stage in objects.children("ledger")
+        for key, record in ledger.read(stage).items()
+        if record.status == "done"
+    }
+
+
+def kill_when(process: subprocess.Popen[bytes], objects: Objects, stage: str, n_records: int) -> None:
+    """SIGKILL as soon as a stage has so many records."""
+    while process.poll() is None and len(objects.list(f"ledger/{stage}")) < n_records:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+
+
+def test_killed_clients_resume_from_a_bucket_to_the_same_bytes(
+    pristine_study, tmp_path, analysis_of, digests_of, undisturbed, bucket, s3
+):
+    objects = Objects(f"{bucket}/study")
+    analysis = analysis_of(pristine_study, tmp_path, cluster="local", workers=2)
+    path = write_analysis(analysis, objects.url, tmp_path / "a.json")
+    done: dict[tuple[str, str], str] = {}
+    for stage, n_records in (("ingest", 2), ("fit", 3)):
+        kill_when(start(path, s3), objects, stage, n_records)
+        time.sleep(1)  # orphaned workers notice and end
+        now = done_tasks(objects)
+        assert {key: now[key] for key in done} == done, "a finished task was redone"
+        done = now
+    process = start(path, s3)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output.decode()
+    now = done_tasks(objects)
+    assert {key: now[key] for key in done} == done
+    assert images(digests_of(tmp_path / "results")) == images(undisturbed)
+    assert objects.get("lock.json") is None
+
+
+def test_second_process_is_refused_with_the_holders_name(finished, s3):
+    with StoreLock(Objects(finished.url)):
+        refused = CliRunner().invoke(app, ["run", str(finished.path)])
+    assert refused.exit_code == 2
+    assert f"{finished.url}: in use by voxloom run (pid {os.getpid()} on host" in refused.output
+
+
+@pytest.fixture
+def refused(pristine_study, tmp_path, analysis_of, s3) -> Iterator[Callable[[str], str]]:
+    """Run an analysis with its store at an address; the message with which it ended, before it did anything."""
+
+    def run(url: str) -> str:
+        path = write_analysis(analysis_of(pristine_study, tmp_path), url, tmp_path / "a.json")
+        for command in ("run", "plan", "status", "export", "verify"):
+            result = CliRunner().invoke(app, [command, str(path)])
+            assert result.exit_code == 2, (command, result.output)
+            assert result.output.startswith("error: ")
+            assert result.output.count("\n") == 1
+        assert not (tmp_path / "results").exists()
+        return result.output
+
+    return run
+
+
+def test_no_such_bucket_ends_a_run_before_it_begins(refused):
+    assert "s3://nowhere/study: there is no such bucket at 127.0.0.1:" in refused("s3://nowhere/study")
+
+
+def test_wrong_credentials_end_a_run_before_it_begins(refused, bucket, monkeypatch, s3):
+    with monkeypatch.context() as other:
+        other.setenv("AWS_ACCESS_KEY_ID", "AKIANOBODY")
+        assert "refuses access (403 InvalidAccessKeyId). Check AWS_ACCESS_KEY_ID" in refused(f"{bucket}/study")
+    assert Objects(f"{bucket}/study").list("") == []
+
+
+def test_a_server_that_is_away_ends_a_run_before_it_begins(refused, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert "127.0.0.1:9 does not answer" in refused("s3://bucket/study")
+
+
+def test_a_missing_library_ends_a_run_before_it_begins(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.delitem(sys.modules, "voxloom.io.bucket", raising=False)
+    assert "Run: pip install 'voxloom[s3]'" in refused("s3://bucket/study")
+
+
+def test_other_addresses_end_a_run_before_it_begins(refused):
+    assert "Wanted: a folder, or s3://bucket/prefix." in refused("gs://bucket/study")
