@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import voxloom
@@ -22,7 +25,6 @@ from voxloom.io.store import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from s3_server import Server
 
@@ -45,6 +47,13 @@ def write_analysis(analysis: dict[str, Any], url: str, path: Path, **changes: An
     return path
 
 
+def documented() -> tuple[str, set[str]]:
+    """Address of the store and names of the variables in the example of the documentation."""
+    page = (Path(__file__).parents[2] / "docs" / "index.md").read_text()
+    block = re.search(r"```yaml\n(store:.*?)```", page, re.DOTALL)
+    return yaml.safe_load(block[1])["store"]["path"], set(re.findall(r"^export (\w+)=", page, re.MULTILINE))
+
+
 class Run(NamedTuple):
     """A finished run: its analysis file, the address of its store, the folder of its maps."""
 
@@ -55,10 +64,11 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module")
 def finished(pristine_study, tmp_path_factory, analysis_of, s3_process) -> Run:
-    """A run with two worker processes and its store in a bucket."""
+    """A run with two worker processes and its store in a bucket, set up as the documentation says."""
     folder = tmp_path_factory.mktemp("in-a-bucket")
-    s3_process.make_bucket("finished")
-    url = "s3://finished/studies/faces"
+    url, variables = documented()
+    assert variables == set(s3_process.environment)
+    s3_process.make_bucket(url.split("/")[2])
     path = write_analysis(analysis_of(pristine_study, folder), url, folder / "a.json", cluster="local", workers=2)
     process = start(path, s3_process)
     output, _ = process.communicate(timeout=300)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ __all__ = [
     "read_run",
 ]
 
+#: Runs read at once: an object store answers in about 20 ms, so that 10,000 take 6 s, not 200.
+READERS = 32
 #: Attributes of a run that `Study.runs` shows.
 RUN_COLUMNS = ("n_volumes", "t_r", "dtype", "n_in_mask", "n_outside", "n_nonfinite", "smoothing_fwhm", "max_error_sd")
 
@@ -211,9 +214,10 @@ class Study:
     @property
     def runs(self) -> pd.DataFrame:
         """One row per complete run: id (the index), entities, volumes, TR, what was found at ingest."""
-        rows = {}
-        for run_id in members(self.objects, "runs"):
-            attrs = (get_attrs(self.objects, f"runs/{run_id}") or {}).get(ATTRS)
+        rows, ids = {}, members(self.objects, "runs")
+        with ThreadPoolExecutor(READERS) as pool:
+            every = pool.map(lambda run_id: (get_attrs(self.objects, f"runs/{run_id}") or {}).get(ATTRS), ids)
+        for run_id, attrs in zip(ids, every):
             if attrs is not None:
                 found = {name: attrs[name] for name in RUN_COLUMNS}
                 rows[run_id] = attrs["entities"] | found | {"source": attrs["source"]["path"]}

@@ -197,7 +197,7 @@ class Store(Section):
     """Where the study is kept while it is worked on."""
 
     path: Annotated[Location, _named_after_the_file(".zarr")] = Field(default=None, validate_default=True)
-    """Folder or URL of the Zarr store; by default beside the analysis file, `<name>.zarr`."""
+    """Folder of the Zarr store, or `s3://bucket/prefix`; by default beside the analysis file, `<name>.zarr`."""
 
 
 class Output(Section):
