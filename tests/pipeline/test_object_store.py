@@ -101,7 +101,6 @@ def test_every_command_reads_a_store_in_a_bucket(finished, tmp_path, digests_of,
     assert "fit " in status
     assert "failed" not in status
     assert "sound" in said("verify", str(finished.path))
-    assert "sound" in said("verify", finished.url)
     said("export", str(finished.path), "--output", str(tmp_path / "again"), "--quiet")
     assert digests_of(tmp_path / "again") == digests_of(finished.output)
     study = voxloom.open_study(finished.url)
@@ -148,24 +147,21 @@ def kill_when(process: subprocess.Popen[bytes], objects: Objects, stage: str, n_
     assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
 
 
-def test_killed_clients_resume_from_a_bucket_to_the_same_bytes(
+def test_a_killed_client_resumes_from_a_bucket_to_the_same_bytes(
     pristine_study, tmp_path, analysis_of, digests_of, undisturbed, bucket, s3
 ):
     objects = Objects(f"{bucket}/study")
     analysis = analysis_of(pristine_study, tmp_path, cluster="local", workers=2)
     path = write_analysis(analysis, objects.url, tmp_path / "a.json")
-    done: dict[tuple[str, str], str] = {}
-    for stage, n_records in (("ingest", 2), ("fit", 3)):
-        kill_when(start(path, s3), objects, stage, n_records)
-        time.sleep(1)  # orphaned workers notice and end
-        now = done_tasks(objects)
-        assert {key: now[key] for key in done} == done, "a finished task was redone"
-        done = now
+    kill_when(start(path, s3), objects, "fit", 3)
+    time.sleep(1)  # orphaned workers notice and end
+    done = done_tasks(objects)
+    assert 3 <= sum(stage == "fit" for stage, _ in done) < 8
     process = start(path, s3)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output.decode()
     now = done_tasks(objects)
-    assert {key: now[key] for key in done} == done
+    assert {key: now[key] for key in done} == done, "a finished task was redone"
     assert images(digests_of(tmp_path / "results")) == images(undisturbed)
     assert objects.get("lock.json") is None
 

@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT = timedelta(minutes=5)
 #: A mistake in an address shows in seconds; a server that has answered before is waited for longer.
 AT_FIRST: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
-LATER: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(minutes=2)}
+LATER: RetryConfig = {
+    "max_retries": 50,
+    "retry_timeout": timedelta(seconds=30),
+    # waits grow by up to 4 each time, at random; by the library's 2, eight retries are over in 2 s
+    "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=5), "base": 4},
+}
 
 
 class Bucket:
