@@ -175,11 +175,29 @@ def test_the_voxels_of_a_study_are_those_of_its_first_call(pristine_study, tmp_p
     with pytest.warns(VoxloomWarning, match=told):
         study = voxloom.ingest(first, tmp_path / "s.zarr", mask=path)
     assert study.voxel.size == 27
+    with pytest.raises(StoreError, match="union"):
+        voxloom.ingest(second, study.url, mask="union")
+    path.unlink()  # the store has its voxels
     with pytest.warns(VoxloomWarning, match=told):
         study = voxloom.ingest(second, study.url)
     assert study.runs.n_in_mask.max() <= 27
-    with pytest.raises(StoreError, match="union"):
-        voxloom.ingest(second, study.url, mask="union")
+    other = write_nifti(~mask, tmp_path / "other.nii.gz", Grid.of(image.shape, image.affine))
+    with pytest.raises(StoreError, match=r"the voxels of .*other\.nii\.gz are others"):
+        voxloom.ingest(second, study.url, mask=other)
+
+
+def test_a_template_stays_the_mask_of_a_study_that_grows(pristine_study, tmp_path):
+    first, second, *_ = index_runs(pristine_study)
+    shape, affine = nib.load(first.bold).shape[:3], nib.load(first.bold).affine
+    ball = np.zeros([2 * n for n in shape], bool)
+    ball[4:14, 4:14, 4:14] = True
+    path = write_nifti(ball, tmp_path / "ball.nii.gz", Grid.of(ball.shape, affine @ np.diag([0.5, 0.5, 0.5, 1])))
+    with pytest.warns(VoxloomWarning, match="resampled by nearest neighbour"):
+        study = voxloom.ingest(first.bold, tmp_path / "s.zarr", mask={"template": str(path)})
+    with pytest.warns(VoxloomWarning, match="resampled by nearest neighbour"):
+        assert list(voxloom.ingest(second.bold, study.url).runs.index) == [first.id, second.id]
+    path.unlink()
+    assert len(voxloom.ingest(second.bold, study.url).runs) == 2
 
 
 def test_rows_of_two_sites_keep_apart(pristine_study, tmp_path):

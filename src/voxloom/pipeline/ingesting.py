@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from voxloom.errors import InputError, StageError, VoxloomWarning
@@ -29,7 +30,7 @@ def ingest(
     images: Any,
     store: str | PathLike[str],
     *,
-    mask: str | PathLike[str] | None = None,
+    mask: str | PathLike[str] | Mapping[str, Any] | None = None,
     t_r: float | None = None,
     smoothing_fwhm: float | None = None,
     max_error_sd: float | None = None,
@@ -52,9 +53,10 @@ def ingest(
         `voxloom.io.bids.index_runs` gives are such runs.
     store : path-like or str
         Folder or address of the store.
-    mask : path-like or {"union", "intersection"}, optional
-        Voxels of the study: those of an image, or of the runs' masks (computed from the first volumes where a
-        run has none). By default the store's own, and ``union`` for a new one. Fixed from then on.
+    mask : path-like, mapping, or {"union", "intersection"}, optional
+        Voxels of the study: those of an image on the runs' grid, of one on another grid (``{"template": path}``), or
+        of the runs' masks (computed from the first volumes where a run has none). By default the store's own, and
+        ``union`` for a new one. Fixed from then on.
     t_r : float, optional
         Repetition time in s, whatever sidecars and headers say.
     smoothing_fwhm : float, optional
@@ -89,8 +91,7 @@ def ingest(
     runs = run_files(images)
     analysis = parse_analysis(
         {
-            "data": _data(runs)
-            | {"mask": str(mask) if mask else _mask_of(store), "t_r": t_r, "max_error_sd": max_error_sd},
+            "data": _data(runs) | {"mask": _mask(mask, store), "t_r": t_r, "max_error_sd": max_error_sd},
             "store": {"path": str(store)},
             "first_level": {"smoothing_fwhm": smoothing_fwhm},
             "cluster": "local" if workers else "threads",
@@ -113,9 +114,11 @@ def _data(runs: Sequence[RunFile]) -> dict[str, Any]:
     return dict(folders[""]) if set(folders) == {""} else {"sites": folders}
 
 
-def _mask_of(store: str | PathLike[str]) -> Any:
-    """What `data.mask` the study was made with; that of a new one where there is none."""
-    return open_study(store).meta.get("mask", "union") if is_study(Objects(store)) else "union"
+def _mask(given: str | PathLike[str] | Mapping[str, Any] | None, store: str | PathLike[str]) -> Any:
+    """What stands for `data.mask`: where nothing is given, that of the study, and of a new one the default."""
+    if given is None:
+        return open_study(store).meta.get("mask") if is_study(Objects(store)) else None
+    return dict(given) if isinstance(given, Mapping) else str(given)
 
 
 def _tell(result: RunResult, n_done: int) -> None:

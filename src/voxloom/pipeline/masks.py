@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +16,6 @@ from voxloom.kernels.nearest import nearest
 from voxloom.spec import MASK_RULES, Template
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from voxloom.io.bids import RunFile
@@ -138,6 +137,8 @@ def require_mask(ws: Workspace, study: Study) -> None:
         if rule != made_with:
             raise StoreError(study.url, f"was made with data.mask: {made_with}, but the analysis says {rule}.", remedy)
         return
+    if rule == made_with and not Path(rule.template if isinstance(rule, Template) else rule).exists():
+        return  # the file is gone, its voxels are in the store
     mask = given_mask(ws, rule, study.grid)
     if not np.array_equal(mask, study.mask):
         what = f"was made with data.mask: {made_with}; the voxels of {rule} are others."
