@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import nibabel as nib
 import numpy as np
 import pytest
 import yaml
@@ -21,7 +22,10 @@ import voxloom
 from voxloom.cli import app
 from voxloom.engine.ledger import Ledger
 from voxloom.engine.lock import StoreLock
+from voxloom.io.bids import index_runs
+from voxloom.io.export import export_run
 from voxloom.io.store import Objects
+from voxloom.pipeline import remove_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -164,6 +168,18 @@ def test_a_killed_client_resumes_from_a_bucket_to_the_same_bytes(
     assert {key: now[key] for key in done} == done, "a finished task was redone"
     assert images(digests_of(tmp_path / "results")) == images(undisturbed)
     assert objects.get("lock.json") is None
+
+
+def test_images_go_into_a_bucket_and_out_again_bit_for_bit_and_runs_are_removed(pristine_study, tmp_path, bucket, s3):
+    first, second = index_runs(pristine_study)[:2]
+    study = voxloom.ingest([first, second], f"{bucket}/study", workers=1)
+    out = export_run(study, first.id, tmp_path / "out.nii")
+    back, source = (np.asarray(nib.load(path).dataobj.get_unscaled()) for path in (out, first.bold))
+    inside = study.mask & np.asarray(nib.load(first.mask).dataobj).astype(bool)
+    np.testing.assert_array_equal(back[inside], source[inside])
+    remove_run(study.url, first.id)
+    assert list(study.runs.index) == [second.id]
+    assert study.objects.list(f"runs/{first.id}") == []
 
 
 def test_second_process_is_refused_with_the_holders_name(finished, s3):
