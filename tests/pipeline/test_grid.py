@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import voxloom
 from voxloom.cli import app
 from voxloom.engine.ledger import Ledger
-from voxloom.errors import GridError, StoreError
+from voxloom.errors import GridError, StoreError, VoxloomWarning
 from voxloom.io.coverage import coverage_state
 from voxloom.io.store import Objects
 from voxloom.pipeline import removal
@@ -174,6 +174,21 @@ def test_second_run_does_not_count_again(some, tmp_path, analysis_of, monkeypatc
     monkeypatch.setattr("voxloom.pipeline.coverage.write_coverage", None)
     voxloom.run(analysis)
     assert coverage_state(Objects(store)) == state
+
+
+def test_damaged_mask_in_the_store_leaves_no_coverage_rather_than_an_old_one(some, tmp_path, analysis_of):
+    analysis = analysis_of(some, tmp_path, group={})
+    store = voxloom.run(analysis).store
+    chunk = tmp_path / f"study.zarr/runs/{RUN}/in_mask/c/0"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(bytes([whole[0], *whole[1:-1], whole[-1] ^ 1]))
+    with pytest.warns(VoxloomWarning, match=rf"coverage: cannot be counted: .*{RUN}/in_mask"):
+        voxloom.remove_run(store, RUN.replace("run-1", "run-2"))
+    with pytest.raises(StoreError):
+        _ = voxloom.open_study(store).coverage
+    chunk.write_bytes(whole)
+    voxloom.run(analysis)
+    assert_covered(store, masks_of(some).values())
 
 
 def test_run_without_a_mask_counts_where_its_signal_is(few, small):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.io.runs import ATTRS, members, run_of
-from voxloom.io.store import get_attrs, open_array, put_array
+from voxloom.io.store import get_attrs, open_array, put_array, read_voxels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,10 +41,12 @@ def count_coverage(objects: Objects, run_ids: Iterable[str], n_voxels: int) -> N
     ------
     StoreError
         There is no such run.
+    CorruptionError
+        The mask of a run is damaged.
     """
-    counts = np.zeros(n_voxels, np.int32)
+    counts, whole = np.zeros(n_voxels, np.int32), slice(0, n_voxels)
     with ThreadPoolExecutor(READERS) as pool:
-        for in_mask in pool.map(lambda name: np.asarray(open_array(objects, f"runs/{name}/in_mask")[...]), run_ids):
+        for in_mask in pool.map(lambda name: read_voxels(objects, f"runs/{name}/in_mask", whole), run_ids):
             counts += in_mask
     return counts
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxloom.io.coverage import coverage_state, write_coverage
+from voxloom.errors import CorruptionError
+from voxloom.io.coverage import PATH, coverage_state, write_coverage
 from voxloom.pipeline.masks import readable_mask
 from voxloom.spec import digest
 
@@ -22,12 +23,21 @@ if TYPE_CHECKING:
     from voxloom.schema import Grid
 
 
-def update_coverage(objects: Objects, ledger: Ledger) -> None:
-    """Count again how many runs cover each voxel where the runs of the store are not those that were counted."""
+def update_coverage(objects: Objects, ledger: Ledger) -> str | None:
+    """Count again how many runs cover each voxel where the runs of the store are not those that were counted.
+
+    Returns why that cannot be done, where the mask of a run is damaged: there is no coverage then, rather than an
+    old one, and no result depends on it.
+    """
     done = [[r.key, r.digest] for r in ledger.read("ingest").values() if r.status == "done"]
     state = digest(done)  # records come in order of their keys
-    if coverage_state(objects) != state:
-        write_coverage(objects, state)
+    try:
+        if coverage_state(objects) != state:
+            write_coverage(objects, state)
+    except CorruptionError as error:
+        objects.delete_tree(PATH)
+        return f"coverage: cannot be counted: {error}"
+    return None
 
 
 def outside(ws: Workspace) -> dict[str, int]:

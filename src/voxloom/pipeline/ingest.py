@@ -121,10 +121,9 @@ def ingest_run(
 
 def finish(ws: Workspace) -> None:
     """Count which voxels the runs cover, and say how many lie outside the study's."""
-    update_coverage(ws.objects, ws.ledger)
-    note = outside_note(outside(ws))
-    if note is not None:
-        ws.note(note)
+    for note in (update_coverage(ws.objects, ws.ledger), outside_note(outside(ws))):
+        if note is not None:
+            ws.note(note)
 
 
 STAGE = Stage(NAME, tasks, finish=finish)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from voxloom.engine.ledger import Ledger
 from voxloom.engine.lock import StoreLock
-from voxloom.errors import StoreError
+from voxloom.errors import StoreError, VoxloomWarning
 from voxloom.io.bids import subject_of
 from voxloom.io.runs import ATTRS, members, run_of
 from voxloom.io.store import get_attrs
@@ -58,7 +59,9 @@ def remove_run(store: str | PathLike[str], run: str) -> list[str]:
         for name in stored:
             objects.delete(f"runs/{name}/zarr.json")
             objects.delete_tree(f"runs/{name}")
-        update_coverage(objects, Ledger(objects))
+        note = update_coverage(objects, Ledger(objects))
+    if note is not None:
+        warnings.warn(note, VoxloomWarning, stacklevel=2)
     return results
 
 
