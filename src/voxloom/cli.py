@@ -185,23 +185,35 @@ def verify(
     store: Annotated[
         str, typer.Argument(metavar="STORE_OR_ANALYSIS", help="Store, or the analysis file that names it.")
     ],
+    against_source: Annotated[
+        bool, typer.Option("--against-source", help="Decode the images again too, and compare. Needs the analysis.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Make what is damaged anew, and nothing else. Needs the analysis.")
+    ] = False,
+    cluster: Cluster = None,
+    workers: Workers = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Read all of a store again and check every checksum."""
+    """Read all of a store again, check every checksum, and look for what is missing."""
     with session(quiet=quiet, verbose=verbose) as listener:
-        url = str(_load(Path(store)).store.path) if _is_file(store) else store
+        analysis = _load(Path(store), cluster, workers) if _is_file(store) else None
+        if analysis is None and (against_source or repair or cluster or workers):
+            raise typer.BadParameter("these options need the analysis file instead of the store")
         from voxloom import pipeline
 
-        problems = pipeline.verify(url, on_event=listener)
+        problems = pipeline.repair(analysis, on_event=listener) if analysis and repair else None
+        if problems is None:
+            problems = pipeline.verify(analysis or store, on_event=listener)
+        if analysis and against_source:
+            problems += pipeline.verify_sources(analysis, on_event=listener)
+    url = analysis.store.path if analysis else store
     for problem in problems:
-        typer.echo(problem)
+        typer.echo(str(problem))
     if problems:
-        typer.echo(
-            f"{len(problems)} damaged or missing; remove the folder `ledger` of the store and run the analysis "
-            "again: everything is then written anew",
-            err=True,
-        )
+        remedy = "" if repair else f"; mend it: voxloom verify {store if analysis else 'ANALYSIS'} --repair"
+        typer.echo(f"{len(problems)} damaged, missing or different{remedy}", err=True)
         raise typer.Exit(EXIT_FAILED)
     if not quiet:
         typer.echo(f"{url}: sound")

@@ -48,7 +48,15 @@ class Pipeline(ModuleType):
         return answer(on_event) if callable(answer) else answer
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in ("plan", "run", "status", "verify", "export"):
+        if name.startswith("_") or name not in (
+            "plan",
+            "run",
+            "status",
+            "verify",
+            "verify_sources",
+            "repair",
+            "export",
+        ):
             raise AttributeError(name)
         return lambda first, **kwargs: self.answer(name, first, **kwargs)
 
@@ -262,13 +270,24 @@ def test_verify_takes_a_store_or_an_analysis(pipeline: Pipeline, analysis: Path)
     pipeline.answers["verify"] = []
     assert invoke("verify", "s3://bucket/study.zarr").out == "s3://bucket/study.zarr: sound\n"
     assert invoke("verify", analysis).code == 0
-    assert [call[1] for call in pipeline.calls] == [
-        "s3://bucket/study.zarr",
-        str(analysis.with_suffix(".zarr")),
-    ]
+    given = [call[1] for call in pipeline.calls]
+    assert given[0] == "s3://bucket/study.zarr"
+    assert str(given[1].store.path) == str(analysis.with_suffix(".zarr"))
     pipeline.answers["verify"] = ["runs/a/bold/c/0/0: checksum does not match"]
     bad = invoke("verify", analysis, "--quiet")
     assert (bad.code, bad.out) == (1, "runs/a/bold/c/0/0: checksum does not match\n")
+    assert f"voxloom verify {analysis} --repair" in bad.err
+
+
+def test_verify_repairs_then_compares_with_the_sources(pipeline: Pipeline, analysis: Path) -> None:
+    pipeline.answers |= {"repair": [], "verify_sources": []}
+    assert invoke("verify", analysis, "--repair", "--against-source").code == 0
+    assert [call[0] for call in pipeline.calls] == ["repair", "verify_sources"]
+    pipeline.answers["verify_sources"] = ["runs/a: its source is gone"]
+    bad = invoke("verify", analysis, "--repair", "--against-source")
+    assert (bad.code, bad.out) == (1, "runs/a: its source is gone\n")
+    for option in ("--repair", "--against-source", "--workers=2"):
+        assert invoke("verify", "s3://bucket/study.zarr", option).code == 2
 
 
 def test_export_can_go_elsewhere(pipeline: Pipeline, analysis: Path) -> None:

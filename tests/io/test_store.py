@@ -12,12 +12,12 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from voxloom.errors import CorruptionError, InputError, StoreError
+from voxloom.io.integrity import damage_of
 from voxloom.io.shard import CLEVEL, CNAME, encode_shard
 from voxloom.io.store import (
     Objects,
     clean_partial,
     create_array,
-    damaged_shards,
     get_attrs,
     open_array,
     open_group_dataset,
@@ -241,7 +241,11 @@ def test_every_flipped_byte_is_found(objects: Objects, values: np.ndarray) -> No
         with pytest.raises(CorruptionError, match="runs/a/bold: shard 0/0"):
             read_voxels(objects, path, slice(0, 100))
     objects.put(key, good)
-    assert list(damaged_shards(objects)) == []
+    assert damaged(objects, path) == []
+
+
+def damaged(objects: Objects, path: str) -> list[str]:
+    return [damage.key for damage in damage_of(objects, path, objects.list(path), [""])]
 
 
 @pytest.mark.parametrize("keep", [0, 1, 20, 300, -1])
@@ -252,7 +256,7 @@ def test_a_shard_cut_short_is_found(objects: Objects, values: np.ndarray, keep: 
     for part in (slice(0, 100), slice(3, 5)):
         with pytest.raises(CorruptionError):
             read_voxels(objects, path, part)
-    assert len(list(damaged_shards(objects, "runs"))) == 1
+    assert damaged(objects, path) == [key]
 
 
 def test_small_arrays_and_metadata_are_checked_too(objects: Objects) -> None:
@@ -261,7 +265,7 @@ def test_small_arrays_and_metadata_are_checked_too(objects: Objects) -> None:
     assert get_attrs(objects, "runs/a") == {"voxloom": {"x": 1}}
     good = objects.get("runs/a/time/c/0") or b""
     objects.put("runs/a/time/c/0", good[:-1] + b"?")
-    assert [error.where for error in damaged_shards(objects)] == [f"{objects.url}/runs/a/time"]
+    assert damaged(objects, "runs/a/time") == ["runs/a/time/c/0"]
     objects.put("runs/a/zarr.json", b"{")
     with pytest.raises(CorruptionError, match="does not match its checksum"):
         get_attrs(objects, "runs/a")

@@ -72,6 +72,8 @@ class Record:
         Why it is not done; empty when it is.
     details : dict
         JSON-able values of the stage's own; ``warnings`` (list of str) and ``traceback`` (str) if any.
+    wrote : list of str
+        What was written: see `engine.task.Output`.
     """
 
     stage: str
@@ -87,6 +89,7 @@ class Record:
     finished: str = ""
     reason: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    wrote: list[str] = field(default_factory=list)
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, one object with a checksum; NumPy scalars in `details` become numbers."""
@@ -163,3 +166,24 @@ class Ledger:
         raws = (self.objects.get(name) for name in names)
         records = (Record.from_json(raw) for raw in raws if raw is not None)
         return [record for record in records if record is not None]
+
+
+class Forgetful:
+    """`Objects` that keep nothing: for the ledger of tasks that are to run every time."""
+
+    def get(self, key: str) -> None:
+        """Find nothing."""
+
+    def put(self, key: str, value: bytes) -> None:
+        """Keep nothing."""
+
+    def put_new(self, key: str, value: bytes) -> bool:
+        """Keep nothing; there was nothing."""
+        return True
+
+    def delete(self, key: str) -> None:
+        """Remove nothing."""
+
+    def list(self, prefix: str) -> list[str]:
+        """Find nothing."""
+        return []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from voxloom.engine.ledger import Ledger
 
@@ -24,12 +24,16 @@ class Output:
         of source files, the bytes of the files.
     details : mapping
         Small JSON-able values for later stages and for the user.
+    wrote : sequence of str
+        What was written, for whoever looks later whether it is still there: the path of an array (all of it), of
+        some of its shards (``fits/a/beta/c/*/3``), or of one object.
     """
 
     digest: str
     bytes_read: int = 0
     bytes_written: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
+    wrote: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,6 +169,7 @@ def _outcome(task: Task, retries: int, attempt: int) -> Record:
         bytes_read=output.bytes_read,
         bytes_written=output.bytes_written,
         details=dict(output.details),
+        wrote=list(output.wrote),
     )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CONFIG: Any = {"write_empty_chunks": True}
 #: What Zarr raises for bytes that are not what was written: wrong checksums, sizes, offsets.
 DECODING_ERRORS = (ValueError, RuntimeError, IndexError, OverflowError, TypeError)
-REMAKE = "Run `voxloom verify`, then the stage that wrote it again."
+REMAKE = "Mend the store: `voxloom verify ANALYSIS --repair`."
 
 
 def create_array(
@@ -210,7 +210,12 @@ def unit_of(array: Array) -> tuple[int, ...]:
     return array.shards or array.chunks
 
 
+def dims_of(array: Array) -> tuple[str, ...]:
+    """Names of the axes."""
+    assert isinstance(array.metadata, ArrayV3Metadata)
+    return tuple(str(name) for name in array.metadata.dimension_names or ())
+
+
 def voxel_axis(array: Array) -> int:
     """Position of the ``voxel`` axis."""
-    assert isinstance(array.metadata, ArrayV3Metadata)
-    return list(array.metadata.dimension_names or ()).index("voxel")
+    return dims_of(array).index("voxel")

@@ -171,7 +171,7 @@ class _Strict(WrapperStore[Any]):
             raise CorruptionError(
                 f"{self._store}/{key}",
                 "is missing or cut short.",
-                "Run `voxloom verify`, then the stage that wrote it.",
+                "Mend the store: `voxloom verify ANALYSIS --repair`.",
             )
         if found is not None and key.endswith("zarr.json"):
             require_sealed(found.to_bytes(), f"{self._store}/{key}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,23 +122,6 @@ def _read(objects: Objects, array: Array, path: str, region: Sequence[slice]) ->
         for damage in _damaged(objects, array, path, region):
             raise damage from error
         raise
-
-
-def damaged_shards(objects: Objects, prefix: str = "") -> Iterator[CorruptionError]:
-    """Read every shard of every array below a prefix; yield those missing or not matching their checksums."""
-    for key in objects.list(prefix):
-        if not key.endswith("zarr.json"):
-            continue
-        try:
-            node = json.loads(objects.get(key) or b"null")
-            if node["node_type"] != "array":
-                continue
-            path = key.removesuffix("zarr.json").removesuffix("/")
-            array = open_array(objects, path)
-        except (ValueError, KeyError, TypeError) as error:
-            yield CorruptionError(f"{objects.url}/{key}", f"cannot be read ({error}).", REMAKE)
-        else:
-            yield from _damaged(objects, array, path, [slice(None)] * array.ndim)
 
 
 def _damaged(objects: Objects, array: Array, path: str, region: Sequence[slice]) -> Iterator[CorruptionError]:

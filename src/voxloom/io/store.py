@@ -10,14 +10,13 @@ import xarray as xr
 from voxloom.errors import StoreError
 from voxloom.io.arrays import create_array, get_attrs, open_array, put_array, put_group
 from voxloom.io.objects import Objects, clean_partial
-from voxloom.io.regions import damaged_shards, read_region, read_voxels, write_region, write_voxels
+from voxloom.io.regions import read_region, read_voxels, write_region, write_voxels
 from voxloom.sealed import KEY as CHECKSUM
 
 __all__ = [
     "Objects",
     "clean_partial",
     "create_array",
-    "damaged_shards",
     "get_attrs",
     "open_array",
     "open_group_dataset",

@@ -11,6 +11,18 @@ from voxloom.engine.status import Status
 from voxloom.pipeline.planning import plan
 from voxloom.pipeline.removal import remove_run
 from voxloom.pipeline.running import RunResult, export, run
-from voxloom.pipeline.state import status, verify
+from voxloom.pipeline.state import status
+from voxloom.pipeline.verifying import repair, verify, verify_sources
 
-__all__ = ["RunResult", "Status", "export", "plan", "remove_run", "run", "status", "verify"]
+__all__ = [
+    "RunResult",
+    "Status",
+    "export",
+    "plan",
+    "remove_run",
+    "repair",
+    "run",
+    "status",
+    "verify",
+    "verify_sources",
+]

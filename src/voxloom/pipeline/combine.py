@@ -83,7 +83,12 @@ def combine_subject(
         stacked = stack_contrasts(combined)
         written += write_maps(objects, subject_path, stacked, voxels)
         digests.append(content_digest(stacked[name].to_numpy() for name in STATISTICS))
-    return Output(digest=digest(digests), bytes_read=read, bytes_written=written)
+    return Output(
+        digest=digest(digests),
+        bytes_read=read,
+        bytes_written=written,
+        wrote=[f"{path}/{name}" for path in (*paths.values(), subject_path) for name in STATISTICS],
+    )
 
 
 class Answer(NamedTuple):

@@ -18,7 +18,7 @@ from voxloom.io.regions import read_region
 from voxloom.io.study import describe_results
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
-from voxloom.schema import MAP_CHUNK_MAPS, shard_slices
+from voxloom.schema import MAP_CHUNK_MAPS, MAP_SHARD_VOXELS, shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -111,7 +111,13 @@ def consolidate(
             write_block(objects, f"results/{results}/{variable}", (first, row, start), block)
             moved += block.nbytes
             digests.append(content_digest([block]))
-    return Output(digest=digest(digests), bytes_read=moved, bytes_written=moved)
+    place = f"c/{first // MAP_CHUNK_MAPS}/*/{start // MAP_SHARD_VOXELS}"
+    return Output(
+        digest=digest(digests),
+        bytes_read=moved,
+        bytes_written=moved,
+        wrote=[f"results/{results}/{variable}/{place}" for variable in CONSOLIDATED],
+    )
 
 
 STAGE = Stage(NAME, tasks, prepare)

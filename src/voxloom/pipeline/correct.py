@@ -136,6 +136,7 @@ def correct(*, store: str, test: GroupTest, row: int, column: int, inference: In
         digest=content_digest(written.values()),
         bytes_read=read,
         bytes_written=sum(values.nbytes for values in written.values()),
+        wrote=[f"{test.path}/{name}/c/{row}/{column}/*" for name in written],
     )
 
 

@@ -17,7 +17,7 @@ from voxloom.io.runs import read_run
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.censoring import keep_volumes
 from voxloom.models.design import design_matrix, frame_times
-from voxloom.pipeline.stored_fit import make_room
+from voxloom.pipeline.stored_fit import PER_VOXEL, make_room
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.spec import digest
 
@@ -161,6 +161,11 @@ def make_design(*, store: str, run_id: str, fit_path: str, first_level: FirstLev
             "n_scrubbed": built.n_scrubbed,
             "itemsize": run.itemsize,
         },
+        # of the arrays it makes room for, the metadata; their shards are the fit's
+        wrote=[
+            f"fits/{fit_path}/design",
+            *(f"fits/{fit_path}/{name}/zarr.json" for name in ("beta", *PER_VOXEL[first_level.noise_model])),
+        ],
     )
 
 

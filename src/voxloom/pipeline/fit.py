@@ -57,8 +57,8 @@ def fit_shard(*, store: str, run_id: str, fit_path: str, start: int, stop: int, 
     objects, run = Objects(store), read_run(Objects(store), run_id)
     design = load_design(objects, fit_path)
     names = ("beta", *PER_VOXEL[design.noise_model])
-    pieces = []
-    for piece in shard_slices(stop - start, fit_piece(bold_chunks(run.n_voxels, run.n_volumes, run.itemsize))):
+    rule, pieces = bold_chunks(run.n_voxels, run.n_volumes, run.itemsize), []
+    for piece in shard_slices(stop - start, fit_piece(rule)):
         check_cancelled()
         voxels = slice(start + piece.start, start + piece.stop)
         signal = xr.DataArray(read_bold(objects, run_id, voxels, volumes=design.kept), dims=("voxel", "time"))
@@ -76,6 +76,7 @@ def fit_shard(*, store: str, run_id: str, fit_path: str, start: int, stop: int, 
         digest=content_digest(fit[name].to_numpy() for name in names),
         bytes_read=(stop - start) * run.n_volumes * run.itemsize + design.matrix.to_numpy().nbytes,
         bytes_written=written,
+        wrote=[f"fits/{fit_path}/{name}/c/{'*/' * (name == 'beta')}{start // rule.shard}" for name in names],
     )
 
 

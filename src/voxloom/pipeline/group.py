@@ -23,7 +23,7 @@ from voxloom.pipeline import consolidate
 from voxloom.pipeline.memory import group_memory, require, voxels_within
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
-from voxloom.schema import shard_slices
+from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -191,19 +191,24 @@ def make_group_maps(ws: Workspace, test: GroupTest) -> None:
         for stage in (NAME, "correct"):
             ws.ledger.forget_all(stage, test.results)
         ws.objects.delete_tree(test.path)
+    describe_group(ws, test)
     leading = {"contrast": len(test.first_level), "group_contrast": len(test.contrasts)}
+    for name in GROUP_STATISTICS:
+        make_map_array(ws.objects, f"{test.path}/{name}", leading, len(ws.voxel))
+
+
+def describe_group(ws: Workspace, test: GroupTest) -> None:
+    """Say what the results of a group model are about, and what they are made of."""
     describe_results(
         ws.objects,
         test.results,
         level="group",
-        inputs=inputs,
+        inputs=inputs_of(ws, test),
         model=test.name,
         coords={"contrast": list(test.first_level), "group_contrast": list(test.contrasts)},
         subjects=list(test.subjects),
         design={name: test.design[name].tolist() for name in test.design},
     )
-    for name in GROUP_STATISTICS:
-        make_map_array(ws.objects, f"{test.path}/{name}", leading, len(ws.voxel))
 
 
 def load_effects(objects: Objects, test: GroupTest, row: int, voxels: slice) -> xr.Dataset:
@@ -239,6 +244,7 @@ def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memor
         digest=content_digest(maps.values()),
         bytes_read=read,
         bytes_written=sum(values.nbytes for values in maps.values()),
+        wrote=[f"{test.path}/{name}/c/*/*/{start // MAP_SHARD_VOXELS}" for name in GROUP_STATISTICS],
     )
 
 

@@ -142,7 +142,12 @@ def null_batch(
         check_cancelled()
         np.maximum(maxima, null_max_stat(setup, Y, start=batch[0], stop=batch[1]), out=maxima)
     write_block(objects, path, (stretch, batch[0]), maxima[np.newaxis])
-    return Output(digest=content_digest([maxima]), bytes_read=effects["effect"].nbytes, bytes_written=maxima.nbytes)
+    return Output(
+        digest=content_digest([maxima]),
+        bytes_read=effects["effect"].nbytes,
+        bytes_written=maxima.nbytes,
+        wrote=[f"{path}/c/{stretch}/{batch[0] // BATCH}"],
+    )
 
 
 def stretches_of(Y: NDArray[Any], n_rows: int) -> Iterator[NDArray[Any]]:

@@ -12,6 +12,7 @@ from voxloom.io.events import read_events
 from voxloom.io.ingest import write_run
 from voxloom.io.nifti import read_header
 from voxloom.io.objects import Objects
+from voxloom.io.runs import members
 from voxloom.io.study import open_study
 from voxloom.pipeline.coverage import outside, outside_note, update_coverage
 from voxloom.pipeline.masks import own_mask
@@ -78,21 +79,22 @@ def ingest_run(
     smoothing_fwhm: float | None,
     max_error_sd: float | None,
     memory_budget: int,
+    into: Objects | None = None,
 ) -> Output:
-    """Write one run into the store, with its events and confounds.
+    """Write one run into the store, with its events and confounds; or into what is given for the store.
 
     Raises
     ------
     InputError
         The image, events, confounds or mask are not as wanted; the message names the file.
     """
-    info = read_header(run.bold)
+    objects, info = into or Objects(store), read_header(run.bold)
     confounds, components = None, None
     if run.confounds is not None:
         confounds, components = read_confounds(run.confounds), read_components(run.confounds)
         require_rows(confounds, info.n_volumes, str(run.confounds))
     summary = write_run(
-        Objects(store),
+        objects,
         run_id,
         run.bold,
         mask=own_mask(run, open_study(store).grid, rule),
@@ -116,6 +118,7 @@ def ingest_run(
             "n_nonfinite": summary.n_nonfinite,
             "sources": sources,
         },
+        wrote=[f"runs/{run_id}", *(f"runs/{run_id}/{name}" for name in members(objects, f"runs/{run_id}"))],
     )
 
 

@@ -1,15 +1,12 @@
-"""How far an analysis is, and whether its store is sound."""
+"""How far an analysis is."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voxloom.engine.events import StageFinished, StageStarted, TaskFinished, ignore
-from voxloom.engine.ledger import Record
 from voxloom.engine.lock import StoreLock
 from voxloom.engine.status import StageStatus, Status
 from voxloom.io.objects import Objects
-from voxloom.io.regions import damaged_shards
 from voxloom.io.sites import find_runs
 from voxloom.io.study import is_study, open_study
 from voxloom.pipeline.coverage import outside, outside_note
@@ -19,10 +16,8 @@ from voxloom.pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from os import PathLike
     from pathlib import Path
 
-    from voxloom.engine.events import OnEvent
     from voxloom.spec import Analysis
 
 
@@ -50,44 +45,3 @@ def unusable(ws: Workspace) -> StageStatus:
     known = ws.ledger.read(PREPARE)
     found = tuple(known[run.id] for run in ws.runs if run.id in known)
     return StageStatus(name=PREPARE, total=len(ws.runs), done=len(ws.runs) - len(found), quarantined=found)
-
-
-def verify(store: str | PathLike[str], *, on_event: OnEvent | None = None) -> list[str]:
-    """Read every shard of a store again and check it against its checksums.
-
-    Parameters
-    ----------
-    store : path-like or str
-    on_event : callable, optional
-        Receives an event per array.
-
-    Returns
-    -------
-    list of str
-        A line for each shard that is damaged or missing; none for a sound store. Arrays of which nothing has
-        been written yet, as an interrupted run leaves them, are no problem.
-
-    Raises
-    ------
-    StoreError
-        There is no study.
-    """
-    objects, emit = open_study(store).objects, on_event or ignore
-    arrays = written_arrays(objects)
-    emit(StageStarted("verify", total=len(arrays), done=0))
-    problems: list[str] = []
-    for path in arrays:
-        found = [str(damage) for damage in damaged_shards(objects, path)]
-        problems += found
-        emit(TaskFinished("verify", Record(stage="verify", key=path, status="failed" if found else "done", inputs="")))
-    emit(StageFinished("verify", len(arrays) - len(problems), len(problems), 0, 0.0))
-    return problems
-
-
-def written_arrays(objects: Objects) -> list[str]:
-    """Paths of the arrays that hold data; those of complete runs whether they do or not."""
-    keys = objects.list("")
-    paths = [key.removesuffix("/zarr.json") for key in keys if key.endswith("/zarr.json")]
-    holding = {key.partition("/c/")[0] for key in keys if "/c/" in key}
-    runs = {path for path in paths if path.startswith("runs/") and path.count("/") == 2}
-    return [path for path in paths if path in holding | runs]
