@@ -166,6 +166,11 @@ def test_refusals_name_line_key_and_remedy(tmp_path, text, where, words):
         ("a.yaml", "data: {sites: {New-York: {bids_dir: y}}}", "data.sites.New-York: cannot name a site"),
         ("a.yaml", "data: {sites: {group: {bids_dir: y}}}", "data.sites.group: cannot name a site"),
         ("a.yaml", "data: {sites: {Oslo: {bids_dir: x}, oslo: {bids_dir: y}}}", "'Oslo' and 'oslo'"),
+        (
+            "a.yaml",
+            "data: {bids_dir: x}\nfirst_level: {contrasts: {a: a}}\ngroup: {m: {}, n: {inference: {n_perm: 5}}}",
+            "a.yaml:3: group.n: is the model `m` again",
+        ),
         ("a.yaml", "data: {bids_dir: x, filters: {task: a}}", "Write `data.task:` instead"),
         ("a.yaml", "data: {bids_dir: x, filters: {sub: 1, subject: 2}}", "twice"),
         ("a.json", '{"data": {"bids_dir": "x"},\n}', "a.json:2: is not valid JSON"),

@@ -74,6 +74,17 @@ class Analysis(Section):
                     raise InputError(where, f"{contrast!r} is an F contrast.", "A group model needs t contrasts.")
         return self
 
+    @model_validator(mode="after")
+    def _group_models_differ(self) -> Self:
+        """Refuse a model given twice: results lie under the digest of what makes them, one place for both."""
+        first: dict[str, str] = {}
+        for name in self.group:
+            other = first.setdefault(self.group_digest(name), name)
+            if other != name:
+                what = f"is the model `{other}` again, inference apart."
+                raise InputError(f"group.{name}", what, "Give one of them all the methods, or change the other.")
+        return self
+
     def group_contrasts(self, model: str) -> tuple[str, ...]:
         """First-level contrasts that a group model is fitted to."""
         wanted = self.group[model].first_level_contrasts
