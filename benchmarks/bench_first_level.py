@@ -76,7 +76,7 @@ def _parity(X: np.ndarray, Y: np.ndarray) -> float:
     """Largest relative difference from nilearn of t of the first column where the bin of rho agrees."""
     c = np.eye(X.shape[1])[:1]
     fit, (labels, models) = fit_ar1_yule_walker(X, Y), run_glm(Y, X, noise_model="ar1")
-    ours = t_statistics((c @ fit.beta)[0], fit.sigma2, grid_index(fit.rho), yule_walker_table(X, c)).stat
+    ours = t_statistics((c @ fit.beta)[0], fit.sigma2, grid_index(fit.noise[0]), yule_walker_table(X, c)).stat
     theirs = compute_contrast(labels, models, c[0], "t").stat()
-    same = np.isclose(labels.astype(float), fit.rho)
+    same = np.isclose(labels.astype(float), fit.noise[0])
     return float(np.max(np.abs(ours - theirs)[same] / np.abs(theirs)[same]))

@@ -10,7 +10,7 @@ from scipy import stats
 from voxloom.kernels import contrast_tables
 from voxloom.kernels.contrast import f_statistics, t_statistics
 from voxloom.kernels.contrast_tables import ar1_table, yule_walker_table
-from voxloom.kernels.dof import _match_moments, kenward_roger, small_sample
+from voxloom.kernels.dof import _match_moments, ar1_derivatives, kenward_roger, small_sample
 from voxloom.kernels.glm import fit_ar1, fit_ar1_yule_walker
 from voxloom.kernels.lags import lag_design, segments_of
 from voxloom.kernels.rho_grid import RHO_GRID, grid_index
@@ -45,7 +45,7 @@ def dense(X, rho, starts):
 def test_small_sample_is_its_definition(starts, rho):
     X = np.random.default_rng(0).standard_normal((T, K)).cumsum(axis=0)
     design = lag_design(X, segments_of(starts, T, stationary=True))
-    pieces = small_sample(design, rho)
+    pieces = small_sample(ar1_derivatives(design, rho), design.dof)
     phi, adjusted, cov_theta, P = dense(X, rho, starts)
     np.testing.assert_allclose(design.back @ pieces.phi @ design.back.T, phi, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(pieces.theta, cov_theta, rtol=1e-5)
@@ -97,7 +97,7 @@ def false_positives(rho, n_voxels, seed, p):
     for _ in range(n_voxels // 10_000):
         fit = fit_ar1(X, noise(rng, rho, 150, 10_000))
         for C, table in zip(weights, tables):
-            found = t_statistics((C @ fit.beta)[0], fit.sigma2, grid_index(fit.rho), table)
+            found = t_statistics((C @ fit.beta)[0], fit.sigma2, grid_index(fit.noise[0]), table)
             passed += np.sum((found.p_value < p) | (found.p_value > 1 - p)) / (2 * p)
     return passed / (3 * n_voxels)
 
@@ -120,7 +120,7 @@ def test_nilearns_rule_has_ten_times_as_many():
     X = confounded_design()
     C = np.eye(33)[:1]
     fit = fit_ar1_yule_walker(X, noise(np.random.default_rng(0), 0.6, 150, 20_000))
-    p = t_statistics((C @ fit.beta)[0], fit.sigma2, grid_index(fit.rho), yule_walker_table(X, C)).p_value
+    p = t_statistics((C @ fit.beta)[0], fit.sigma2, grid_index(fit.noise[0]), yule_walker_table(X, C)).p_value
     assert np.mean((p < 0.001) | (p > 0.999)) / 0.002 > 10
 
 
@@ -128,7 +128,7 @@ def test_f_of_several_rows_has_nominal_false_positives():
     X = confounded_design()
     C = np.eye(33)[:2]
     fit = fit_ar1(X, noise(np.random.default_rng(1), 0.5, 150, 10_000))
-    index = grid_index(fit.rho)
+    index = grid_index(fit.noise[0])
     found = f_statistics(C @ fit.beta, fit.sigma2, index, ar1_table(X, C, (0,), np.unique(index)))
     assert 0.85 < np.mean(found.p_value < 0.05) / 0.05 < 1.15
     assert 0.7 < np.mean(found.p_value < 0.01) / 0.01 < 1.3
@@ -138,13 +138,13 @@ def test_f_of_several_rows_has_nominal_false_positives():
 def test_a_table_is_the_same_when_no_pieces_are_kept(monkeypatch):
     X, C = confounded_design(3), np.eye(33)[:1]
     expected = ar1_table(X, C)
-    contrast_tables._Pieces.of.cache_clear()
-    monkeypatch.setattr(contrast_tables, "PIECES_BYTES", 10 * 3 * 8 * 33**2)
+    contrast_tables._ar1_pieces.cache_clear()
+    monkeypatch.setattr("voxloom.kernels.pieces.PIECES_BYTES", 10 * 3 * 8 * 33**2)
     for found, wanted in zip(ar1_table(X, C), expected):
         np.testing.assert_array_equal(found, wanted)
-    pieces = contrast_tables._Pieces.of(X.tobytes(), X.shape, (0,))
+    _, pieces = contrast_tables._ar1_pieces(X.tobytes(), X.shape, (0,))
     assert 8 <= len(pieces._at) <= 10
-    contrast_tables._Pieces.of.cache_clear()
+    contrast_tables._ar1_pieces.cache_clear()
 
 
 def test_cases_not_asked_for_are_nan():

@@ -25,7 +25,7 @@ def test_rho_maximises_the_restricted_likelihood(K, starts):
     fit = fit_ar1(X, Y, segments=starts)
     for v in range(12):
         profile = [log_reml(X, Y[:, v], rho, starts) for rho in RHO_GRID]
-        assert fit.rho[v] == RHO_GRID[np.argmax(profile)]
+        assert fit.noise[0][v] == RHO_GRID[np.argmax(profile)]
 
 
 @pytest.mark.parametrize("K", [5, 33, 60])
@@ -57,7 +57,7 @@ def searched(Y, K, starts):
 def test_rho_is_unbiased_where_yule_walker_is_not():
     """Mean over voxels within 0.02 of the truth, with 33 columns of 150 (nilearn's rule: 0.18 for 0.6)."""
     Y = noise(np.random.default_rng(3), 0.6, 150, 4000)
-    assert abs(fit_ar1(design_of(33), Y).rho.mean() - 0.6) < 0.02
+    assert abs(fit_ar1(design_of(33), Y).noise[0].mean() - 0.6) < 0.02
 
 
 def test_grid_index_finds_each_value():

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.kernels.contrast import ContrastTable
-from voxloom.kernels.dof import SmallSample, kenward_roger, small_sample
+from voxloom.kernels.dof import ar1_derivatives, kenward_roger, small_sample
 from voxloom.kernels.lags import LagDesign, lag_design, segments_of
 from voxloom.kernels.linalg import is_estimable, reduce_design
+from voxloom.kernels.pieces import Pieces
 from voxloom.kernels.rho_grid import RHO_GRID, grid_inverse
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 
-def _empty(cases: int, q: int) -> ContrastTable:
+def empty_table(cases: int, q: int) -> ContrastTable:
+    """Table of cases none of which is known."""
     return ContrastTable(np.full((cases, q, q), np.nan), np.full(cases, np.nan), np.ones(cases))
 
 
@@ -35,7 +37,7 @@ def pattern_table(X: FloatArray, present: NDArray[np.bool_], C: FloatArray) -> C
 
     NaN for a pattern where C is not estimable or no degrees of freedom are left.
     """
-    table = _empty(len(present), len(C))
+    table = empty_table(len(present), len(C))
     for case, rows in enumerate(present):
         basis = reduce_design(X[rows])
         dof = int(rows.sum()) - basis.rank
@@ -71,41 +73,16 @@ def ar1_table(
     cases : sequence of int, optional
         Indices into `RHO_GRID` to tabulate; the others stay NaN. All by default.
     """
-    pieces = _Pieces.of(X.tobytes(), X.shape, tuple(int(s) for s in segments))
-    weights = C @ pieces.design.back
-    table = _empty(RHO_GRID.size, len(C))
+    design, pieces = _ar1_pieces(X.tobytes(), X.shape, tuple(int(s) for s in segments))
+    weights = C @ design.back
+    table = empty_table(RHO_GRID.size, len(C))
     for case in range(RHO_GRID.size) if cases is None else cases:
         table.cov[case], table.dof[case], table.scale[case] = kenward_roger(pieces.at(int(case)), weights)
     return table
 
 
-#: Bytes of pieces that are kept: those of all values of rho for up to 118 regressors.
-PIECES_BYTES = 64 * 2**20
-
-
-class _Pieces:
-    """`small_sample` of one design at the values of rho asked for so far.
-
-    Contrasts of one run are asked for one after the other; the pieces (3 r^2 numbers per rho, 0.3 ms each for
-    300 scans and 30 regressors) do not depend on them. One design is kept, within `PIECES_BYTES`.
-    """
-
-    def __init__(self, design: LagDesign) -> None:
-        self.design = design
-        self._at: dict[int, SmallSample] = {}
-
-    @classmethod
-    @lru_cache(maxsize=1)
-    def of(cls, X: bytes, shape: tuple[int, int], segments: tuple[int, ...]) -> _Pieces:
-        """Pieces of the design with these values."""
-        matrix = np.frombuffer(X, dtype=np.float64).reshape(shape)
-        return cls(lag_design(matrix, segments_of(segments, shape[0], stationary=True)))
-
-    def at(self, case: int) -> SmallSample:
-        """Pieces at ``RHO_GRID[case]``."""
-        if case in self._at:
-            return self._at[case]
-        pieces = small_sample(self.design, float(RHO_GRID[case]))
-        if (len(self._at) + 1) * sum(piece.nbytes for piece in pieces) <= PIECES_BYTES:
-            self._at[case] = pieces
-        return pieces
+@lru_cache(maxsize=1)
+def _ar1_pieces(X: bytes, shape: tuple[int, int], segments: tuple[int, ...]) -> tuple[LagDesign, Pieces[int]]:
+    """The design with these values, and its pieces by index into `RHO_GRID`."""
+    design = lag_design(np.frombuffer(X).reshape(shape), segments_of(segments, shape[0], stationary=True))
+    return design, Pieces(lambda case: small_sample(ar1_derivatives(design, float(RHO_GRID[case])), design.dof))

@@ -1,6 +1,6 @@
-"""Degrees of freedom and small-sample covariance of contrasts of AR(1) fits.
+"""Degrees of freedom and small-sample covariance of contrasts where the noise has been estimated.
 
-rho is estimated, so t = effect / sqrt(variance) has neither T - r degrees of freedom nor, quite, that
+Take AR(1), whose rho is estimated, so t = effect / sqrt(variance) has neither T - r degrees of freedom nor, quite, that
 variance. Satterthwaite (1946) matches the first two moments of the variance to a scaled chi-square, through
 the expected REML information I of theta = (sigma2, rho); Kenward and Roger (1997, Biometrics 53:983) also
 widen the covariance of beta for what the plug-in of rho loses, and extend the match to F with several rows.
@@ -14,7 +14,8 @@ in the null simulation of docs/statistics.md (K 33, T 150) at rho 0.2 / 0.6 / 0.
 by nilearn's rule (300,000 voxels, three contrasts, standard error 0.03).
 
 With ``V = D^-1``, sigma2 = 1 and ``dD = dD/drho = 2 rho (I - E) - N``: ``A = Q'dD Q``, ``B = Q'dD V dD Q``,
-``Phi = W^-1``; no T x T matrix is formed.
+``Phi = W^-1``; no T x T matrix is formed. Other noise models have several parameters in place of rho
+(`kernels.ar_table`, `kernels.arma_table`).
 """
 
 from __future__ import annotations
@@ -33,47 +34,90 @@ if TYPE_CHECKING:
 
 
 class SmallSample(NamedTuple):
-    """What contrasts of a design need to know at one rho, in the basis Q and in units of sigma2.
+    """What contrasts of a design need to know at one value of the m noise parameters, in the basis Q, for sigma2 = 1.
 
     Attributes
     ----------
     phi : (r, r) array
-        Covariance of gamma with rho known.
+        Covariance of gamma with the parameters known.
     adjusted : (r, r) array
         Kenward and Roger's covariance of gamma, to first order; never below `phi`.
-    slope : (r, r) array
-        dW/drho.
-    theta : (2, 2) array
-        Asymptotic covariance of the REML estimates (sigma2, rho).
+    slopes : (m, r, r) array
+        Derivatives of W.
+    theta : (m + 1, m + 1) array
+        Asymptotic covariance of the REML estimates (sigma2, parameters).
     """
 
     phi: FloatArray
     adjusted: FloatArray
-    slope: FloatArray
+    slopes: FloatArray
     theta: FloatArray
 
 
-def small_sample(design: LagDesign, rho: float) -> SmallSample:
-    """Covariances of gamma and of (sigma2, rho) when e is stationary AR(1) with this rho, sigma2 = 1."""
+class Derivatives(NamedTuple):
+    """The precision D of the noise and its derivatives dD_i, as the design sees them.
+
+    Attributes
+    ----------
+    W : (r, r) array
+        ``Q'DQ``.
+    A : (m, r, r) array
+        ``Q'dD_i Q``.
+    B : (m, m, r, r) array
+        ``Q'dD_i V dD_j Q``.
+    first : (m,) array
+        ``tr(V dD_i)``.
+    second : (m, m) array
+        ``tr(V dD_i V dD_j)``.
+    """
+
+    W: FloatArray
+    A: FloatArray
+    B: FloatArray
+    first: FloatArray
+    second: FloatArray
+
+
+def small_sample(of: Derivatives, dof: int, prior: float = 0.0) -> SmallSample:
+    """Covariances of gamma and of the parameters, from the expected REML information.
+
+    Parameters
+    ----------
+    of : Derivatives
+    dof : int
+        Rows minus rank.
+    prior : float
+        Added to the information of each noise parameter, for models that cannot tell theirs apart everywhere.
+    """
+    m = len(of.A)
+    phi = cho_solve(cho_factor(of.W), np.eye(len(of.W)))
+    phi_A = phi @ of.A
+    information = np.empty((m + 1, m + 1))
+    information[0, 0] = dof / 2
+    information[0, 1:] = information[1:, 0] = (np.trace(phi_A, axis1=1, axis2=2) - of.first) / 2
+    both = np.einsum("iab,jba->ij", phi_A, phi_A)
+    information[1:, 1:] = (of.second - 2 * np.einsum("ab,ijba->ij", phi, of.B) + both) / 2 + prior * np.eye(m)
+    theta = np.asarray(np.linalg.inv(information), dtype=np.float64)
+    # sum_ij theta_ij (Q_ij - P_i Phi P_j) of Kenward and Roger: all terms with sigma2 cancel
+    lost = np.einsum("ij,ijab->ab", theta[1:, 1:], of.B - of.A[:, None] @ phi_A[None])
+    return SmallSample(phi, phi + phi @ (lost + lost.T) @ phi, of.A, theta)
+
+
+def ar1_derivatives(design: LagDesign, rho: float) -> Derivatives:
+    """`Derivatives` of stationary AR(1) at rho."""
     eye = np.eye(design.rank)
     edges = design.ends.T @ design.ends
     lag = np.diag(design.eigenvalues)
-    W = (1 + rho**2) * eye - rho * lag - rho**2 * edges
-    A = 2 * rho * (eye - edges) - lag
     dD_Q = 2 * rho * design.Q - design.NQ
     dD_Q[design.segments.ends] -= 2 * rho * design.segments.weights[:, None] * design.Q[design.segments.ends]
-    B = dD_Q.T @ solve_precision(design.segments, rho, dD_Q)
-    phi = cho_solve(cho_factor(W), eye)
-    phi_A = phi @ A
-    trace, trace2 = _traces(design.segments, rho)
-    information = np.empty((2, 2))
-    information[0, 0] = design.dof / 2
-    information[0, 1] = information[1, 0] = (np.trace(phi_A) - trace) / 2
-    information[1, 1] = (trace2 - 2 * np.sum(phi * B) + np.sum(phi_A * phi_A.T)) / 2
-    theta = np.asarray(np.linalg.inv(information), dtype=np.float64)
-    # sum_ij theta_ij (Q_ij - P_i Phi P_j) of Kenward and Roger: all terms with sigma2 cancel
-    lost = theta[1, 1] * (B - A @ phi_A)
-    return SmallSample(phi, phi + 2 * phi @ lost @ phi, A, theta)
+    first, second = _traces(design.segments, rho)
+    return Derivatives(
+        W=(1 + rho**2) * eye - rho * lag - rho**2 * edges,
+        A=(2 * rho * (eye - edges) - lag)[None],
+        B=(dD_Q.T @ solve_precision(design.segments, rho, dD_Q))[None, None],
+        first=np.array([first]),
+        second=np.array([[second]]),
+    )
 
 
 def _traces(segments: Segments, rho: float) -> tuple[float, float]:
@@ -101,11 +145,12 @@ def kenward_roger(pieces: SmallSample, C: FloatArray) -> tuple[FloatArray, float
     """
     q = len(C)
     h = C @ pieces.phi @ C.T
-    dh = -C @ pieces.phi @ pieces.slope @ pieces.phi @ C.T
-    K = np.linalg.solve(h, dh)
-    # tr(h^-1 dh_i) and tr(h^-1 dh_i h^-1 dh_j) for theta = (sigma2, rho), where dh/dsigma2 = h
-    first = np.array([q, np.trace(K)])
-    second = np.array([[q, first[1]], [first[1], np.sum(K * K.T)]])
+    # h^-1 dh_i for theta = (sigma2, parameters), where dh/dsigma2 = h
+    K = np.empty((len(pieces.theta), q, q))
+    K[0] = np.eye(q)
+    half = C @ pieces.phi
+    K[1:] = np.linalg.solve(h, -half @ pieces.slopes @ half.T)
+    first, second = np.trace(K, axis1=1, axis2=2), np.einsum("iab,jba->ij", K, K)
     dof, scale = _match_moments(q, float(first @ pieces.theta @ first), float(np.sum(pieces.theta * second)))
     return C @ pieces.adjusted @ C.T, dof, scale
 

@@ -52,12 +52,13 @@ class LagSums(NamedTuple):
     perfect: NDArray[np.bool_]
 
 
-def block_size(design: LagDesign) -> int:
+def block_size(design: LagDesign, sums: int = 0) -> int:
     """Voxels per sub-block: a power of two up to 4096 whose float64 copy stays within `BLOCK_BYTES`.
 
-    With many gaps the REML search holds more numbers per voxel than the signal: about 32 per row of ``ends``.
+    With many gaps the REML search holds more numbers per voxel than the signal: about 32 per row of ``ends``. Other
+    noise models tell how many they hold, `sums`.
     """
-    numbers = max(design.segments.n_rows, 32 * len(design.ends))
+    numbers = max(design.segments.n_rows, 32 * len(design.ends), sums)
     return int(2 ** np.clip(np.floor(np.log2(BLOCK_BYTES / (8 * numbers))), 4, 12))
 
 
@@ -77,11 +78,11 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
     block = np.empty((V, T))
     block[...] = Y.T
     centred = percent or design.ones is not None
-    mean, ss = _centre_and_square(block, design.segments.starts, centred, percent)
+    mean, ss = centre_and_square(block, design.segments.starts, centred, percent)
     total = ss[:, 0].copy()
     gamma, cross = _residual_sums(design, block, ss)
     if design.ones is not None and not percent:
-        _give_back(gamma, mean, design.ones)
+        give_back(gamma, mean, design.ones)
     thin = np.flatnonzero(ss[:, 0] < THIN * total)
     if thin.size:
         rest = block[thin]
@@ -105,7 +106,7 @@ def _residual_sums(design: LagDesign, block: FloatArray, ss: FloatArray) -> tupl
 
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)
-def _centre_and_square(
+def centre_and_square(
     block: FloatArray, starts: NDArray[np.int64], centre: bool, percent: bool
 ) -> tuple[FloatArray, FloatArray]:
     """Take means away in place (and scale); constant rows become NaN.
@@ -147,7 +148,7 @@ def _squares_of_row(y: FloatArray, starts: NDArray[np.int64]) -> tuple[float, fl
 
 
 @nb.njit(cache=True)
-def _give_back(gamma: FloatArray, mean: FloatArray, ones: FloatArray) -> None:
+def give_back(gamma: FloatArray, mean: FloatArray, ones: FloatArray) -> None:
     """Add to gamma, in place, the coefficients of the mean that was taken away."""
     for v in range(len(gamma)):
         for k in range(len(ones)):
