@@ -147,7 +147,8 @@ SCHEMAS: dict[str, dict[str, Variable]] = {
     "fit": {
         "beta": Variable(("regressor", "voxel"), SIGNAL),
         "sigma2": Variable(("voxel",), SIGNAL2),
-        "rho": Variable(("voxel",), "1", optional=True),
+        **{name: Variable(("voxel",), "1", optional=True) for name in ("rho", "ar", "ma")},
+        **{f"phi_{k}": Variable(("voxel",), "1", optional=True) for k in range(1, 9)},
         "design": Variable(("time", "regressor")),
     },
     "group_fit": {

@@ -12,11 +12,12 @@ from nilearn.glm.first_level import run_glm
 
 from voxloom.errors import DesignError
 from voxloom.kernels.contrast_tables import ar1_table, ols_table, yule_walker_table
-from voxloom.kernels.glm import FITTERS, fit_ar1, fit_ar1_yule_walker, fit_ols
+from voxloom.kernels.glm import fit_ar1, fit_ar1_yule_walker, fit_ols
+from voxloom.kernels.noise_models import NOISE_MODELS
 
 #: One of each kind.
 NAMES = ["ols", "ar1", "ar1-yule-walker", "ar3", "arma11"]
-MODELS = pytest.mark.parametrize("fit", [FITTERS[name] for name in NAMES], ids=NAMES)
+MODELS = pytest.mark.parametrize("fit", [NOISE_MODELS[name].fit for name in NAMES], ids=NAMES)
 
 
 def data(seed: int = 0, T: int = 80, K: int = 8, V: int = 60):
@@ -167,7 +168,7 @@ def test_where_arrays_lie_in_memory_changes_no_bit(name):
     fits, held = [], []
     for i in range(40):
         held.append(np.empty(1000 + 7 * i))  # so that the next arrays lie elsewhere
-        fits.append(FITTERS[name](X, Y))
+        fits.append(NOISE_MODELS[name].fit(X, Y))
     for fit in fits[1:]:
         for mine, first in zip(fit, fits[0]):
             np.testing.assert_array_equal(mine, first)

@@ -13,11 +13,10 @@ import xarray as xr
 from nilearn.glm.contrasts import compute_contrast
 from nilearn.glm.first_level import run_glm
 from scipy import stats
-from test_first_level import bold, design
+from test_first_level import MODELS, bold, design
 
 from voxloom.errors import ContrastError, InputError
 from voxloom.kernels.contrast_tables import ar1_table
-from voxloom.kernels.glm import FITTERS
 from voxloom.kernels.rho_grid import grid_index
 from voxloom.models.contrasts import combine_f, contrast, contrast_rows
 from voxloom.models.first_level import fit_first_level, fixed_effects
@@ -185,7 +184,7 @@ def test_bad_contrasts_are_told():
 
 @pytest.mark.parametrize("expression", ["face", ["face", "house"]])
 def test_lazy_contrasts_run_in_other_processes(expression):
-    fits = [fit_first_level(bold(dtype=np.float64), design(), noise_model=name) for name in FITTERS]
+    fits = [fit_first_level(bold(dtype=np.float64), design(), noise_model=name) for name in MODELS]
     group, _ = group_fit()
     group = group.assign_coords(regressor=["face", "house"])
     lazy = [contrast(fit.chunk(voxel=150), expression) for fit in fits]
@@ -202,7 +201,7 @@ def test_lazy_contrasts_run_in_other_processes(expression):
 def test_a_lost_voxel_is_nan_in_all_maps():
     data = bold()
     data["bold"][3] = 5
-    for noise_model in ("ols", "ar1", "ar1-yule-walker"):
+    for noise_model in MODELS:
         fit = fit_first_level(data, pd.DataFrame(design()), noise_model=noise_model)
         for found in (contrast(fit, "face"), contrast(fit, ["face", "house"])):
             for name in found:

@@ -12,12 +12,14 @@ from nilearn.glm.contrasts import compute_contrast
 from nilearn.glm.first_level import mean_scaling, run_glm
 
 from voxloom.errors import DesignError, GridError, InputError
-from voxloom.kernels.glm import FITTERS, fit_ar1
+from voxloom.kernels.glm import fit_ar1
 from voxloom.models.contrasts import contrast
 from voxloom.models.first_level import fit_first_level, fixed_effects
 from voxloom.schema import Grid, grid_of, validate, voxel_coords
 
 GRID = Grid.of((30, 30, 20), np.diag([3.0, 3, 3, 1]), "MNI")
+#: One of each kind.
+MODELS = ["ols", "ar1", "ar1-yule-walker", "ar2", "arma11"]
 NAMES = ["face", "house", "drift", "constant"]
 
 
@@ -56,7 +58,7 @@ def test_percent_signal_is_nilearns():
     np.testing.assert_allclose(fit["beta"], expected, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("noise_model", FITTERS)
+@pytest.mark.parametrize("noise_model", MODELS)
 @settings(max_examples=8, deadline=None)
 @given(chunk=st.integers(30, 300), time=st.integers(10, 60))
 def test_chunks_do_not_matter(noise_model, chunk, time):
@@ -69,7 +71,7 @@ def test_chunks_do_not_matter(noise_model, chunk, time):
     xr.testing.assert_allclose(found, contrast(whole, "face"), rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("noise_model", FITTERS)
+@pytest.mark.parametrize("noise_model", MODELS)
 def test_chunks_at_multiples_of_4096_give_the_same_bits(noise_model):
     data, X = bold(V=9000), design()
     whole = fit_first_level(data, X, noise_model=noise_model)
@@ -93,7 +95,7 @@ def test_a_lazy_fit_computes_nothing():
         found.compute()
 
 
-@pytest.mark.parametrize("noise_model", FITTERS)
+@pytest.mark.parametrize("noise_model", MODELS)
 @pytest.mark.parametrize("n_voxels", [0, 1])
 def test_no_voxel_and_one_voxel(noise_model, n_voxels):
     data, X = bold().isel(voxel=slice(5, 5 + n_voxels)), design()
@@ -104,7 +106,7 @@ def test_no_voxel_and_one_voxel(noise_model, n_voxels):
             xr.testing.assert_allclose(contrast(fit, expression).compute(), contrast(whole, expression), rtol=1e-9)
 
 
-@pytest.mark.parametrize("noise_model", FITTERS)
+@pytest.mark.parametrize("noise_model", MODELS)
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 999), scale=st.sampled_from([1e-100, -3.0, 1e90]), chunk=st.integers(1, 60))
 def test_t_and_f_do_not_depend_on_order_chunks_and_units(noise_model, seed, scale, chunk):
@@ -119,7 +121,7 @@ def test_t_and_f_do_not_depend_on_order_chunks_and_units(noise_model, seed, scal
         np.testing.assert_allclose(found["dof"], expected["dof"], rtol=1e-12)
 
 
-@pytest.mark.parametrize("noise_model", FITTERS)
+@pytest.mark.parametrize("noise_model", MODELS)
 def test_voxels_are_fitted_alone_and_keep_their_place(noise_model):
     data, X = bold(), design()
     order = np.random.default_rng(2).permutation(300)[:77]

@@ -95,6 +95,26 @@ def from_partial(partial: FloatArray) -> FloatArray:
     return phi
 
 
+def autocorrelations(phi: FloatArray) -> FloatArray:
+    """Autocorrelations (n, p) at lags 1 to p of phi (n, p)."""
+    partial = partial_autocorrelations(phi)
+    rho = np.ones((len(phi), phi.shape[1] + 1))
+    for k in range(1, phi.shape[1] + 1):
+        rho[:, k] = np.sum(from_partial(partial[:, :k]) * rho[:, :k][:, ::-1], axis=1)
+    return rho[:, 1:]
+
+
+def from_autocorrelations(rho: FloatArray, most: float = MOST) -> FloatArray:
+    """Phi (n, p) with these autocorrelations (n, p), partial ones cut at +-`most`."""
+    partial, phi, left = np.empty_like(rho), rho[:, :0], np.ones(len(rho))
+    for k in range(rho.shape[1]):
+        part = (rho[:, k] - np.sum(phi * rho[:, :k][:, ::-1], axis=1)) / left
+        partial[:, k] = np.clip(part, -most, most)
+        phi = from_partial(partial[:, : k + 1])
+        left = left * (1 - partial[:, k] ** 2)
+    return phi
+
+
 def is_stationary(phi: FloatArray) -> NDArray[np.bool_]:
     """Where all partial autocorrelations of phi (n, p) lie within `MOST`; step by step, so NaN is False."""
     inside = np.abs(partial_autocorrelations(phi)) <= MOST
@@ -109,16 +129,15 @@ def pair_weights(order: int, segments: Segments) -> FloatArray:
     DesignError
         Where a segment is shorter than the order.
     """
-    T, of = segments.n_rows, pairs(order)
-    bounds = np.append(segments.starts, T)
+    of, bounds = pairs(order), np.append(segments.starts, segments.n_rows)
     shortest = int(np.diff(bounds).min())
     if shortest < order:
         raise DesignError(
             "noise_model",
-            f"AR({order}) needs segments of {order} volumes, but the shortest between gaps has {shortest}.",
-            "Take a lower order, ar1 or arma11, or leave out the volumes of short segments too.",
+            f"AR({order}) needs {order} volumes without a gap, but the shortest stretch has {shortest}.",
+            "Take a lower order, ar1 or arma11, or leave out the volumes of short stretches too.",
         )
-    weights = np.zeros((len(of.i), T))
+    weights = np.zeros((len(of.i), segments.n_rows))
     for pair, (i, j) in enumerate(zip(of.i, of.j)):
         k = int(j - i)
         for a, b in pairwise(bounds):
@@ -136,17 +155,6 @@ def couple(F: FloatArray, weights: FloatArray, k: int) -> FloatArray:
     out[:-k] = weights[:-k, None] * F[k:]
     out[k:] += weights[:-k, None] * F[:-k]
     return out
-
-
-def require_parameters(design: LagDesign, n: int) -> None:
-    """Raise `DesignError` where the residuals have no more degrees of freedom than the noise model parameters."""
-    if design.dof <= n:
-        raise DesignError(
-            "noise_model",
-            f"has {n} parameters, but {design.rank} regressors leave {design.dof} degrees of freedom of "
-            f"{design.segments.n_rows} volumes.",
-            "Take a smaller noise model, use fewer confounds or keep more volumes.",
-        )
 
 
 class ArDesign(NamedTuple):
@@ -189,7 +197,6 @@ def ar_design(X: ArrayLike, order: int, segments: Sequence[int], n_rows: int) ->
         As `lag_design` and `pair_weights`.
     """
     base = lag_design(X, segments_of(segments, n_rows, stationary=True))
-    require_parameters(base, order)
     of, Q, T = pairs(order), base.Q, n_rows
     weights = pair_weights(order, base.segments)
     whole = np.array([weights[np.flatnonzero((of.i == 0) & (of.j == k))[0]] for k in range(order + 1)])

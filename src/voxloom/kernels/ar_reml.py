@@ -24,7 +24,7 @@ from voxloom.kernels.ar import (
     ArDesign,
     coefficients,
     filters,
-    from_partial,
+    from_autocorrelations,
     is_stationary,
     pairs,
 )
@@ -90,7 +90,7 @@ def _squares(unit: FloatArray, weights: FloatArray, lag: IntArray) -> FloatArray
 
 def starting_phi(design: ArDesign, sums: ArSums) -> FloatArray:
     """Yule-Walker on autocovariances whose expectation under the design is right up to lag p."""
-    of, p, Q = pairs(design.order), design.order, design.base.Q
+    of, Q = pairs(design.order), design.base.Q
     N_Q = [Q, *design.lagged]
     outer = np.array([[np.sum(a * b) for b in N_Q] for a in N_Q])
     inner = [Q.T @ N for N in N_Q]
@@ -99,14 +99,8 @@ def starting_phi(design: ArDesign, sums: ArSums) -> FloatArray:
     own = design.weights[whole].sum(axis=1) * np.where(of.j[whole] == 0, 1.0, 2.0)
     covariance = np.linalg.solve(np.diag(own) - 2 * outer + both, sums.squares[:, whole].T).T
     with np.errstate(divide="ignore", invalid="ignore"):
-        rho = np.nan_to_num(covariance / covariance[:, :1], posinf=0.0, neginf=0.0)
-    partial, phi, left = np.empty((len(rho), p)), np.empty((len(rho), 0)), np.ones(len(rho))
-    for k in range(p):
-        part = (rho[:, k + 1] - np.sum(phi * rho[:, 1 : k + 1][:, ::-1], axis=1)) / left
-        partial[:, k] = np.clip(part, -0.9 * MOST, 0.9 * MOST)
-        phi = from_partial(partial[:, : k + 1])
-        left = left * (1 - partial[:, k] ** 2)
-    return phi
+        rho = np.nan_to_num(covariance[:, 1:] / covariance[:, :1], posinf=0.0, neginf=0.0)
+    return from_autocorrelations(rho, 0.9 * MOST)
 
 
 class Solved(NamedTuple):

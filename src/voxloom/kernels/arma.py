@@ -52,6 +52,23 @@ def arma_index(a: FloatArray, b: FloatArray) -> IntArray:
     return step_index(*(np.rint(x).astype(np.int64) for x in steps))
 
 
+def autocorrelations(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Autocorrelations (2, ...) at lags 1 and 2."""
+    rho = (1 + a * b) * (a + b) / (1 + 2 * a * b + b**2)
+    return np.stack([rho, a * rho])
+
+
+def from_autocorrelations(rho: FloatArray) -> FloatArray:
+    """Values (2, n) of `ARMA_GRID` nearest to autocorrelations (2, n) at lags 1 and 2: a is their ratio."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.nan_to_num(rho[1] / rho[0], posinf=0.0, neginf=0.0)
+    a = np.clip(np.rint(np.arctanh(np.clip(ratio, 0, 0.999)) / STEP), 0, LAST_A).astype(np.int64)
+    b = np.arange(-LAST_A, LAST_B + 1)
+    points = ARMA_GRID[step_index(a[:, None], b)]
+    distance = np.abs(autocorrelations(points[..., 0], points[..., 1])[0] - rho[0][:, None])
+    return np.asarray(ARMA_GRID[step_index(a, b[np.argmin(distance, axis=1)])].T)
+
+
 class Innovations(NamedTuple):
     """The recursion that turns a series into independent innovations.
 

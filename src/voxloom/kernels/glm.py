@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from voxloom.kernels.ar import MAX_ORDER, ar_design, require_parameters
+from voxloom.kernels.ar import ar_design
 from voxloom.kernels.ar_reml import ArSums, ar_reml, ar_sums, batch_size, solve_ar
 from voxloom.kernels.arma import ARMA_GRID, arma_index
 from voxloom.kernels.arma_reml import ArmaGrid, arma_reml, solve_arma
@@ -19,7 +19,7 @@ from voxloom.kernels.reml import reml_index, reml_weights
 from voxloom.kernels.rho_grid import RHO_GRID, grid_index, grid_inverse, solve_on_grid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -43,7 +43,7 @@ class GLSFit(NamedTuple):
         the noise for innovations of variance 1, on rows - rank degrees of freedom. NaN where the design fits a
         voxel perfectly.
     noise : (m, V) array
-        `NOISE_PARAMETERS` of the noise model; none for OLS.
+        Parameters of the noise (`kernels.noise_models`); none for OLS.
     """
 
     beta: FloatArray
@@ -191,7 +191,6 @@ def fit_arma11(
     errors as `fit_ols`.
     """
     design = lag_design(X, segments_of(segments, len(Y), stationary=True))
-    require_parameters(design, 2)
     grid = ArmaGrid(design)
 
     def solve_known(voxels: slice, R: Residuals, known: NDArray[np.int64]) -> _Corrections:
@@ -201,24 +200,6 @@ def fit_arma11(
 
     solve = partial(_solve_residuals, design, Y, percent, 2, solve_known)
     return _fit(design, Y.shape[1], 2, block_size(design), solve, noise)
-
-
-#: Noise models by name.
-FITTERS: Mapping[str, Callable[..., GLSFit]] = {
-    "ols": fit_ols,
-    "ar1": fit_ar1,
-    "ar1-yule-walker": fit_ar1_yule_walker,
-    "arma11": fit_arma11,
-    **{f"ar{order}": partial(fit_ar, order) for order in range(2, MAX_ORDER + 1)},
-}
-#: Names of the parameters that each estimates, voxel by voxel.
-NOISE_PARAMETERS: Mapping[str, tuple[str, ...]] = {
-    "ols": (),
-    "ar1": ("rho",),
-    "ar1-yule-walker": ("rho",),
-    "arma11": ("ar", "ma"),
-    **{f"ar{order}": tuple(f"phi_{k}" for k in range(1, order + 1)) for order in range(2, MAX_ORDER + 1)},
-}
 
 
 def _lost(sums: LagSums) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Gaussian smoothing of one volume."""
+"""Gaussian smoothing of volumes, and of maps within a mask."""
 
 from __future__ import annotations
 
@@ -41,4 +41,23 @@ def smooth_volume(volume: NDArray[Any], fwhm: float, voxel_sizes: Sequence[float
     for axis, size in enumerate(voxel_sizes):
         if fwhm > 0:
             gaussian_filter1d(smooth, fwhm / (FWHM_PER_SIGMA * size), axis=axis, output=smooth)
+    return smooth
+
+
+def smooth_within(
+    values: NDArray[np.float64],
+    voxel: NDArray[np.int64],
+    shape: Sequence[int],
+    fwhm: float,
+    voxel_sizes: Sequence[float],
+) -> NDArray[np.float64]:
+    """Smooth values (m, V) at flat voxel indices (V,) of a volume; only these voxels count (normalised convolution)."""
+    there = np.zeros(shape)
+    there.flat[voxel] = 1.0
+    weight = smooth_volume(there, fwhm, voxel_sizes).flat[voxel]
+    smooth = np.empty_like(values)
+    for row, out in zip(values, smooth):
+        volume = np.zeros(shape)
+        volume.flat[voxel] = row
+        out[:] = smooth_volume(volume, fwhm, voxel_sizes).flat[voxel] / weight
     return smooth

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from voxloom.blocks import is_lazy, map_voxels
+from voxloom.blocks import map_voxels
 from voxloom.errors import ContrastError, InputError
 from voxloom.kernels import contrast as kernel
+from voxloom.kernels.ar import MAX_ORDER
+from voxloom.kernels.ar_table import ar_contrasts
+from voxloom.kernels.arma import arma_index
+from voxloom.kernels.arma_table import arma_table
 from voxloom.kernels.contrast_tables import ar1_table, ols_table, pattern_table, yule_walker_table
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.gram_schmidt import orthonormal_rows
 from voxloom.kernels.linalg import is_estimable, reduce_design
-from voxloom.kernels.rho_grid import RHO_GRID, grid_index
+from voxloom.kernels.noise_models import NOISE_MODELS
+from voxloom.kernels.rho_grid import grid_index
 from voxloom.models.design import dependent_columns
 from voxloom.models.first_level import stack_runs
 
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
     Expression = str | Sequence[str] | ArrayLike
     #: ``test(effects (q, V), sigma2 (V,), case (V,), table) -> maps``
     Test = Callable[[FloatArray, FloatArray, IntArray, ContrastTable], tuple[NDArray[Any], ...]]
+    #: ``lookup(*keys (V,)) -> case (V,), table``
+    Lookup = Callable[..., tuple[IntArray, ContrastTable]]
 
 
 def contrast(
@@ -53,9 +60,9 @@ def contrast(
     -------
     Dataset
         Of kind "contrast" (`schema.SCHEMAS`): ``effect`` and ``variance`` (t alone), ``stat``, ``z_score``,
-        ``p_value`` (upper tail; for t one-sided) and ``dof``, each ``(voxel)``. For AR(1) dof and variance
-        are those of Satterthwaite, Kenward and Roger (`kernels.dof`), so dof is a map. Attribute ``df1`` for
-        F.
+        ``p_value`` (upper tail; for t one-sided) and ``dof``, each ``(voxel)``. Where parameters of the noise were
+        estimated dof and variance are those of Satterthwaite, Kenward and Roger (`kernels.dof`), so dof is a map.
+        Attribute ``df1`` for F.
 
     Raises
     ------
@@ -125,21 +132,43 @@ def combine_f(runs: xr.Dataset | Sequence[xr.Dataset]) -> xr.Dataset:
 
 
 class _NoiseModel(NamedTuple):
-    """How a noise model tells the cases of its contrast table apart."""
+    """How a noise model knows the covariance of a contrast at a voxel."""
 
-    key: str  # variable whose value says which case a voxel is
-    case: Callable[[NDArray[Any]], IntArray]
-    n_cases: Callable[[xr.Dataset], int]
-    table: Callable[[xr.Dataset, FloatArray, IntArray], ContrastTable]
+    keys: tuple[str, ...]  # variables that say which case a voxel is
+    lookup: Callable[[xr.Dataset, FloatArray], Lookup]
 
 
-# cases travel with the graph of a lazy contrast, so they have names by which they pickle
+# lookups travel with the graph of a lazy contrast, so they have names by which they pickle
 def _one_case(sigma2: NDArray[Any]) -> IntArray:
     return np.zeros(sigma2.shape, dtype=np.int64)
 
 
 def _pattern_case(pattern: NDArray[Any]) -> IntArray:
     return np.asarray(pattern, dtype=np.int64)
+
+
+def _tabulated(table: ContrastTable, case: Callable[..., IntArray], *keys: NDArray[Any]) -> tuple[IntArray, Any]:
+    return case(*keys), table
+
+
+def _occurring(
+    make: Callable[..., ContrastTable],
+    case: Callable[..., IntArray],
+    X: FloatArray,
+    C: FloatArray,
+    segments: tuple[int, ...],
+    *keys: NDArray[Any],
+) -> tuple[IntArray, ContrastTable]:
+    """Tabulate the cases that occur among these voxels."""
+    of_voxel = case(*keys)
+    return of_voxel, make(X, C, segments, np.unique(of_voxel[np.isfinite(keys).all(axis=0)]))
+
+
+def _each_voxel(
+    X: FloatArray, C: FloatArray, segments: tuple[int, ...], *phi: NDArray[Any]
+) -> tuple[IntArray, ContrastTable]:
+    """A case per voxel."""
+    return np.arange(len(phi[0])), ar_contrasts(X, C, np.array(phi), segments)
 
 
 def _segments(fit: xr.Dataset) -> tuple[int, ...]:
@@ -150,32 +179,30 @@ def _present(fit: xr.Dataset) -> NDArray[np.bool_]:
     return np.asarray(fit["present"].transpose("pattern_id", "map").values, dtype=bool)
 
 
-#: Contrast tables by noise model; a first-level case is a value of rho, a group case a pattern of missing
-#: maps.
+#: Covariances by noise model; a first-level case is a value of the noise parameters, a group case a pattern of
+#: missing maps.
 _MODELS: dict[str, _NoiseModel] = {
-    "ols": _NoiseModel(
-        "sigma2",
-        _one_case,
-        lambda fit: 1,
-        lambda fit, C, cases: ols_table(_design(fit), C),
-    ),
+    "ols": _NoiseModel(("sigma2",), lambda fit, C: partial(_tabulated, ols_table(_design(fit), C), _one_case)),
     "ar1": _NoiseModel(
-        "rho",
-        grid_index,
-        lambda fit: RHO_GRID.size,
-        lambda fit, C, cases: ar1_table(_design(fit), C, _segments(fit), cases),
+        ("rho",), lambda fit, C: partial(_occurring, ar1_table, grid_index, _design(fit), C, _segments(fit))
     ),
     "ar1-yule-walker": _NoiseModel(
-        "rho",
-        grid_index,
-        lambda fit: RHO_GRID.size,
-        lambda fit, C, cases: yule_walker_table(_design(fit), C, _segments(fit)),
+        ("rho",),
+        lambda fit, C: partial(_tabulated, yule_walker_table(_design(fit), C, _segments(fit)), grid_index),
     ),
+    "arma11": _NoiseModel(
+        ("ar", "ma"), lambda fit, C: partial(_occurring, arma_table, arma_index, _design(fit), C, _segments(fit))
+    ),
+    **{
+        f"ar{order}": _NoiseModel(
+            NOISE_MODELS[f"ar{order}"].parameters,
+            lambda fit, C: partial(_each_voxel, _design(fit), C, _segments(fit)),
+        )
+        for order in range(2, MAX_ORDER + 1)
+    },
     "group-ols": _NoiseModel(
-        "pattern",
-        _pattern_case,
-        lambda fit: fit.sizes["pattern_id"],
-        lambda fit, C, cases: pattern_table(_design(fit), _present(fit), C),
+        ("pattern",),
+        lambda fit, C: partial(_tabulated, pattern_table(_design(fit), _present(fit), C), _pattern_case),
     ),
 }
 
@@ -221,19 +248,10 @@ def _map_cases(
     outputs: dict[str, tuple[str, ...]],
     sizes: dict[str, int] | None = None,
 ) -> dict[str, xr.DataArray]:
-    """Map ``test(C beta, sigma2, case, table)`` over voxels.
-
-    In memory the table holds the cases that occur; a lazy key is not computed for that, all cases are
-    tabulated.
-    """
+    """Map ``test(C beta, sigma2, case, table)`` over voxels."""
     model = _noise_model(fit)
-    key = fit[model.key]
-    cases = np.arange(model.n_cases(fit))
-    if not is_lazy(key):
-        cases = np.unique(model.case(key.values[np.isfinite(key.values)]))
-    table = model.table(fit, C, cases)
-    arrays = (fit["beta"].transpose("regressor", "voxel"), fit["sigma2"], key)
-    return map_voxels(partial(_block, test, C, table, model.case), *arrays, outputs=outputs, sizes=sizes)
+    arrays = (fit["beta"].transpose("regressor", "voxel"), fit["sigma2"], *(fit[key] for key in model.keys))
+    return map_voxels(partial(_block, test, C, model.lookup(fit, C)), *arrays, outputs=outputs, sizes=sizes)
 
 
 def _noise_model(fit: xr.Dataset) -> _NoiseModel:
@@ -246,15 +264,9 @@ def _noise_model(fit: xr.Dataset) -> _NoiseModel:
 
 
 def _block(
-    test: Test,
-    C: FloatArray,
-    table: ContrastTable,
-    case: Callable[[NDArray[Any]], IntArray],
-    beta: FloatArray,
-    sigma2: FloatArray,
-    key: NDArray[Any],
+    test: Test, C: FloatArray, lookup: Lookup, beta: FloatArray, sigma2: FloatArray, *keys: NDArray[Any]
 ) -> tuple[NDArray[Any], ...]:
-    return test(C @ beta, sigma2, case(key), table)
+    return test(C @ beta, sigma2, *lookup(*keys))
 
 
 def _t(effects: FloatArray, sigma2: FloatArray, case: IntArray, table: ContrastTable) -> tuple[NDArray[Any], ...]:

@@ -11,10 +11,11 @@ import xarray as xr
 from voxloom.blocks import map_voxels
 from voxloom.errors import DesignError, InputError
 from voxloom.kernels import contrast as kernel
-from voxloom.kernels.glm import FITTERS
 from voxloom.kernels.lags import segment_starts
-from voxloom.kernels.linalg import reduce_design
+from voxloom.kernels.noise_models import noise_model as noise_model_of
+from voxloom.kernels.noise_models import require_estimable
 from voxloom.models.censoring import kept_rows
+from voxloom.models.noise import given_noise, smooth_noise
 from voxloom.schema import grid_of, validate
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def fit_first_level(
     design: pd.DataFrame,
     *,
     noise_model: str = "ar1",
+    noise: xr.Dataset | None = None,
+    noise_smoothing_fwhm: float | None = None,
     signal_scaling: int | bool | None = None,
     sample_mask: ArrayLike | None = None,
 ) -> xr.Dataset:
@@ -42,8 +45,14 @@ def fit_first_level(
         ``bold(voxel, time)``, in memory or lazy; a lazy one gives a lazy fit.
     design : DataFrame
         A row per volume, a column per regressor (`design_matrix`).
-    noise_model : {"ar1", "ar1-yule-walker", "ols"}
-        AR(1) by REML per voxel; nilearn's AR(1); white noise.
+    noise_model : {"ar1", "ar2" ... "ar8", "arma11", "ar1-yule-walker", "ols"}
+        AR(1), AR(p), or ARMA(1, 1) by REML per voxel (white noise on top of AR(1) is ARMA(1, 1)); nilearn's AR(1);
+        white noise.
+    noise : Dataset, optional
+        Parameters of the noise to fit with, in place of those of each voxel alone: `smooth_noise` of a first fit.
+    noise_smoothing_fwhm : float, optional
+        Fit, smooth the noise parameters over voxels by this many mm (`smooth_noise`), fit again. The voxels must be
+        all those of the run. The first fit is computed, though the second stays lazy for a lazy `bold`.
     signal_scaling : None, False or 0
         0: fit ``100 (y / mean - 1)``, percent signal change. nilearn's numbers wherever a mean is at least 1
         (it divides by 1 below that); a mean that is not positive gives NaN.
@@ -54,28 +63,31 @@ def fit_first_level(
     Returns
     -------
     Dataset
-        Of kind "fit" (`schema.SCHEMAS`): ``beta(regressor, voxel)``, ``sigma2(voxel)``, ``rho(voxel)`` for
-        AR(1), ``design``; NaN at voxels whose signal is constant or not finite.
+        Of kind "fit" (`schema.SCHEMAS`): ``beta(regressor, voxel)``, ``sigma2(voxel)`` (of the innovations),
+        ``design``, and over voxels ``rho`` for AR(1), ``phi_1`` to ``phi_p`` for AR(p), ``ar`` and ``ma`` for
+        ARMA(1, 1); NaN at voxels whose signal is constant or not finite.
 
     Raises
     ------
     DesignError
-        Rows of the design are not the volumes, a value is not finite, or no degrees of freedom are left.
+        Rows of the design are not the volumes, a value is not finite, no degrees of freedom are left, or the noise
+        model has too many parameters for them.
     InputError
-        Unknown noise model, scaling or sample mask.
+        Unknown noise model, scaling or sample mask; `noise` lacks a parameter or a voxel.
     """
-    signal = _signal(bold)
-    if sample_mask is None:
-        return fit_segments(signal, design, noise_model=noise_model, signal_scaling=signal_scaling)
-    _require_rows(design, signal)
-    keep = kept_rows(sample_mask, len(design))
-    return fit_segments(
-        signal.isel(time=keep),
-        design.iloc[keep],
-        segments=segment_starts(keep),
-        noise_model=noise_model,
-        signal_scaling=signal_scaling,
+    signal, segments = _signal(bold), [0]
+    if sample_mask is not None:
+        _require_rows(design, signal)
+        keep = kept_rows(sample_mask, len(design))
+        signal, design, segments = signal.isel(time=keep), design.iloc[keep], segment_starts(keep)
+    fit = partial(
+        fit_segments, signal, design, segments=segments, noise_model=noise_model, signal_scaling=signal_scaling
     )
+    if noise_smoothing_fwhm is None:
+        return fit(noise=noise)
+    if noise is not None:
+        raise InputError("noise", "and noise_smoothing_fwhm are both given.", "Smooth it before, or not at all.")
+    return fit(noise=smooth_noise(fit(), noise_smoothing_fwhm)).assign_attrs(noise_smoothing_fwhm=noise_smoothing_fwhm)
 
 
 def fit_segments(
@@ -84,6 +96,7 @@ def fit_segments(
     *,
     segments: Sequence[int] = (0,),
     noise_model: str = "ar1",
+    noise: xr.Dataset | None = None,
     signal_scaling: int | bool | None = None,
 ) -> xr.Dataset:
     """Fit data of which volumes have been left out already.
@@ -100,30 +113,31 @@ def fit_segments(
     Others, what is returned and what is raised as in `fit_first_level`.
     """
     percent = _percent(signal_scaling)
-    if noise_model not in FITTERS:
-        raise InputError("noise_model", f"{noise_model!r} is unknown.", f"One of {sorted(FITTERS)} is wanted.")
+    parameters = noise_model_of(noise_model).parameters
     X = _matrix(design, signal)
-    _require_dof(X)
-    fit = map_voxels(
+    require_estimable(noise_model, X, segments)
+    given = () if noise is None else given_noise(noise, parameters, signal)
+    maps = map_voxels(
         partial(_fit_block, noise_model, X, segments, percent),
         signal,
-        outputs={"beta": ("regressor",), "sigma2": (), "rho": ()},
+        *given,
+        outputs={"beta": ("regressor",), "sigma2": (), **dict.fromkeys(parameters, ())},
         sizes={"regressor": X.shape[1]},
     )
-    if noise_model == "ols":
-        del fit["rho"]
     times = signal["time"].values if "time" in signal.coords else np.asarray(design.index)
     return xr.Dataset(
-        {**fit, "design": (("time", "regressor"), X)},
+        {**maps, "design": (("time", "regressor"), X)},
         coords={"regressor": [str(name) for name in design.columns], "time": times},
         attrs={"noise_model": noise_model, "segments": [int(start) for start in segments]},
     )
 
 
 def _fit_block(
-    noise_model: str, X: FloatArray, segments: Sequence[int], percent: bool, Y: NDArray[Any]
+    noise_model: str, X: FloatArray, segments: Sequence[int], percent: bool, Y: NDArray[Any], *given: FloatArray
 ) -> tuple[FloatArray, ...]:
-    return FITTERS[noise_model](X, Y, segments=segments, percent=percent)
+    more = {"noise": np.array(given)} if given else {}
+    fit = noise_model_of(noise_model).fit(X, Y, segments=segments, percent=percent, **more)
+    return fit.beta, fit.sigma2, *fit.noise
 
 
 def _signal(bold: xr.Dataset | xr.DataArray) -> xr.DataArray:
@@ -157,17 +171,6 @@ def _matrix(design: pd.DataFrame, signal: xr.DataArray) -> FloatArray:
     if bad:
         raise DesignError("design", f"the columns {bad} hold values that are not finite.", "Fill or drop them.")
     return X
-
-
-def _require_dof(X: FloatArray) -> None:
-    rank = reduce_design(X).rank
-    if not 0 < rank < len(X):
-        raise DesignError(
-            "design",
-            f"its {X.shape[1]} columns have rank {rank}, which leaves {len(X) - rank} degrees of freedom "
-            f"of {len(X)} volumes.",
-            "Use fewer confounds or keep more volumes.",
-        )
 
 
 def fixed_effects(

@@ -1,0 +1,110 @@
+"""Noise models by name: how each is fitted, what it estimates, and what its parameters mean in common terms.
+
+Autocorrelations at lags 1 to m say what m parameters say, and unlike them they may be averaged: a mean of
+autocorrelations is that of a process, the one that pools the voxels' noise at equal variance.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from voxloom.errors import DesignError, InputError
+from voxloom.kernels import ar, arma
+from voxloom.kernels.glm import fit_ar, fit_ar1, fit_ar1_yule_walker, fit_arma11, fit_ols
+from voxloom.kernels.lags import segments_of
+from voxloom.kernels.linalg import reduce_design
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from voxloom.kernels.glm import GLSFit
+
+    FloatArray = NDArray[np.float64]
+    Convert = Callable[[FloatArray], FloatArray]
+
+
+class NoiseModel(NamedTuple):
+    """A noise model of the first level.
+
+    Attributes
+    ----------
+    fit : callable
+        ``fit(X, Y, segments=, percent=) -> GLSFit``; with parameters also ``noise=`` (m, V), to fit with given ones.
+    parameters : tuple of str
+        Names of the m parameters of a voxel.
+    order : int
+        Volumes without a gap that it needs.
+    autocorrelations, from_autocorrelations : callable
+        Parameters (m, V) to autocorrelations at lags 1 to m, and back.
+    """
+
+    fit: Callable[..., GLSFit]
+    parameters: tuple[str, ...] = ()
+    order: int = 1
+    autocorrelations: Convert = lambda parameters: parameters
+    from_autocorrelations: Convert = lambda rho: rho
+
+
+def _autoregressive(order: int) -> NoiseModel:
+    return NoiseModel(
+        partial(fit_ar, order),
+        tuple(f"phi_{k}" for k in range(1, order + 1)),
+        order,
+        lambda phi: ar.autocorrelations(phi.T).T,
+        lambda rho: ar.from_autocorrelations(rho.T).T,
+    )
+
+
+NOISE_MODELS: Mapping[str, NoiseModel] = {
+    "ols": NoiseModel(fit_ols),
+    "ar1": NoiseModel(fit_ar1, ("rho",)),
+    "ar1-yule-walker": NoiseModel(fit_ar1_yule_walker, ("rho",)),
+    "arma11": NoiseModel(
+        fit_arma11, ("ar", "ma"), 1, lambda ab: arma.autocorrelations(*ab), arma.from_autocorrelations
+    ),
+    **{f"ar{order}": _autoregressive(order) for order in range(2, ar.MAX_ORDER + 1)},
+}
+
+
+def noise_model(name: str) -> NoiseModel:
+    """The noise model of this name.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    if name not in NOISE_MODELS:
+        raise InputError("noise_model", f"{name!r} is unknown.", f"One of {sorted(NOISE_MODELS)} is wanted.")
+    return NOISE_MODELS[name]
+
+
+def require_estimable(name: str, X: FloatArray, segments: Sequence[int] = (0,)) -> None:
+    """Refuse a design (T, K) whose residuals cannot tell the parameters of a noise model.
+
+    Raises
+    ------
+    DesignError
+        No degrees of freedom are left, not more than parameters, or a segment is shorter than the order.
+    """
+    model, (T, K) = noise_model(name), X.shape
+    rank = reduce_design(X).rank
+    if not 0 < rank < T:
+        raise DesignError(
+            "design",
+            f"its {K} columns have rank {rank}, which leaves {T - rank} degrees of freedom of {T} volumes.",
+            "Use fewer confounds or keep more volumes.",
+        )
+    if T - rank <= len(model.parameters):
+        raise DesignError(
+            "noise_model",
+            f"{name} has {len(model.parameters)} parameters, but the design leaves {T - rank} degrees of freedom of "
+            f"{T} volumes.",
+            "Take a smaller noise model, use fewer confounds or keep more volumes.",
+        )
+    if model.order > 1:
+        ar.pair_weights(model.order, segments_of(segments, T, stationary=True))
