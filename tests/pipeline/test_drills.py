@@ -34,13 +34,18 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder, self.processes = folder, {}
         self.start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *self.file)
-        wait_for(lambda: (folder / "scheduler.json").exists())
+        wait_for(self.is_announced)
         for name in ("nanny-0", "nanny-1"):
             self.start_nanny(name)
 
     @property
     def file(self) -> tuple[str, str]:
         return "--scheduler-file", str(self.folder / "scheduler.json")
+
+    def is_announced(self) -> bool:
+        """Whether the scheduler has written its file, to the end."""
+        path = self.folder / "scheduler.json"
+        return path.exists() and path.read_text().rstrip().endswith("}")
 
     @property
     def address(self) -> str:
