@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import engine_tasks as work
 import pytest
+from distributed import CommClosedError
 
 from voxloom.engine import window as window_module
 from voxloom.engine import worker as worker_module
@@ -220,6 +221,18 @@ def test_window_follows_workers_that_join(
     assert crowd.run(ledger, tmp_path, 60, 2) == 60
     assert crowd.most == 6
     assert Note("the cluster has no worker; waiting for one") in crowd.notes
+
+
+class Lost(Crowd):
+    """A client whose scheduler has gone away."""
+
+    def nthreads(self) -> dict[str, int]:
+        raise CommClosedError("connection reset by peer")
+
+
+def test_a_lost_scheduler_is_told_in_one_line(cluster: Client, ledger: Ledger, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"^lost the scheduler\. Run the same command again"):
+        Lost(cluster, {}).run(ledger, tmp_path, 3, 2)
 
 
 def interrupt_when(condition: Any, signum: int) -> threading.Thread:

@@ -170,6 +170,7 @@ class Drill:
             code = driver.wait(120)
             said = (self.cluster.folder / "driver.log").read_text()
             assert code == 0 or "lost the scheduler" in said or "no scheduler answers" in said, said
+            assert "Traceback" not in said
             self.cluster.close()
             self.cluster = self.fresh_cluster()
 

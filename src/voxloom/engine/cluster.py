@@ -217,26 +217,29 @@ def _end_workers(cluster: distributed.LocalCluster) -> None:
 def _remote(address: str) -> Iterator[distributed.Client]:
     import distributed
 
-    try:
-        with _quiet():
+    with _quiet():
+        try:
             client = distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cluster {address}",
-            f"no scheduler answers there ({error}).",
-            "Start it (`dask scheduler`), or leave --cluster out to use this machine.",
-        ) from error
-    with client:
-        yield client
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cluster {address}",
+                f"no scheduler answers there ({error}).",
+                "Start it (`dask scheduler`), or leave --cluster out to use this machine.",
+            ) from error
+        with client:
+            yield client
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep distributed's log of lost connections off the terminal; records say what failed."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    # its modules have levels of their own
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -6,6 +6,7 @@ import queue
 import time
 import uuid
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import distributed
@@ -30,6 +31,7 @@ TICK_SECONDS = 0.5
 POLL_SECONDS = 0.1
 #: A cluster of this machine that has had no worker for so long will not get one: they die as they start.
 DESERTED_SECONDS = 60.0
+LOST_SCHEDULER = "lost the scheduler. Run the same command again when it is back; what was done is kept."
 
 
 class Window:
@@ -101,7 +103,10 @@ class Window:
     def _slots(self) -> int:
         """Threads of the cluster now, asked once a tick."""
         if time.monotonic() - self.looked > TICK_SECONDS:
-            found = sum(self.client.nthreads().values())
+            try:
+                found = sum(self.client.nthreads().values())
+            except OSError as error:  # distributed's CommClosedError is one
+                raise StageError(LOST_SCHEDULER) from error
             if found == 0 != self.slots:
                 self.emit(Note("the cluster has no worker; waiting for one"))
             self.slots, self.looked = found, time.monotonic()
@@ -158,9 +163,7 @@ class Window:
             record: Record = future.result()
             return record
         if future.status != "error":
-            raise StageError(
-                f"{task.stage}: lost the scheduler. Run the same command again when it is back; what was done is kept."
-            )
+            raise StageError(LOST_SCHEDULER)
         error = future.exception()
         if isinstance(error, (StageError, Cancelled)):
             raise error
@@ -182,8 +185,9 @@ class Window:
 
         The event stays set, since tasks that run ask for it later; the scheduler keeps its name, a few bytes.
         """
-        distributed.Event(self._stop_name, client=self.client).set()
-        self.client.cancel([future for _, future in self.flying.values()])
+        with suppress(OSError):  # the scheduler may be what is gone
+            distributed.Event(self._stop_name, client=self.client).set()
+            self.client.cancel([future for _, future in self.flying.values()])
 
 
 def _death(error: KilledWorker) -> str:
