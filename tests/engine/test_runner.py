@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import engine_tasks as work
 import pytest
-from distributed import CommClosedError
+from distributed.comm import CommClosedError
 
 from voxloom.engine import window as window_module
 from voxloom.engine import worker as worker_module
