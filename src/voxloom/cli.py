@@ -115,6 +115,7 @@ def plan(
     cluster: Cluster = None,
     workers: Workers = None,
     memory_budget: Memory = None,
+    calibrate: Annotated[bool, typer.Option(help="Estimate CPU time by timing the kernels, 2 s.")] = True,
     verbose: Verbose = False,
 ) -> None:
     """Say what a run would do and what is wrong with its inputs; write nothing."""
@@ -122,7 +123,7 @@ def plan(
         wanted = _load(analysis, cluster, workers, memory_budget)
         from voxloom import pipeline
 
-        planned = pipeline.plan(wanted)
+        planned = pipeline.plan(wanted, calibrate=calibrate)
         typer.echo(planned.render())
         planned.require_fits(wanted.memory_budget)
     if planned.errors:

@@ -7,7 +7,7 @@ import pytest
 
 from voxloom.engine.ledger import Record
 from voxloom.engine.lock import Holder
-from voxloom.engine.plan import Plan, Problem, StagePlan, size
+from voxloom.engine.plan import Plan, Problem, StagePlan, duration, size
 from voxloom.engine.status import StageStatus, Status
 from voxloom.errors import MemoryBudgetError
 
@@ -37,8 +37,8 @@ def test_plan_that_fits_passes_and_one_that_does_not_names_the_budget_that_would
 
 def test_plan_says_what_where_and_how_much() -> None:
     lines = PLAN.render().splitlines()
-    assert lines[1].split() == ["ingest", "12", "3", "5", "GiB", "-", "90", "MiB"]
-    assert lines[2].split() == ["fit", "240", "0", "-", "300", "MiB", "700", "MiB"]
+    assert lines[1].split() == ["ingest", "12", "3", "5", "GiB", "-", "90", "MiB", "-"]
+    assert lines[2].split() == ["fit", "240", "0", "-", "300", "MiB", "700", "MiB", "-"]
     assert len({len(line) for line in lines[:3]}) == 1
     assert "writes 20 files:" in lines
     assert "  ... and 8 more" in lines
@@ -52,6 +52,21 @@ def test_plan_says_what_where_and_how_much() -> None:
 )
 def test_size(n_bytes: int, text: str) -> None:
     assert size(n_bytes) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.0, "-"), (0.034, "0.034 s"), (99.0, "99 s"), (200.0, "3.3 min"), (11_520.0, "3.2 h")],
+)
+def test_duration(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_cpu_time_is_added_up_and_shared_by_the_workers() -> None:
+    stages = [StagePlan(name=name, n_tasks=1, cpu_seconds=7200.0) for name in ("ingest", "fit")]
+    assert "about 4 h of CPU time; 30 min on 8 workers" in Plan(stages=stages, workers=8).render()
+    assert "about 4 h of CPU time\n" in Plan(stages=stages).render() + "\n"
+    assert "CPU time" not in PLAN.render()
 
 
 def test_status_counts_only_what_is_done_with_these_inputs(tmp_path) -> None:  # type: ignore[no-untyped-def]

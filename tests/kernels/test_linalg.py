@@ -52,6 +52,13 @@ def test_a_column_of_zeros_is_not_estimable():
     np.testing.assert_array_equal(is_estimable(np.eye(2), basis), [True, False])
 
 
+def test_a_column_of_zeros_costs_the_others_nothing():
+    """A condition whose events all lie outside the run, say, among many columns."""
+    X = np.random.default_rng(5).standard_normal((60, 12))
+    X[:, 4] = 0.0
+    np.testing.assert_array_equal(is_estimable(np.eye(12), reduce_design(X)), np.arange(12) != 4)
+
+
 def test_orth_of_nothing_is_empty():
     assert orth(np.zeros((4, 2))).shape == (4, 0)
 

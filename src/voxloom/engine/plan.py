@@ -28,6 +28,8 @@ class StagePlan:
         Of the tasks still to do, as their records will count them (`voxloom.engine.task.Output`).
     peak_memory : int
         Bytes one task needs at most, on top of the libraries.
+    cpu_seconds : float or None
+        CPU time of the tasks still to do, estimated; None when it was not.
     """
 
     name: str
@@ -36,6 +38,7 @@ class StagePlan:
     bytes_read: int = 0
     bytes_written: int = 0
     peak_memory: int = 0
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +73,25 @@ class Plan:
     problems : tuple of Problem
     files : tuple of str
         Files the run will write.
+    workers : int
+        Processes that will share the work.
     """
 
     stages: Sequence[StagePlan]
     problems: Sequence[Problem] = ()
     files: Sequence[str] = ()
+    workers: int = 1
 
     @property
     def errors(self) -> tuple[Problem, ...]:
         """Problems that keep some input out of the results."""
         return tuple(problem for problem in self.problems if problem.level == "error")
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """CPU time of all stages, estimated; None when it was not."""
+        known = [stage.cpu_seconds for stage in self.stages if stage.cpu_seconds is not None]
+        return sum(known) if known else None
 
     def require_fits(self, memory_budget: int) -> None:
         """Raise unless every task fits into the budget.
@@ -106,7 +118,7 @@ class Plan:
 
     def render(self) -> str:
         """Return the plan as text: a table of stages, the files, the problems."""
-        rows = [("stage", "tasks", "done", "reads", "writes", "memory per task")]
+        rows = [("stage", "tasks", "done", "reads", "writes", "memory per task", "CPU")]
         rows += [
             (
                 s.name,
@@ -115,6 +127,7 @@ class Plan:
                 size(s.bytes_read),
                 size(s.bytes_written),
                 size(s.peak_memory),
+                duration(s.cpu_seconds),
             )
             for s in self.stages
         ]
@@ -123,6 +136,9 @@ class Plan:
             "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:]))])
             for row in rows
         ]
+        if self.cpu_seconds:
+            shared = f"; {duration(self.cpu_seconds / self.workers)} on {self.workers} workers"
+            lines.append(f"about {duration(self.cpu_seconds)} of CPU time{shared if self.workers > 1 else ''}")
         if self.files:
             lines += [
                 "",
@@ -137,6 +153,15 @@ class Plan:
 
     def __str__(self) -> str:
         return self.render()
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: ``0.4 s``, ``3.2 min``, ``5 h``; ``-`` for none."""
+    if not seconds:
+        return "-"
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.2g} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"
 
 
 def size(n_bytes: int) -> str:

@@ -194,13 +194,29 @@ def _values(info: NiftiInfo, fwhm: float | None, max_error_sd: float | None) -> 
 def _slab_budget(budget: int, rule: ChunkRule, info: NiftiInfo, n_voxels: int, values: _Values) -> int:
     """Bytes for the slab: what the budget leaves beside one shard being written and one volume being read.
 
-    A shard exists as turned values, as encoded chunks and as the object they are joined to; BOLD
-    encodes to at most about its raw size. Smoothing holds a volume in float64 three times.
+    A shard exists as turned values and encoded; BOLD encodes to at most about its raw size. Smoothing
+    holds a volume in float64 three times.
     """
     n = min(rule.shard, n_voxels)
     shard = n * info.n_volumes * values.dtype.itemsize
     volume = int(np.prod(info.grid.shape)) * (info.dtype.itemsize + (32 if values.fwhm else 8))
     return max(0, budget - volume - 2 * shard)
+
+
+def peak_memory(info: NiftiInfo, n_voxels: int, fwhm: float | None, memory_budget: int) -> int:
+    """Bytes that `write_run` holds at most for an image with this header in a study of `n_voxels`.
+
+    More than the budget where not even one volume's voxels are left room for.
+    """
+    values = _values(info, fwhm, None)  # rounding is done in place
+    row, itemsize = n_voxels * values.dtype.itemsize, values.dtype.itemsize
+    rule = bold_chunks(n_voxels, info.n_volumes, itemsize)
+    n_rows = min(info.n_volumes, max(1, _slab_budget(memory_budget, rule, info, n_voxels, values) // row))
+    shard = 2 * min(rule.shard, n_voxels) * info.n_volumes * itemsize
+    volume = int(np.prod(info.grid.shape)) * (2 * info.dtype.itemsize + (32 if values.fwhm else 8))
+    axis = n_voxels * (8 + 8 + 8 + 1)  # of the study and of the run, and where its voxels lie
+    spills = n_rows < info.n_volumes
+    return axis + (max(row * n_rows + volume, shard) if spills else row * n_rows + max(volume, shard))
 
 
 def _collect(

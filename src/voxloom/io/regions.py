@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from voxloom.errors import CorruptionError, StoreError
 from voxloom.io.arrays import DECODING_ERRORS, REMAKE, open_array, unit_of, voxel_axis
 from voxloom.io.shard import encode_shard
 from voxloom.schema import shard_slices
+
+#: Values that Zarr is asked for at once. It holds them encoded, as chunks and as the result side by side.
+READ_BYTES = 8 * 2**20
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,8 +117,12 @@ def read_voxels(objects: Objects, path: str, voxels: slice) -> NDArray[Any]:
 
 
 def _read(objects: Objects, array: Array, path: str, region: Sequence[slice]) -> NDArray[Any]:
+    bounds = [wanted.indices(n)[:2] for wanted, n in zip(region, array.shape)]
+    found = np.empty([max(0, stop - start) for start, stop in bounds], array.dtype)
     try:
-        return np.asarray(array[tuple(region)])
+        for block in _blocks(bounds, array.chunks, array.dtype.itemsize):
+            found[tuple(slice(b.start - start, b.stop - start) for b, (start, _) in zip(block, bounds))] = array[block]
+        return found
     except CorruptionError:
         raise
     except DECODING_ERRORS as error:
@@ -122,6 +130,19 @@ def _read(objects: Objects, array: Array, path: str, region: Sequence[slice]) ->
         for damage in _damaged(objects, array, path, region):
             raise damage from error
         raise
+
+
+def _blocks(bounds: Sequence[tuple[int, int]], chunks: Sequence[int], itemsize: int) -> Iterator[tuple[slice, ...]]:
+    """Cut a region at chunk edges into blocks of about `READ_BYTES`, longest along the last axes."""
+    steps = list(chunks)
+    for axis in reversed(range(len(steps))):
+        room = READ_BYTES // max(1, itemsize * math.prod(steps))
+        steps[axis] *= max(1, min(room, -(-bounds[axis][1] // steps[axis])))
+    axes = [
+        [slice(max(a, start), min(a + step, stop)) for a in range(start - start % step, stop, step)]
+        for (start, stop), step in zip(bounds, steps)
+    ]
+    return itertools.product(*axes)
 
 
 def _damaged(objects: Objects, array: Array, path: str, region: Sequence[slice]) -> Iterator[CorruptionError]:

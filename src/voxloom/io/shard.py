@@ -26,8 +26,10 @@ ABSENT = 2**64 - 1
 
 def encode_shard(
     values: NDArray[Any], chunks: tuple[int, ...], shards: tuple[int, ...] | None, fill_value: Any
-) -> bytes:
+) -> bytes | memoryview:
     """Encode one shard: chunks (little-endian, blosc, crc32c) one after the other, then their index.
+
+    The shard grows in place: beside the values it is held once, and one chunk with its copy.
 
     Parameters
     ----------
@@ -43,13 +45,14 @@ def encode_shard(
         return _encode_chunk(values, chunks, fill_value)
     counts = tuple(s // c for s, c in zip(shards, chunks))
     index = np.full((*counts, 2), ABSENT, "<u8")
-    parts, offset = [], 0
+    encoded = bytearray()
     for place in itertools.product(*(range(-(-n // c)) for n, c in zip(values.shape, chunks))):
         block = tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, chunks))
-        parts.append(_encode_chunk(values[block], chunks, fill_value))
-        index[place] = offset, len(parts[-1])
-        offset += len(parts[-1])
-    return b"".join([*parts, _with_checksum(index.tobytes())])
+        chunk = _encode_chunk(values[block], chunks, fill_value)
+        index[place] = len(encoded), len(chunk)
+        encoded += chunk
+    encoded += _with_checksum(index.tobytes())
+    return memoryview(encoded)
 
 
 def is_intact(encoded: bytes, chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> bool:

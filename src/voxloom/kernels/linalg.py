@@ -77,6 +77,7 @@ def reduce_design(X: ArrayLike) -> Basis:
     U, s, Vt = svd(X / norm, full_matrices=False)
     rank = int(np.sum(s > RANK_RTOL * s[0])) if s.size and s[0] > 0 else 0
     U, s, Vt = U[:, :rank], s[:rank], Vt[:rank]
+    Vt[:, ~X.any(axis=0)] = 0.0  # not 1e-17, beside which nothing is small
     return Basis(
         Q=np.ascontiguousarray(U),
         back=(Vt / norm).T / s,

@@ -70,12 +70,11 @@ def combine_subject(
         make_maps(objects, path, list(contrasts), n_voxels)
     read, written, digests = 0, 0, []
     for voxels in shard_slices(n_voxels, MAP_SHARD_VOXELS):
-        answers = {}
+        answers: dict[str, Answers] = {}
         for run, fit_path in fits.items():  # one fit in memory at a time, whatever the number of runs
             check_cancelled()
-            fit = load_fit(objects, fit_path, voxels)
-            answers[run] = {name: answer(fit, wanted) for name, wanted in contrasts.items()}
-            read += sum(variable.nbytes for variable in fit.data_vars.values())
+            answers[run], n_bytes = answer_all(objects, fit_path, voxels, contrasts)
+            read += n_bytes
         combined = {name: combine([a[name] for a in answers.values()], name, precision_weighted) for name in contrasts}
         for run, found in answers.items():
             maps = {name: a.maps if a else xr.full_like(combined[name], np.nan) for name, a in found.items()}
@@ -83,6 +82,7 @@ def combine_subject(
         stacked = stack_contrasts(combined)
         written += write_maps(objects, subject_path, stacked, voxels)
         digests.append(content_digest(stacked[name].to_numpy() for name in STATISTICS))
+        del maps, combined, stacked  # before the next stretch is read
     return Output(
         digest=digest(digests),
         bytes_read=read,
@@ -91,11 +91,23 @@ def combine_subject(
     )
 
 
+def answer_all(
+    objects: Objects, fit_path: str, voxels: slice, contrasts: Mapping[str, Contrast]
+) -> tuple[Answers, int]:
+    """Every contrast in one run over a stretch of voxels, and the bytes of the fit that was read for it."""
+    fit = load_fit(objects, fit_path, voxels)
+    found = {name: answer(fit, wanted) for name, wanted in contrasts.items()}
+    return found, sum(variable.nbytes for variable in fit.data_vars.values())
+
+
 class Answer(NamedTuple):
     """A contrast in one run: its maps, and for an F the row effects with their covariance."""
 
     maps: xr.Dataset
     rows: xr.Dataset | None
+
+
+Answers = dict[str, Answer | None]
 
 
 def answer(fit: xr.Dataset, wanted: Contrast) -> Answer | None:

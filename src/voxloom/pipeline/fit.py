@@ -12,7 +12,7 @@ from voxloom.io.objects import Objects
 from voxloom.io.runs import read_bold, read_run
 from voxloom.models.first_level import fit_segments
 from voxloom.pipeline.memory import fit_piece
-from voxloom.pipeline.stored_fit import PER_VOXEL, load_design, write_fit
+from voxloom.pipeline.stored_fit import empty_fit, load_design, write_fit
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.schema import bold_chunks, shard_slices
 from voxloom.spec import digest
@@ -56,27 +56,28 @@ def fit_shard(*, store: str, run_id: str, fit_path: str, start: int, stop: int, 
     """Fit one shard of one run and write its estimates."""
     objects, run = Objects(store), read_run(Objects(store), run_id)
     design = load_design(objects, fit_path)
-    names = ("beta", *PER_VOXEL[design.noise_model])
-    rule, pieces = bold_chunks(run.n_voxels, run.n_volumes, run.itemsize), []
-    for piece in shard_slices(stop - start, fit_piece(rule)):
+    rule = bold_chunks(run.n_voxels, run.n_volumes, run.itemsize)
+    fit = empty_fit(design.noise_model, design.matrix.shape[1], stop - start)
+    for piece in shard_slices(stop - start, fit_piece(run.n_voxels, run.n_volumes, run.itemsize)):
         check_cancelled()
         voxels = slice(start + piece.start, start + piece.stop)
         signal = xr.DataArray(read_bold(objects, run_id, voxels, volumes=design.kept), dims=("voxel", "time"))
-        fit = fit_segments(
+        found = fit_segments(
             signal,
             design.matrix,
             segments=design.segments,
             noise_model=design.noise_model,
             signal_scaling=signal_scaling,
         )
-        pieces.append(fit[[*names]])
-    fit = xr.concat(pieces, dim="voxel").assign_attrs(noise_model=design.noise_model)
+        del signal  # before the next is read
+        for name, values in fit.items():
+            values[..., piece] = found[name]
     written = write_fit(objects, fit_path, fit, slice(start, stop))
     return Output(
-        digest=content_digest(fit[name].to_numpy() for name in names),
+        digest=content_digest(fit.values()),
         bytes_read=(stop - start) * run.n_volumes * run.itemsize + design.matrix.to_numpy().nbytes,
         bytes_written=written,
-        wrote=[f"fits/{fit_path}/{name}/c/{'*/' * (name == 'beta')}{start // rule.shard}" for name in names],
+        wrote=[f"fits/{fit_path}/{name}/c/{'*/' * (name == 'beta')}{start // rule.shard}" for name in fit],
     )
 
 

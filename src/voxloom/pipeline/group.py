@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,10 @@ from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import contrast
 from voxloom.models.group import fit_group, group_design
 from voxloom.pipeline import consolidate
-from voxloom.pipeline.memory import group_memory, require, voxels_within
+from voxloom.pipeline.memory import group_memory, group_piece, require
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
-from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
+from voxloom.schema import MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:
     subjects = list(dict.fromkeys(run.subject for run in runs))
     for name in analysis.group:
         group_test(analysis, name, subjects)
-        require(f"group.{name}", group_memory(len(subjects)), analysis.memory_budget)
+        require(f"group.{name}", group_memory(len(subjects), MAP_CHUNK_VOXELS, 0), analysis.memory_budget)
 
 
 def tasks(ws: Workspace) -> list[Task]:
@@ -226,7 +227,7 @@ def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memor
     objects = Objects(store)
     shape = (len(test.first_level), len(test.contrasts), stop - start)
     maps = {name: np.full(shape, np.nan) for name in GROUP_STATISTICS}
-    step = voxels_within(memory_budget, len(test.subjects))
+    step = group_piece(memory_budget, len(test.subjects), len(maps) * math.prod(shape))
     read = 0
     for i, row in enumerate(test.rows):
         for piece in shard_slices(stop - start, step):
@@ -234,6 +235,7 @@ def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memor
             effects = load_effects(objects, test, row, slice(start + piece.start, start + piece.stop))
             read += effects["effect"].nbytes
             fit = fit_group(effects, test.design)
+            del effects  # before the next are read
             for j, expression in enumerate(test.contrasts.values()):
                 answer = contrast(fit, expression).assign(n=fit["n"])
                 for name in GROUP_STATISTICS:

@@ -14,10 +14,10 @@ from voxloom.io.objects import Objects
 from voxloom.models.permutation import Exchangeability, null_max_stat, prepare_test
 from voxloom.pipeline import consolidate
 from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effects
-from voxloom.pipeline.memory import voxels_within
+from voxloom.pipeline.memory import infer_stretch
 from voxloom.pipeline.stored_maps import write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
-from voxloom.schema import MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, shard_slices
+from voxloom.schema import MAP_CHUNK_VOXELS, shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def tasks(ws: Workspace) -> list[Task]:
 def null_tasks(ws: Workspace, test: GroupTest, wanted: Inference) -> Iterator[Task]:
     """The tasks of one group model."""
     name, inputs = null_name(test, wanted, ws.analysis.seed), inputs_of(ws, test)
-    stretches = voxel_stretches(len(ws.voxel), len(test.subjects), ws.analysis.memory_budget)
+    stretches = voxel_stretches(len(ws.voxel), test, ws.analysis.memory_budget)
     for j, setup in enumerate(prepared_all(test, wanted, ws.analysis.seed)):
         for i in range(len(test.first_level)):
             for s, voxels in enumerate(stretches):
@@ -82,7 +82,7 @@ def prepare(ws: Workspace) -> None:
         if "permutation" not in wanted.method:
             continue
         name = null_name(test, wanted, ws.analysis.seed)
-        stretches = voxel_stretches(len(ws.voxel), len(test.subjects), ws.analysis.memory_budget)
+        stretches = voxel_stretches(len(ws.voxel), test, ws.analysis.memory_budget)
         for j, setup in enumerate(prepared_all(test, wanted, ws.analysis.seed)):
             for i in range(len(test.first_level)):
                 create_array(
@@ -95,9 +95,9 @@ def prepare(ws: Workspace) -> None:
                 )
 
 
-def voxel_stretches(n_voxels: int, n_maps: int, budget: int) -> list[slice]:
+def voxel_stretches(n_voxels: int, test: GroupTest, budget: int) -> list[slice]:
     """Stretches of voxels whose maps fit the budget; maxima merge exactly, so the cut does not show in the result."""
-    return shard_slices(n_voxels, min(MAP_SHARD_VOXELS, voxels_within(budget, n_maps)))
+    return shard_slices(n_voxels, infer_stretch(budget, *test.design.shape, BATCH))
 
 
 def null_name(test: GroupTest, wanted: Inference, seed: int) -> str:

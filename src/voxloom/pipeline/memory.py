@@ -1,82 +1,162 @@
-"""What a task of each stage holds at most, in bytes: the plan shows it, and a run that does not fit is refused."""
+"""What a task of each stage holds at most, in bytes: the plan shows it, and a run that does not fit is refused.
+
+Counted is what the code holds side by side at its peak (docs/design/011-memory.md has the measurements). Values that
+are written are counted once more in their encoded form, at their raw size: noise hardly compresses.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from voxloom.errors import MemoryBudgetError
-from voxloom.pipeline.stored_maps import map_chunks
-from voxloom.schema import MAP_CHUNK_MAPS, MAP_CHUNK_VOXELS, MiB, bold_chunks
+from voxloom.io.ingest import peak_memory as ingest_peak
+from voxloom.io.regions import READ_BYTES
+from voxloom.kernels.lag_sums import BLOCK_BYTES
+from voxloom.kernels.pieces import PIECES_BYTES
+from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
+from voxloom.kernels.rho_grid import RHO_GRID
+from voxloom.models.permutation import BATCH_BYTES
+from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
+from voxloom.schema import MAP_CHUNK_MAPS, MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, MiB, bold_chunks
 
 if TYPE_CHECKING:
-    from voxloom.pipeline.workspace import Workspace
-    from voxloom.schema import ChunkRule
+    from collections.abc import Callable, Iterable, Sequence
 
+    from voxloom.io.nifti import NiftiInfo
+    from voxloom.spec import Contrast
+
+#: Any task: Python objects, Zarr's threads, what the allocator keeps. Tasks of a few voxels take 0.2-1 MiB, those of
+#: 40-260 MiB up to 7 MiB more than the rest of this model says.
+TASK_OVERHEAD = 8 * MiB
 #: Voxels a kernel works on at once, as float64.
 SUB_BLOCK = 4096
-#: Arrays of (maps, voxels) float64 that a group fit or a batch of permutations holds beside each other.
-GROUP_COPIES = 4
+FLOAT64 = 8
+#: Numbers a voxel that the search for rho holds beside its T values and 5 K sums.
+SEARCH_NUMBERS = 200
+#: Maps of voxels that tail probabilities hold while they are made.
+TAIL_MAPS = 8
+
+
+def ingest_memory(info: NiftiInfo, n_voxels: int, fwhm: float | None, budget: int) -> int:
+    """A run on its way into the store; a longer one than the budget holds goes through a file."""
+    return TASK_OVERHEAD + ingest_peak(info, n_voxels, fwhm, budget)
 
 
 def fit_memory(n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int, n_kept: int) -> int:
-    """Estimates of a shard, and the piece of it that is being fitted: as stored, as float64, the kernel's copies.
+    """Estimates of a shard; beside them the piece of it that is being fitted, or the encoded shard.
 
     All volumes are read, those that are kept are fitted.
     """
     rule = bold_chunks(n_voxels, n_volumes, itemsize)
-    shard, piece = min(rule.shard, n_voxels), min(fit_piece(rule), n_voxels)
-    return 2 * 8 * shard * (n_regressors + 2) + piece * (n_volumes * itemsize + 8 * n_kept) + SUB_BLOCK * 4 * 8 * n_kept
+    shard, piece = min(rule.shard, n_voxels), min(fit_piece(n_voxels, n_volumes, itemsize), n_voxels)
+    stored = piece * (n_volumes + (n_kept if n_kept < n_volumes else 0)) * itemsize
+    sums = min(sub_block(n_kept), piece) * FLOAT64 * (n_kept + 5 * n_regressors + SEARCH_NUMBERS)
+    fitting = stored + piece * n_kept * FLOAT64 + max(reading(stored), sums)
+    writing = FLOAT64 * n_regressors * (shard + 3 * min(rule.chunk, n_voxels))
+    return TASK_OVERHEAD + FLOAT64 * shard * (n_regressors + 2) + max(fitting, writing)
 
 
-def fit_piece(rule: ChunkRule) -> int:
-    """Voxels read and fitted at once: whole chunks, and whole sub-blocks of the kernel."""
-    return max(rule.chunk, SUB_BLOCK)
+def reading(n_bytes: int) -> int:
+    """What is held beside values that are being read: a block of them encoded, and decoded."""
+    return 2 * min(READ_BYTES, n_bytes)
 
 
-def combine_memory(n_voxels: int, n_regressors: int, n_contrasts: int, n_runs: int) -> int:
-    """Estimates of one run over a shard of maps, and the contrast maps of all runs of a subject."""
-    voxels = min(n_voxels, map_chunks(n_voxels)[1])
-    return 8 * voxels * (2 * (n_regressors + 2) + 6 * n_contrasts * (n_runs + 1))
+def fit_piece(n_voxels: int, n_volumes: int, itemsize: int) -> int:
+    """Voxels read and fitted at once: whole chunks, and whole sub-blocks of the kernel, however long the run."""
+    return max(bold_chunks(n_voxels, n_volumes, itemsize).chunk, sub_block(n_volumes))
+
+
+def sub_block(n_volumes: int) -> int:
+    """Voxels of which the kernel of a run makes one float64 copy."""
+    return int(min(SUB_BLOCK, 2 ** int(np.log2(max(1, BLOCK_BYTES // (FLOAT64 * n_volumes))))))
+
+
+def combine_memory(n_voxels: int, n_regressors: int, contrasts: Iterable[Contrast], n_runs: int) -> int:
+    """Contrasts of all runs over a shard of maps; beside them the estimates of one run, or one being combined.
+
+    What is tabulated for a design (`kernels.pieces`) stays, for as many values of rho as there are.
+    """
+    sizes = [contrast_numbers(wanted) for wanted in contrasts]
+    estimates = n_regressors + 2
+    kept = n_runs * sum(kept for kept, _ in sizes)
+    joined = 2 * n_runs * max((joined for _, joined in sizes), default=0) + (2 * len(STATISTICS) + 1) * len(sizes)
+    one_map = FLOAT64 * map_voxels(n_voxels)
+    tables = min(PIECES_BYTES, RHO_GRID.size * 3 * FLOAT64 * n_regressors**2)
+    answering = one_map * estimates + reading(one_map * estimates)
+    return TASK_OVERHEAD + tables + one_map * kept + max(answering, one_map * joined)
+
+
+def contrast_numbers(wanted: Contrast) -> tuple[int, int]:
+    """Numbers a voxel that a run keeps of a contrast, and those of them that are combined over runs."""
+    if wanted.stat_type == "t":
+        return len(STATISTICS), 3
+    q = 1 if isinstance(wanted.expression, str) else len(wanted.expression)
+    rows = q + q * q + 1
+    return len(STATISTICS) + rows, rows
+
+
+def map_voxels(n_voxels: int) -> int:
+    """Voxels of one shard of a map."""
+    return min(n_voxels, map_chunks(n_voxels)[1])
 
 
 def consolidate_memory(n_voxels: int, n_subjects: int) -> int:
-    """A block of subjects over one shard of voxels, its copy and its compressed form."""
-    return 3 * 8 * min(MAP_CHUNK_MAPS, n_subjects) * map_chunks(n_voxels)[1]
+    """A block of subjects over one shard of voxels, encoded beside it."""
+    subjects = min(MAP_CHUNK_MAPS, n_subjects)
+    chunk = subjects * min(MAP_CHUNK_VOXELS, n_voxels)
+    return TASK_OVERHEAD + FLOAT64 * (2 * subjects * map_voxels(n_voxels) + 3 * chunk)
 
 
-def group_memory(n_subjects: int) -> int:
-    """All subjects over the fewest voxels a task can take."""
-    return GROUP_COPIES * 8 * n_subjects * MAP_CHUNK_VOXELS
+def group_memory(n_subjects: int, n_voxels: int, n_numbers: int) -> int:
+    """So many statistics (numbers), all subjects over a piece of `n_voxels`, and what fitting that takes."""
+    effects = FLOAT64 * n_subjects * n_voxels
+    patterns = effects // 8 + n_voxels * n_subjects // 4  # a byte a value, then two copies of a bit
+    block = 3 * FLOAT64 * n_subjects * min(SUB_BLOCK, n_voxels)
+    fitting = max(reading(effects), patterns, block) + 3 * TAIL_MAPS * FLOAT64 * n_voxels
+    return TASK_OVERHEAD + FLOAT64 * n_numbers + effects + fitting
 
 
-def voxels_within(budget: int, n_subjects: int) -> int:
-    """Voxels whose maps of all subjects fit the budget, in whole chunks."""
-    return max(1, budget // group_memory(n_subjects)) * MAP_CHUNK_VOXELS
+def group_piece(budget: int, n_subjects: int, n_numbers: int) -> int:
+    """Voxels that a group task fits at once."""
+    return most_voxels(lambda voxels: group_memory(n_subjects, voxels, n_numbers) <= budget)
 
 
-def require_memory(ws: Workspace) -> None:
-    """Refuse, before anything is fitted, runs and subjects whose tasks do not fit the budget.
+def infer_memory(n_subjects: int, n_voxels: int, n_regressors: int, n_perm: int) -> int:
+    """All subjects over a stretch of voxels; rearranged designs, residuals of a sub-block and their products.
 
-    Raises
-    ------
-    MemoryBudgetError
-        Names the run or subject, what its task needs, and the budget that would do.
+    What reading took is not given back before: it lies among the small arrays of the allocator's heap.
     """
-    n_voxels, budget, n_contrasts = len(ws.voxel), ws.analysis.memory_budget, len(ws.analysis.first_level.contrasts)
-    widths: dict[str, list[int]] = {}
-    for run in ws.runs:
-        record = ws.done("design").get(ws.fit_path(run))
-        if record is None:
-            continue
-        details, n_regressors = record.details, len(record.details["columns"])
-        n_volumes = details["n_volumes"]
-        n_kept = details.get("n_kept", n_volumes)
-        need = fit_memory(n_voxels, n_volumes, details["itemsize"], n_regressors, n_kept)
-        require(f"fit of {run.id}", need, budget)
-        widths.setdefault(run.subject, []).append(n_regressors)
-    for subject, found in widths.items():
-        require(f"combine of {subject}", combine_memory(n_voxels, max(found), n_contrasts, len(found)), budget)
-    require("consolidate", consolidate_memory(n_voxels, len(widths)), budget)
+    effects = FLOAT64 * n_subjects * n_voxels
+    rearranged = min(BATCH_BYTES, 4 * (1 + n_regressors) * n_subjects * n_perm)
+    residuals = 3 * FLOAT64 * VOXELS * n_subjects
+    products = 4 * TABLE_ROWS * TABLE_VOXELS
+    return TASK_OVERHEAD + effects + reading(effects) + rearranged + residuals + products
+
+
+def infer_stretch(budget: int, n_subjects: int, n_regressors: int, n_perm: int) -> int:
+    """Voxels whose maxima a task takes at once."""
+    return most_voxels(lambda voxels: infer_memory(n_subjects, voxels, n_regressors, n_perm) <= budget)
+
+
+def most_voxels(fits: Callable[[int], bool]) -> int:
+    """Most voxels that fit, in whole chunks: at most a shard, at least a chunk."""
+    whole_chunks = range(MAP_SHARD_VOXELS, MAP_CHUNK_VOXELS, -MAP_CHUNK_VOXELS)
+    return next((voxels for voxels in whole_chunks if fits(voxels)), MAP_CHUNK_VOXELS)
+
+
+def correct_memory(n_voxels: int, methods: Sequence[str]) -> int:
+    """t, z, n and p of a whole map, its corrections, and what the last of them sorts and compares."""
+    sorts = {"fdr", "permutation"} & set(methods)
+    return TASK_OVERHEAD + FLOAT64 * n_voxels * (4 + len(methods) + (5 if sorts else 2))
+
+
+def export_memory(n_voxels: int, n_volume: int) -> int:
+    """The maps of a contrast with z and p being made, or one of them as a volume, its copy and its bytes."""
+    made = FLOAT64 * n_voxels * (1 + len(STATISTICS) + TAIL_MAPS)
+    written = FLOAT64 * n_voxels * 8 + 3 * 4 * n_volume
+    return TASK_OVERHEAD + max(made, written)
 
 
 def require(where: str, need: int, budget: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -20,11 +22,13 @@ from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.pipeline import design, group, ingest
 from voxloom.pipeline.coverage import outside_note, planned_outside
+from voxloom.pipeline.effort import measured_rates, stage_seconds
 from voxloom.pipeline.masks import require_mask, study_mask
 from voxloom.pipeline.prepare import check_grids, read_headers, study_grid
 from voxloom.pipeline.running import STAGES, as_analysis, recall
 from voxloom.pipeline.sizes import Survey, stage_sizes
 from voxloom.pipeline.sources import check_sources
+from voxloom.pipeline.suspicions import suspicions
 from voxloom.pipeline.workspace import Workspace
 from voxloom.pipeline.write import planned_files
 
@@ -40,18 +44,20 @@ if TYPE_CHECKING:
     from voxloom.spec import Analysis, Contrast
 
 
-def plan(spec: Analysis | str | Path | Mapping[str, Any]) -> Plan:
+def plan(spec: Analysis | str | Path | Mapping[str, Any], *, calibrate: bool = False) -> Plan:
     """Check every input of an analysis that can be checked cheaply, and count the work.
 
     Parameters
     ----------
     spec : Analysis, path of an analysis file, or mapping
+    calibrate : bool
+        Time the kernels on small made-up data (2 s), and estimate the CPU time of every stage from that.
 
     Returns
     -------
     Plan
-        Tasks, bytes and peak memory by stage; a `Problem` for each input that will be quarantined (error) or of
-        which something was assumed (warning).
+        Tasks, bytes, peak memory and CPU time by stage; a `Problem` for each input that will be quarantined
+        (error), or of which something was assumed or looks odd (warning).
 
     Raises
     ------
@@ -64,16 +70,22 @@ def plan(spec: Analysis | str | Path | Mapping[str, Any]) -> Plan:
         check_run(survey, run)
     require_answers(survey)
     report_censoring(survey)
+    survey.problems += suspicions(survey)
     try:
         group.check(analysis, survey.ws.runs)
     except InputError as error:
         survey.problems.append(problem(error))
     recall_all(survey.ws)
     runs = [run for runs in survey.answered.values() for run in runs]
+    stages = {size.name: size for size in stage_sizes(survey)}
+    if calibrate:
+        seconds = stage_seconds(survey, stages, measured_rates(survey))
+        stages = {name: replace(size, cpu_seconds=seconds[name]) for name, size in stages.items()}
     return Plan(
-        stages=tuple(still_to_do(size, survey.ws.done(size.name)) for size in stage_sizes(survey)),
+        stages=tuple(still_to_do(size, survey.ws.done(name)) for name, size in stages.items()),
         problems=tuple(survey.problems),
         files=tuple(planned_files(survey.ws, runs, survey.tests)),
+        workers=1 if analysis.cluster == "threads" else analysis.workers or os.cpu_count() or 1,
     )
 
 
@@ -116,6 +128,7 @@ def noted(text: str) -> Problem:
 
 def check_run(survey: Survey, run: RunFile) -> None:
     """Read events and confounds of a run and build its design; what is wrong becomes a problem."""
+    started = time.process_time()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", VoxloomWarning)
         survey.inputs.headers[run.id].warn()
@@ -126,6 +139,7 @@ def check_run(survey: Survey, run: RunFile) -> None:
         else:
             survey.designs[run.id] = matrix
             check_estimable(survey, run, matrix)
+    survey.design_seconds += time.process_time() - started
     survey.problems += [noted(str(caught_one.message)) for caught_one in caught]
 
 
@@ -212,9 +226,11 @@ def recall_all(ws: Workspace) -> None:
 
 def still_to_do(size: StagePlan, done: Mapping[str, Record]) -> StagePlan:
     """A stage less what has been done; records count bytes as the plan does."""
+    left = 1 - len(done) / max(1, size.n_tasks)
     return replace(
         size,
         n_done=len(done),
+        cpu_seconds=None if size.cpu_seconds is None else size.cpu_seconds * max(0.0, left),
         bytes_read=max(0, size.bytes_read - sum(record.bytes_read for record in done.values())),
         bytes_written=max(0, size.bytes_written - sum(record.bytes_written for record in done.values())),
     )

@@ -18,8 +18,8 @@ from voxloom.io.objects import Objects, clean_partial
 from voxloom.io.sites import find_runs
 from voxloom.io.study import open_study
 from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest, write
-from voxloom.pipeline.memory import require_memory
 from voxloom.pipeline.prepare import prepare_study
+from voxloom.pipeline.refusal import require_ingest_memory, require_memory
 from voxloom.pipeline.workspace import Stage, Workspace
 from voxloom.spec import Analysis, Output, load_analysis, parse_analysis
 from voxloom.spec.section import did_you_mean
@@ -192,6 +192,8 @@ def at_work(
         ws.study, inputs = prepare_study(ws)
         set_aside(ws, inputs.problems)
         ws.runs = [found for found in runs if found.id in inputs.headers]
+        if ingest.STAGE in stages:
+            require_ingest_memory(ws, inputs.headers)
         yield ws, client
 
 

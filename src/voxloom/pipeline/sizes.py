@@ -50,6 +50,8 @@ class Survey:
         Of each run that can be fitted.
     unanswered : set of str
         Subjects whose contrasts cannot be estimated.
+    design_seconds : float
+        CPU time that the designs took.
     """
 
     ws: Workspace
@@ -60,6 +62,7 @@ class Survey:
     designs: dict[str, pd.DataFrame] = field(default_factory=dict)
     unanswered: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    design_seconds: float = 0.0
 
     @property
     def ingested(self) -> list[RunFile]:
@@ -121,6 +124,8 @@ def stage_sizes(survey: Survey) -> Iterator[StagePlan]:
 def ingest_size(survey: Survey) -> StagePlan:
     """Files in, voxel-major arrays out."""
     runs, budget = survey.ingested, survey.ws.analysis.memory_budget
+    fwhm = survey.ws.analysis.first_level.smoothing_fwhm
+    needs = (memory.ingest_memory(survey.inputs.headers[run.id], survey.n_voxels, fwhm, budget) for run in runs)
     written = [
         raw_bytes(survey.n_voxels, survey.n_volumes(run), survey.itemsize(run), survey.n_confounds[run.id])
         for run in runs
@@ -130,7 +135,7 @@ def ingest_size(survey: Survey) -> StagePlan:
         n_tasks=len(runs),
         bytes_read=sum(map(source_bytes, runs)),
         bytes_written=sum(written),
-        peak_memory=min(budget, max(written, default=0)),
+        peak_memory=max(needs, default=0),
     )
 
 
@@ -203,7 +208,7 @@ def combine_size(survey: Survey) -> StagePlan:
         peak_memory=memory.combine_memory(
             survey.n_voxels,
             max((matrix.shape[1] for matrix in survey.designs.values()), default=0),
-            len(survey.ws.analysis.first_level.contrasts),
+            survey.ws.analysis.first_level.contrasts.values(),
             max(map(len, subjects.values()), default=0),
         ),
     )
@@ -234,14 +239,22 @@ def pairs_of(test: GroupTest) -> int:
 
 def group_size(survey: Survey) -> StagePlan:
     """Effects of all subjects in, statistics of every pair of contrasts out."""
-    tests = survey.tests
+    tests, budget = survey.tests, survey.ws.analysis.memory_budget
     return StagePlan(
         name="group",
         n_tasks=map_shards(survey) * len(tests),
         bytes_read=sum(survey.one_map(len(test.subjects) * len(test.first_level)) for test in tests),
         bytes_written=sum(survey.one_map(len(GROUP_STATISTICS) * pairs_of(test)) for test in tests),
-        peak_memory=memory.group_memory(len(survey.answered)),
+        peak_memory=max((group_task(survey.n_voxels, test, budget) for test in tests), default=0),
     )
+
+
+def group_task(n_voxels: int, test: GroupTest, budget: int) -> int:
+    """Peak memory of a task of a group model."""
+    shard = memory.map_voxels(n_voxels)
+    n_subjects, n_numbers = len(test.subjects), len(GROUP_STATISTICS) * pairs_of(test) * shard
+    piece = min(shard, memory.group_piece(budget, n_subjects, n_numbers))
+    return memory.group_memory(n_subjects, piece, n_numbers)
 
 
 def permutations(survey: Survey, test: GroupTest) -> list[int]:
@@ -254,13 +267,14 @@ def permutations(survey: Survey, test: GroupTest) -> list[int]:
 
 def stretches(survey: Survey, test: GroupTest) -> int:
     """Stretches of voxels that the maxima of a model are taken over, one after the other."""
-    return len(infer.voxel_stretches(survey.n_voxels, len(test.subjects), survey.ws.analysis.memory_budget))
+    return len(infer.voxel_stretches(survey.n_voxels, test, survey.ws.analysis.memory_budget))
 
 
 def infer_size(survey: Survey) -> StagePlan:
     """All effects for each batch of permutations in, maxima out."""
-    n_tasks, read, written = 0, 0, 0
-    for test in survey.tests:
+    n_tasks, read, written, budget = 0, 0, 0, survey.ws.analysis.memory_budget
+    tests = [test for test in survey.tests if permutations(survey, test)]
+    for test in tests:
         lengths, rows = permutations(survey, test), len(test.first_level)
         batches = sum(len(shard_slices(n, infer.BATCH)) for n in lengths)
         n_tasks += rows * batches * stretches(survey, test)
@@ -271,16 +285,24 @@ def infer_size(survey: Survey) -> StagePlan:
         n_tasks=n_tasks,
         bytes_read=read,
         bytes_written=written,
-        peak_memory=memory.group_memory(len(survey.answered)) if n_tasks else 0,
+        peak_memory=max((infer_task(survey.n_voxels, test, budget) for test in tests), default=0),
     )
+
+
+def infer_task(n_voxels: int, test: GroupTest, budget: int) -> int:
+    """Peak memory of a batch of permutations."""
+    stretch = min(n_voxels, memory.infer_stretch(budget, *test.design.shape, infer.BATCH))
+    n_subjects, n_regressors = test.design.shape
+    return memory.infer_memory(n_subjects, stretch, n_regressors, infer.BATCH)
 
 
 def correct_size(survey: Survey) -> StagePlan:
     """Three maps and the maxima in; corrected p and the merged null, as long as the model's longest, out."""
-    read, written = 0, 0
+    read, written, peak = 0, 0, 0
     for test in survey.tests:
         lengths, rows = permutations(survey, test), len(test.first_level)
         methods = survey.ws.analysis.group[test.name].inference.method
+        peak = max(peak, memory.correct_memory(survey.n_voxels, methods))
         read += survey.one_map(3 * pairs_of(test)) + rows * sum(lengths) * stretches(survey, test) * FLOAT64
         written += survey.one_map(len(methods) * pairs_of(test)) + pairs_of(test) * max(lengths, default=0) * FLOAT64
     return StagePlan(
@@ -288,24 +310,32 @@ def correct_size(survey: Survey) -> StagePlan:
         n_tasks=sum(map(pairs_of, survey.tests)),
         bytes_read=read,
         bytes_written=written,
-        peak_memory=8 * survey.one_map(),
+        peak_memory=peak,
     )
 
 
 def export_size(survey: Survey) -> StagePlan:
     """Maps and designs in, values of the volumes out."""
-    n_subjects, contrasts = len(survey.answered), survey.ws.analysis.first_level.contrasts.values()
+    n_subjects, images = len(survey.answered), n_images(survey)
     runs = chain.from_iterable(survey.answered.values())
-    images = n_subjects * sum(len(SUBJECT_FILES[wanted.stat_type]) for wanted in contrasts)
     read = n_subjects * subject_maps(survey) + sum(design_bytes(survey, run) for run in runs)
-    for test in survey.tests:
-        maps = pairs_of(test) * (len(GROUP_FILES) + len(survey.ws.analysis.group[test.name].inference.method))
-        images += maps
-        read += survey.one_map(maps)
     return StagePlan(
         name="export",
         n_tasks=n_subjects + sum(map(pairs_of, survey.tests)),
-        bytes_read=read,
+        bytes_read=read + survey.one_map(sum(group_images(survey, test) for test in survey.tests)),
         bytes_written=images * survey.n_volume * MAP_DTYPE.itemsize,
-        peak_memory=8 * survey.one_map(),
+        peak_memory=memory.export_memory(survey.n_voxels, survey.n_volume) if images else 0,
     )
+
+
+def n_images(survey: Survey) -> int:
+    """Images that are written of subjects and groups."""
+    contrasts = survey.ws.analysis.first_level.contrasts.values()
+    subject_images = sum(len(SUBJECT_FILES[wanted.stat_type]) for wanted in contrasts)
+    return len(survey.answered) * subject_images + sum(group_images(survey, test) for test in survey.tests)
+
+
+def group_images(survey: Survey, test: GroupTest) -> int:
+    """Images of a group model."""
+    methods = survey.ws.analysis.group[test.name].inference.method
+    return pairs_of(test) * (len(GROUP_FILES) + len(methods))

@@ -15,6 +15,8 @@ from voxloom.kernels.lags import segment_starts
 from voxloom.schema import bold_chunks, shard_slices
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from voxloom.io.objects import Objects
@@ -108,12 +110,17 @@ def load_design(objects: Objects, fit_path: str) -> StoredDesign:
     )
 
 
-def write_fit(objects: Objects, fit_path: str, fit: xr.Dataset, voxels: slice) -> int:
+def empty_fit(noise_model: str, n_regressors: int, n_voxels: int) -> dict[str, NDArray[np.float64]]:
+    """Arrays for the estimates of a shard, to be filled piece by piece."""
+    beta = np.empty((n_regressors, n_voxels))
+    return {"beta": beta, **{name: np.empty(n_voxels) for name in PER_VOXEL[noise_model]}}
+
+
+def write_fit(objects: Objects, fit_path: str, fit: Mapping[str, NDArray[np.float64]], voxels: slice) -> int:
     """Write one shard of a fit; return its raw bytes."""
-    names = ("beta", *PER_VOXEL[fit.attrs["noise_model"]])
-    for name in names:
-        write_voxels(objects, f"fits/{fit_path}/{name}", voxels, fit[name].to_numpy())
-    return sum(fit[name].nbytes for name in names)
+    for name, values in fit.items():
+        write_voxels(objects, f"fits/{fit_path}/{name}", voxels, values)
+    return sum(values.nbytes for values in fit.values())
 
 
 def load_fit(objects: Objects, fit_path: str, voxels: slice) -> xr.Dataset:

@@ -223,6 +223,7 @@ def export_subject(
             files.append(path)
         read += len(STATISTICS) * next(iter(maps.values())).nbytes
         digests.append(content_digest(maps.values()))
+        del maps, values  # before the next are made
     return Output(digest=digest(digests), bytes_read=read, bytes_written=written, details={"files": files})
 
 

@@ -1,0 +1,166 @@
+"""How fast this machine is: the kernels of every stage on small made-up data, in well under two seconds.
+
+One core, this process; a study's times follow by proportion (`voxloom.pipeline.effort`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tempfile
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from isal import igzip
+from threadpoolctl import threadpool_limits
+
+from voxloom.io.arrays import create_array
+from voxloom.io.objects import Objects
+from voxloom.io.regions import read_voxels, write_voxels
+from voxloom.io.shard import encode_shard
+from voxloom.io.write import GZIP_LEVEL
+from voxloom.kernels.multiplicity import fdr
+from voxloom.kernels.tails import t_to_z
+from voxloom.models.contrasts import contrast
+from voxloom.models.first_level import fit_first_level
+from voxloom.models.group import fit_group
+from voxloom.models.permutation import null_max_stat, prepare_test
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Voxels of the made-up data, and most subjects and volumes; longer studies are scaled up from these.
+VOXELS, MOST_SUBJECTS, MOST_VOLUMES = 4096, 100, 300
+#: Rearrangements of the made-up permutation test: enough for products by table.
+PERMUTATIONS = 2500
+#: Each figure is the least of so many calls after one that loads what is compiled.
+REPEATS = 2
+
+
+class Rates(NamedTuple):
+    """Seconds of one core.
+
+    Attributes
+    ----------
+    decode, encode, gzip : float
+        Per raw byte: gzip file to voxel-major rows, array to shard, volume to ``.nii.gz``.
+    fit : float
+        Per voxel, volume and column.
+    table, test, contrast : float
+        Per design whose contrasts are asked for, per contrast of it, and per voxel of that.
+    group, permutation : float
+        Per voxel and subject; per voxel, subject and rearrangement.
+    tails, sort : float
+        Per voxel: z and p; order of p.
+    array : float
+        Per array that is made, written or opened.
+    """
+
+    decode: float
+    encode: float
+    gzip: float
+    fit: float
+    table: float
+    test: float
+    contrast: float
+    group: float
+    permutation: float
+    tails: float
+    sort: float
+    array: float
+
+
+def measure(n_volumes: int, n_regressors: int, n_subjects: int, noise_model: str) -> Rates:
+    """Rates of this machine for runs and groups of about this size."""
+    rng = np.random.default_rng(0)
+    n_subjects = int(np.clip(n_subjects, 8, MOST_SUBJECTS))
+    with threadpool_limits(1):
+        group, permutation = _group_rates(rng, n_subjects)
+        return Rates(
+            *_byte_rates(rng),
+            *_fit_rates(rng, int(np.clip(n_volumes, 2 * n_regressors, MOST_VOLUMES)), n_regressors, noise_model),
+            group,
+            permutation,
+            *_map_rates(rng),
+            _array_rate(),
+        )
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """CPU seconds of a call, the least of `REPEATS` after a first one."""
+    call()
+    found = []
+    for _ in range(REPEATS):
+        start = time.process_time()
+        call()
+        found.append(time.process_time() - start)
+    return max(min(found), 1e-9)
+
+
+def _byte_rates(rng: np.random.Generator) -> tuple[float, float, float]:
+    noise = rng.normal(1000, 12, (2**19,)).astype(np.int16)
+    packed, rows = gzip.compress(noise.tobytes(), 1), noise.reshape(-1, 128)
+
+    def decode() -> None:
+        hashlib.sha256(packed).digest()
+        np.ascontiguousarray(np.frombuffer(igzip.decompress(packed), np.int16).reshape(128, -1).T)
+
+    volume = rng.standard_normal(2**17).astype(np.float32).tobytes()
+    return (
+        seconds(decode) / noise.nbytes,
+        seconds(lambda: encode_shard(rows, rows.shape, None, 0)) / noise.nbytes,
+        seconds(lambda: gzip.compress(volume, GZIP_LEVEL)) / len(volume),
+    )
+
+
+def _fit_rates(
+    rng: np.random.Generator, n_volumes: int, n_regressors: int, noise_model: str
+) -> tuple[float, float, float, float]:
+    X = rng.standard_normal((n_volumes, n_regressors))
+    X[:, -1] = 1.0
+    design = pd.DataFrame(X, columns=[f"x{i}" for i in range(n_regressors)])
+    Y, rho = rng.standard_normal((n_volumes, VOXELS)), rng.uniform(0, 0.7, VOXELS)
+    for t in range(1, n_volumes):  # as many values of rho as real voxels have
+        Y[t] += rho * Y[t - 1]
+    bold = xr.DataArray(np.ascontiguousarray(1000 + Y.T), dims=("voxel", "time"), name="bold")
+    fit = fit_first_level(bold, design, noise_model=noise_model)
+    longer = fit.isel(voxel=np.tile(np.arange(VOXELS), 4))
+    fitting = seconds(lambda: fit_first_level(bold, design, noise_model=noise_model))
+    fresh = (fit.assign(design=fit["design"] * factor) for factor in (2.0, 3.0, 4.0))  # tables are kept by design
+    first = seconds(lambda: contrast(next(fresh), "x0", tails=False))
+    short = seconds(lambda: contrast(fit, "x0", tails=False))
+    each = max(seconds(lambda: contrast(longer, "x0", tails=False)) - short, 1e-9) / (3 * VOXELS)
+    fixed = max(short - each * VOXELS, 0.0)
+    return fitting / (VOXELS * n_volumes * n_regressors), max(first - short, 0.0), fixed, each
+
+
+def _group_rates(rng: np.random.Generator, n_subjects: int) -> tuple[float, float]:
+    effects = rng.standard_normal((n_subjects, VOXELS))
+    maps = xr.DataArray(effects, dims=("map", "voxel"), name="effect")
+    design = pd.DataFrame({"intercept": np.ones(n_subjects)})
+    setup = prepare_test(design, "intercept", n_perm=2 * PERMUTATIONS)
+    n_perm, few = min(PERMUTATIONS, setup.n_perm), effects[:, :1024]
+    nulls = seconds(lambda: null_max_stat(setup, few, start=0, stop=n_perm))
+    return seconds(lambda: fit_group(maps, design)) / effects.size, nulls / (few.size * n_perm)
+
+
+def _map_rates(rng: np.random.Generator) -> tuple[float, float]:
+    t, p = rng.standard_normal(2 * VOXELS), rng.uniform(size=8 * VOXELS)
+    return 2 * seconds(lambda: t_to_z(t, 20.0)) / t.size, seconds(lambda: fdr(p)) / p.size
+
+
+def _array_rate() -> float:
+    values = np.zeros(16)
+    with tempfile.TemporaryDirectory() as folder:
+        objects = Objects(folder)
+
+        def use() -> None:
+            for _ in range(4):
+                create_array(objects, "a/b", dims=("voxel",), shape=(16,), chunks=(16,))
+                write_voxels(objects, "a/b", slice(0, 16), values)
+                read_voxels(objects, "a/b", slice(0, 16))
+
+        return seconds(use) / 12

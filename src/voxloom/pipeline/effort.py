@@ -1,0 +1,112 @@
+"""CPU seconds of every stage, by proportion from the rates of this machine."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxloom.pipeline import calibration, infer, sizes
+from voxloom.pipeline.consolidate import CONSOLIDATED
+from voxloom.pipeline.write import MAP_DTYPE
+from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxloom.engine.plan import StagePlan
+    from voxloom.pipeline.calibration import Rates
+    from voxloom.pipeline.sizes import Survey
+
+#: Arrays that a task makes, writes or opens besides those that are counted one by one.
+FEW_ARRAYS = 4
+
+
+def measured_rates(survey: Survey) -> Rates:
+    """Rates for runs and groups of the median size of this study."""
+    shapes = [matrix.shape for matrix in survey.designs.values()] or [(100, 10)]
+    n_volumes, n_regressors = (int(np.median(column)) for column in zip(*shapes))
+    noise_model = survey.ws.analysis.first_level.noise_model
+    return calibration.measure(n_volumes, n_regressors, len(survey.answered), noise_model)
+
+
+def stage_seconds(survey: Survey, stages: Mapping[str, StagePlan], rates: Rates) -> dict[str, float]:
+    """CPU seconds of all tasks of each stage, the tasks' own arrays and records included."""
+    tasks = {name: (1 + FEW_ARRAYS) * stage.n_tasks * rates.array for name, stage in stages.items()}
+    work = {
+        "ingest": ingest_seconds(survey, rates),
+        "design": survey.design_seconds,
+        "fit": fit_seconds(survey, rates) + stages["fit"].bytes_written * rates.encode,
+        "combine": combine_seconds(survey, rates) + stages["combine"].bytes_written * rates.encode,
+        "consolidate": consolidate_seconds(survey, rates) + stages["consolidate"].bytes_written * rates.encode,
+        "group": group_seconds(survey, rates) + stages["group"].bytes_written * rates.encode,
+        "infer": infer_seconds(survey, rates),
+        "correct": correct_seconds(survey, rates) + stages["correct"].bytes_written * rates.encode,
+        "export": export_seconds(survey, rates),
+    }
+    return {name: tasks[name] + work[name] for name in stages}
+
+
+def ingest_seconds(survey: Survey, rates: Rates) -> float:
+    """Decode of whole volumes, encoding of the study's voxels."""
+    total = 0.0
+    for run in survey.ingested:
+        n_volumes, itemsize = survey.n_volumes(run), survey.inputs.headers[run.id].dtype.itemsize
+        total += n_volumes * (survey.n_volume * itemsize * rates.decode)
+        total += n_volumes * (survey.n_voxels * survey.itemsize(run) * rates.encode)
+    return total
+
+
+def fit_seconds(survey: Survey, rates: Rates) -> float:
+    """Voxels times rows times columns of the designs."""
+    return survey.n_voxels * rates.fit * sum(survey.designs[run.id].size for run in survey.fitted)
+
+
+def combine_seconds(survey: Survey, rates: Rates) -> float:
+    """Tables and tests of every run, twice the maps of a run for the fixed effects, and the arrays of them all."""
+    n_runs = sum(map(len, survey.answered.values()))
+    n_contrasts, n_units = len(survey.ws.analysis.first_level.contrasts), n_runs + len(survey.answered)
+    stretches = len(shard_slices(survey.n_voxels, MAP_SHARD_VOXELS))
+    tables = n_runs * stretches * (rates.table + n_contrasts * rates.test)
+    return tables + n_units * (n_contrasts * survey.n_voxels * rates.contrast + 8 * rates.array)
+
+
+def consolidate_seconds(survey: Survey, rates: Rates) -> float:
+    """A read of every map of every subject."""
+    maps = len(CONSOLIDATED) * len(survey.ws.analysis.first_level.contrasts) * len(survey.answered)
+    return maps * sizes.map_shards(survey) * rates.array
+
+
+def group_seconds(survey: Survey, rates: Rates) -> float:
+    """Fits of all subjects, and tests with tails."""
+    return survey.n_voxels * sum(
+        len(test.first_level) * len(test.subjects) * rates.group + sizes.pairs_of(test) * (rates.contrast + rates.tails)
+        for test in survey.tests
+    )
+
+
+def infer_seconds(survey: Survey, rates: Rates) -> float:
+    """Voxels times subjects times rearrangements, times the projections of each."""
+    total = 0.0
+    for test in survey.tests:
+        wanted = survey.ws.analysis.group[test.name].inference
+        if "permutation" in wanted.method:
+            setups = infer.prepared_all(test, wanted, survey.ws.analysis.seed)
+            rows = sum(setup.n_perm * (1 + setup.model.moving.shape[1]) for setup in setups)
+            total += len(test.first_level) * len(test.subjects) * rows
+    return total * survey.n_voxels * rates.permutation
+
+
+def correct_seconds(survey: Survey, rates: Rates) -> float:
+    """Three sorts of every map and its p."""
+    return sum(map(sizes.pairs_of, survey.tests)) * survey.n_voxels * (3 * rates.sort + rates.tails)
+
+
+def export_seconds(survey: Survey, rates: Rates) -> float:
+    """Tails, and compression of the voxels of every map; what lies outside them costs nothing beside it."""
+    images = sizes.n_images(survey)
+    tails = len(survey.answered) * len(survey.ws.analysis.first_level.contrasts) * rates.tails
+    volume = survey.n_voxels * MAP_DTYPE.itemsize * rates.gzip + 3 * rates.array
+    designs = len(list(chain.from_iterable(survey.answered.values())))
+    return images * volume + survey.n_voxels * tails + 3 * designs * rates.array

@@ -1,0 +1,74 @@
+"""Refuses, before anything is computed, a run whose tasks do not fit the memory budget."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from voxloom.errors import InputError
+from voxloom.pipeline import memory
+from voxloom.pipeline.group import group_test
+from voxloom.pipeline.memory import require
+from voxloom.pipeline.sizes import group_task, infer_task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from voxloom.io.nifti import NiftiInfo
+    from voxloom.pipeline.workspace import Workspace
+
+
+def require_ingest_memory(ws: Workspace, headers: Mapping[str, NiftiInfo]) -> None:
+    """Refuse images of which not even a shard and a volume fit the budget.
+
+    Raises
+    ------
+    MemoryBudgetError
+        Names the run, what its task needs, and the budget that would do.
+    """
+    budget, fwhm = ws.analysis.memory_budget, ws.analysis.first_level.smoothing_fwhm
+    for run_id, info in headers.items():
+        require(f"ingest of {run_id}", memory.ingest_memory(info, len(ws.voxel), fwhm, budget), budget)
+
+
+def require_memory(ws: Workspace) -> None:
+    """Refuse, before anything is fitted, what does not fit the budget in any later stage.
+
+    Raises
+    ------
+    MemoryBudgetError
+        Names the run, subject, group model or stage, what its task needs, and the budget that would do.
+    """
+    n_voxels, budget, contrasts = len(ws.voxel), ws.analysis.memory_budget, ws.analysis.first_level.contrasts
+    widths: dict[str, list[int]] = {}
+    for run in ws.runs:
+        record = ws.done("design").get(ws.fit_path(run))
+        if record is None:
+            continue
+        details, n_regressors = record.details, len(record.details["columns"])
+        n_volumes = details["n_volumes"]
+        n_kept = details.get("n_kept", n_volumes)
+        need = memory.fit_memory(n_voxels, n_volumes, details["itemsize"], n_regressors, n_kept)
+        require(f"fit of {run.id}", need, budget)
+        widths.setdefault(run.subject, []).append(n_regressors)
+    for subject, found in widths.items():
+        need = memory.combine_memory(n_voxels, max(found), contrasts.values(), len(found))
+        require(f"combine of {subject}", need, budget)
+    require("consolidate", memory.consolidate_memory(n_voxels, len(widths)), budget)
+    require_group_memory(ws, list(widths))
+    assert ws.study is not None, "the study is made before the first stage"
+    require("export", memory.export_memory(n_voxels, math.prod(ws.study.grid.shape)), budget)
+
+
+def require_group_memory(ws: Workspace, subjects: Sequence[str]) -> None:
+    """The same for the group models; one that these subjects cannot answer is refused elsewhere."""
+    n_voxels, budget = len(ws.voxel), ws.analysis.memory_budget
+    for name, model in ws.analysis.group.items():
+        try:
+            test = group_test(ws.analysis, name, subjects)
+        except InputError:
+            continue
+        require(f"group.{name}", group_task(n_voxels, test, budget), budget)
+        if "permutation" in model.inference.method:
+            require(f"permutations of group.{name}", infer_task(n_voxels, test, budget), budget)
+        require(f"corrections of group.{name}", memory.correct_memory(n_voxels, model.inference.method), budget)

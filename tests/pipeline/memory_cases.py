@@ -1,0 +1,251 @@
+"""One task of every stage over made-up data of a given size, and what the plan says it holds."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from voxloom.io.arrays import create_array
+from voxloom.io.bids import RunFile
+from voxloom.io.nifti import read_header
+from voxloom.io.objects import Objects
+from voxloom.io.study import create_study, open_study
+from voxloom.io.write import make_image, single_file_header, write_nifti, write_volumes
+from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest, memory, sizes, write
+from voxloom.pipeline.stored_fit import make_room
+from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
+from voxloom.schema import Grid, MiB, shard_slices
+from voxloom.spec import Contrast, Inference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T_R = 2.0
+PROBE = Path(__file__).with_name("memory_probe.py")
+
+
+class Case(NamedTuple):
+    """A task, ready to run, and the bytes it is said to hold at most."""
+
+    function: Callable[..., Any]
+    kwargs: dict[str, Any]
+    predicted: int
+
+
+def measured(tiny: Case, case: Case, folder: Path) -> int:
+    """Peak bytes of a task above the base of a fresh process that has run a tiny one like it."""
+    paths = []
+    for name, found in (("tiny", tiny), ("case", case)):
+        paths.append(folder / f"{name}.pickle")
+        paths[-1].write_bytes(pickle.dumps((found.function, found.kwargs)))
+    # what dask's nanny sets for the workers
+    env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, PROBE, *paths], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def study(folder: Path, n_voxels: int) -> tuple[Objects, Grid]:
+    """A store whose voxels are about half of its volume."""
+    side = math.ceil((2 * n_voxels) ** (1 / 3))
+    grid = Grid.of((side, side, side), np.diag([2.0, 2.0, 2.0, 1.0]))
+    mask = np.zeros(side**3, bool)
+    mask[side**3 // 4 :][:n_voxels] = True
+    create_study(folder / "study.zarr", grid, mask.reshape(grid.shape))
+    return Objects(folder / "study.zarr"), grid
+
+
+def ingest_case(
+    folder: Path, n_voxels: int, n_volumes: int, *, fwhm: float | None = None, budget: int = 512 * MiB
+) -> Case:
+    """The ingest of a run of int16."""
+    objects, grid = study(folder, n_voxels)
+    rng = np.random.default_rng(0)
+    image = make_image(np.zeros(grid.shape, np.int16), grid, t_r=T_R)
+    image.header.set_data_shape((*grid.shape, n_volumes))
+    volumes = (rng.integers(900, 1100, grid.shape, np.int16) for _ in range(n_volumes))
+    bold = write_volumes(folder / "bold.nii", single_file_header(image.header), volumes)
+    mask = write_nifti(open_study(objects.url).mask, folder / "mask.nii", grid)
+    run = RunFile(id="sub-01", entities={"sub": "01"}, bold=bold, mask=mask, t_r=T_R)
+    kwargs = {"store": objects.url, "run_id": "sub-01", "run": run, "t_r": None, "smoothing_fwhm": fwhm}
+    kwargs |= {"max_error_sd": None, "rule": "union", "sources": []}
+    predicted = memory.ingest_memory(read_header(bold), n_voxels, fwhm, budget)
+    return Case(ingest.ingest_run, kwargs | {"memory_budget": budget}, predicted)
+
+
+def spilled_case(folder: Path, n_voxels: int, n_volumes: int) -> Case:
+    """An ingest that goes through a file."""
+    return ingest_case(folder, n_voxels, n_volumes, budget=256 * MiB)
+
+
+def smoothed_case(folder: Path, n_voxels: int, n_volumes: int) -> Case:
+    """An ingest that smooths."""
+    return ingest_case(folder, n_voxels, n_volumes, fwhm=6.0)
+
+
+def fit_case(folder: Path, n_voxels: int, n_volumes: int, n_regressors: int, noise_model: str = "ar1") -> Case:
+    """The fit of the first shard of such a run."""
+    case = ingest_case(folder, n_voxels, n_volumes)
+    case.function(**case.kwargs)
+    objects = Objects(folder / "study.zarr")
+    shards = make_room(objects, "f/sub-01", random_run(n_volumes, n_regressors), n_voxels, 2, noise_model)
+    kwargs = {"run_id": "sub-01", "fit_path": "f/sub-01", "start": shards[0].start, "stop": shards[0].stop}
+    predicted = memory.fit_memory(n_voxels, n_volumes, 2, n_regressors, n_volumes)
+    return Case(fit.fit_shard, {"store": objects.url, "signal_scaling": None, **kwargs}, predicted)
+
+
+def random_run(n_volumes: int, n_regressors: int) -> design.RunDesign:
+    """A random design of all volumes of a run."""
+    return design.RunDesign(random_design(n_volumes, n_regressors), np.arange(n_volumes), n_volumes, 0, 0)
+
+
+def random_design(n_volumes: int, n_regressors: int) -> pd.DataFrame:
+    """Random columns a, b, c2, c3, ... and a constant."""
+    X = np.random.default_rng(1).standard_normal((n_volumes, n_regressors))
+    X[:, -1] = 1.0
+    names = ["a", "b", *(f"c{i}" for i in range(2, n_regressors - 1)), "constant"]
+    return pd.DataFrame(X, columns=names, index=pd.Index(T_R * np.arange(n_volumes), name="time"))
+
+
+def combine_case(folder: Path, n_voxels: int, n_regressors: int, n_runs: int, contrasts: dict[str, Any]) -> Case:
+    """The maps of a subject with several fitted runs."""
+    objects, _ = study(folder, n_voxels)
+    rng, paths = np.random.default_rng(2), {}
+    for run in range(n_runs):
+        paths[f"run-{run}"] = path = f"f/run-{run}"
+        shards = make_room(objects, path, random_run(100, n_regressors), n_voxels, 2, "ar1")
+        for shard in shards:
+            n = shard.stop - shard.start
+            write_block(objects, f"fits/{path}/beta", (0, shard.start), rng.standard_normal((n_regressors, n)))
+            write_block(objects, f"fits/{path}/sigma2", (shard.start,), rng.chisquare(50, n))
+            write_block(objects, f"fits/{path}/rho", (shard.start,), np.round(rng.uniform(-0.9, 0.95, n), 2))
+    wanted = {name: Contrast.model_validate(expression) for name, expression in contrasts.items()}
+    kwargs = {"results": "r", "subject": "sub-01", "fits": paths, "contrasts": wanted, "n_voxels": n_voxels}
+    predicted = memory.combine_memory(n_voxels, n_regressors, wanted.values(), n_runs)
+    return Case(combine.combine_subject, {"store": objects.url, "precision_weighted": False, **kwargs}, predicted)
+
+
+def consolidate_case(folder: Path, n_voxels: int, n_subjects: int) -> Case:
+    """The first block of the maps of some subjects."""
+    objects, _ = study(folder, n_voxels)
+    rng, names = np.random.default_rng(3), [f"sub-{i:03d}" for i in range(n_subjects)]
+    for name in names:
+        make_maps(objects, f"results/r/subjects/{name}", ["a"], n_voxels)
+        for statistic in STATISTICS:
+            values = rng.standard_normal((1, n_voxels))
+            write_block(objects, f"results/r/subjects/{name}/{statistic}", (0, 0), values)
+    leading = {"subject": n_subjects, "contrast": 1}
+    for statistic in consolidate.CONSOLIDATED:
+        make_map_array(objects, f"results/r/{statistic}", leading, n_voxels, chunk=(min(128, n_subjects), 1))
+    kwargs = {"results": "r", "subjects": names[:128], "n_contrasts": 1, "first": 0, "start": 0}
+    predicted = memory.consolidate_memory(n_voxels, n_subjects)
+    return Case(consolidate.consolidate, {"store": objects.url, "stop": min(n_voxels, 65_536), **kwargs}, predicted)
+
+
+def group_test(objects: Objects, n_voxels: int, n_subjects: int, n_columns: int) -> group.GroupTest:
+    """A group model over made-up consolidated effects."""
+    rng = np.random.default_rng(4)
+    make_map_array(
+        objects, "results/r/effect", {"subject": n_subjects, "contrast": 1}, n_voxels, chunk=(min(128, n_subjects), 1)
+    )
+    for block in shard_slices(n_subjects, 128):
+        values = rng.standard_normal((block.stop - block.start, 1, n_voxels))
+        write_block(objects, "results/r/effect", (block.start, 0, 0), values)
+    subjects = [f"sub-{i:03d}" for i in range(n_subjects)]
+    columns = ["intercept", *(f"x{i}" for i in range(1, n_columns))]
+    matrix = pd.DataFrame(rng.standard_normal((n_subjects, n_columns)), columns=columns, index=subjects)
+    matrix["intercept"] = 1.0
+    return group.GroupTest(
+        name="g",
+        results="g",
+        source="r",
+        subjects=tuple(subjects),
+        first_level=("a",),
+        rows=(0,),
+        design=matrix,
+        contrasts={"mean": "intercept"} | {name: name for name in columns[1:]},
+    )
+
+
+def make_group_arrays(objects: Objects, test: group.GroupTest, n_voxels: int, values: bool = False) -> None:
+    leading = {"contrast": 1, "group_contrast": len(test.contrasts)}
+    for name in (*group.GROUP_STATISTICS, *(correct.CORRECTED.values() if values else ())):
+        make_map_array(objects, f"results/g/{name}", leading, n_voxels)
+        if values:
+            maps = np.random.default_rng(5).uniform(0.1, 1, (1, len(test.contrasts), n_voxels))
+            write_block(objects, f"results/g/{name}", (0, 0, 0), maps)
+
+
+def group_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: int, budget: int = 512 * MiB) -> Case:
+    """A group model on its first shard of voxels."""
+    objects, _ = study(folder, n_voxels)
+    test = group_test(objects, n_voxels, n_subjects, n_columns)
+    make_group_arrays(objects, test, n_voxels)
+    kwargs = {"store": objects.url, "test": test, "start": 0, "stop": min(n_voxels, 65_536), "memory_budget": budget}
+    return Case(group.fit_group_shard, kwargs, sizes.group_task(n_voxels, test, budget))
+
+
+def tight_group_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: int) -> Case:
+    """A group model that is fitted in pieces."""
+    return group_case(folder, n_voxels, n_subjects, n_columns, budget=128 * MiB)
+
+
+def infer_case(
+    folder: Path, n_voxels: int, n_subjects: int, n_columns: int, n_perm: int, budget: int = 512 * MiB
+) -> Case:
+    """The first batch of permutations over the first stretch of voxels."""
+    objects, _ = study(folder, n_voxels)
+    test, wanted = group_test(objects, n_voxels, n_subjects, n_columns), Inference(n_perm=n_perm)
+    stretches = infer.voxel_stretches(n_voxels, test, budget)
+    batch = min(infer.BATCH, n_perm)
+    create_array(
+        objects, "nulls/n/0-0", dims=("stretch", "permutation"), shape=(len(stretches), n_perm), chunks=(1, batch)
+    )
+    column = n_columns - 1
+    kwargs = {"path": "nulls/n/0-0", "test": test, "row": 0, "column": column, "stretch": 0, "batch": (0, batch)}
+    voxels = (stretches[0].start, stretches[0].stop)
+    kwargs |= {"store": objects.url, "voxels": voxels, "inference": wanted, "seed": 0}
+    return Case(infer.null_batch, kwargs, sizes.infer_task(n_voxels, test, budget))
+
+
+def correct_case(folder: Path, n_voxels: int) -> Case:
+    """Every correction of one map."""
+    objects, _ = study(folder, n_voxels)
+    test, wanted = group_test(objects, 64, 12, 1), Inference(n_perm=2_000)
+    make_group_arrays(objects, test, n_voxels, values=True)
+    rng, name = np.random.default_rng(6), infer.null_name(test, wanted, 0)
+    n_perm = infer.prepared_all(test, wanted, 0)[0].n_perm
+    create_array(objects, f"nulls/{name}/0-0", dims=("stretch", "permutation"), shape=(1, n_perm), chunks=(1, n_perm))
+    write_block(objects, f"nulls/{name}/0-0", (0, 0), rng.uniform(3, 6, (1, n_perm)))
+    create_array(
+        objects,
+        "results/g/null_max_stat",
+        dims=("contrast", "group_contrast", "permutation"),
+        shape=(1, 1, n_perm),
+        chunks=(1, 1, n_perm),
+    )
+    kwargs = {"store": objects.url, "test": test, "row": 0, "column": 0, "inference": wanted, "seed": 0}
+    return Case(correct.correct, kwargs, memory.correct_memory(n_voxels, wanted.method))
+
+
+def export_case(folder: Path, n_voxels: int) -> Case:
+    """The maps of one subject with a t and an F."""
+    objects, grid = study(folder, n_voxels)
+    contrasts = {"f": Contrast.model_validate(["a", "b"]), "t": Contrast.model_validate("a")}
+    make_room(objects, "f/run-1", random_run(100, 8), n_voxels, 2, "ar1")
+    make_maps(objects, "results/r/subjects/sub-01", list(contrasts), n_voxels)
+    for statistic in STATISTICS:
+        values = np.random.default_rng(7).uniform(1, 9, (2, n_voxels))
+        write_block(objects, f"results/r/subjects/sub-01/{statistic}", (0, 0), values)
+    kwargs = {"store": objects.url, "output": str(folder / "out"), "results": "r", "subject": "sub-01"}
+    runs = [({"sub": "01"}, "f/run-1")]
+    kwargs |= {"runs": runs, "contrasts": contrasts, "model": {}, "inputs": "i"}
+    return Case(write.export_subject, kwargs, memory.export_memory(n_voxels, math.prod(grid.shape)))
