@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     BoolArray = NDArray[np.bool_]
 
 
+#: Bytes of the maps of one sub-block, of which a fit holds three copies: 4096 voxels of up to 1,024 maps.
+BLOCK_BYTES = 32 * 2**20
+
+
 class GroupFit(NamedTuple):
     """Least squares at every voxel over the maps that are there.
 
@@ -66,6 +70,11 @@ def group_patterns(bits: NDArray[np.uint8], n_maps: int) -> tuple[NDArray[np.int
     return pattern.astype(np.int32), present
 
 
+def block_size(n_maps: int) -> int:
+    """Voxels fitted at once: a power of two up to 4096 whose maps stay within `BLOCK_BYTES`."""
+    return int(2 ** np.clip(np.floor(np.log2(BLOCK_BYTES / (8 * max(1, n_maps)))), 4, 12))
+
+
 def fit_group(X: FloatArray, Y: NDArray[np.floating], pattern: NDArray[np.int32], present: BoolArray) -> GroupFit:
     """Minimise ``||Y_v - X b||^2`` over the maps present at voxel v, for every column of Y.
 
@@ -96,7 +105,7 @@ def fit_group(X: FloatArray, Y: NDArray[np.floating], pattern: NDArray[np.int32]
         dof = int(rows.sum()) - basis.rank
         if dof < 1:
             continue
-        for block in sub_blocks(len(columns)):
+        for block in sub_blocks(len(columns), block_size(len(X))):
             voxels = columns[block]
             y = np.asarray(Y[np.ix_(rows, voxels)], dtype=np.float64)
             gamma = basis.Q.T @ y

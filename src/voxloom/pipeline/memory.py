@@ -13,6 +13,7 @@ import numpy as np
 from voxloom.errors import MemoryBudgetError
 from voxloom.io.ingest import peak_memory as ingest_peak
 from voxloom.io.regions import READ_BYTES
+from voxloom.kernels.group import block_size
 from voxloom.kernels.lag_sums import BLOCK_BYTES
 from voxloom.kernels.pieces import PIECES_BYTES
 from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
@@ -113,7 +114,7 @@ def group_memory(n_subjects: int, n_voxels: int, n_numbers: int) -> int:
     """So many statistics (numbers), all subjects over a piece of `n_voxels`, and what fitting that takes."""
     effects = FLOAT64 * n_subjects * n_voxels
     patterns = effects // 8 + n_voxels * n_subjects // 4  # a byte a value, then two copies of a bit
-    block = 3 * FLOAT64 * n_subjects * min(SUB_BLOCK, n_voxels)
+    block = 3 * FLOAT64 * n_subjects * min(block_size(n_subjects), n_voxels)
     fitting = max(reading(effects), patterns, block) + 3 * TAIL_MAPS * FLOAT64 * n_voxels
     return TASK_OVERHEAD + FLOAT64 * n_numbers + effects + fitting
 
