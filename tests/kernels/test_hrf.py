@@ -117,10 +117,19 @@ def test_one_and_two_argument_functions_are_told_apart():
 def test_what_is_no_response_is_refused():
     with pytest.raises(DesignError, match=r"'gamma' is not known.*'glover \+ derivative'"):
         hrf_kernels("gamma", 2.0)
-    with pytest.raises(DesignError, match="non-finite"):
-        hrf_kernels(lambda t: np.where(t > 5, np.nan, 1.0), 2.0)
-    with pytest.raises(DesignError, match="array of the same length"):
-        hrf_kernels(lambda t: 1.0, 2.0)
+    for function, message in (
+        (lambda t: np.where(t > 5, np.nan, 1.0), r"returned 674 of 800 values that are not finite"),
+        (lambda t: 1.0, r"an array of shape \(\), not \(800,\)\. .* array of the same length"),
+        (lambda t: t[:-1], r"an array of shape \(799,\), not \(800,\)"),
+        (lambda t: np.ones((t.size, 2)), r"an array of shape \(800, 2\)"),
+        (lambda t_r, oversampling: np.ones((4, 4)), r"an array of shape \(4, 4\), not one dimension"),
+        (lambda t: ["a"] * t.size, "returned no numbers"),
+        (lambda t: 1j * t, "returned complex numbers"),
+        ([], r"\[\] is not a list of functions"),
+        ([np.cos, "spm"], "is not a list of functions"),
+    ):
+        with pytest.raises(DesignError, match=message):
+            hrf_kernels(function, 2.0)
     with pytest.raises(DesignError, match="too coarse"):
         hrf_kernels("spm", 40.0, 1)
     for delays in ([], [-1], [0.5]):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nilearn.glm.first_level import make_first_level_design_matrix
+from nilearn.glm.first_level import make_first_level_design_matrix, spm_hrf
 from scipy.io import loadmat
 
 from voxloom.errors import DesignError, VoxloomWarning
@@ -39,41 +39,53 @@ def test_frame_times():
             frame_times(*arguments)
 
 
-event_rows = st.lists(
-    st.tuples(
-        # the first volume is at 1.5 s at the latest: none starts before min_onset, where the rules differ
-        st.one_of(st.floats(-22.5, 110), st.integers(-12, 110).map(float)),
-        st.one_of(st.just(0.0), st.floats(0, 30)),
-        st.sampled_from(["face", "House", "é", "cat 2", "a_b"]),
-        st.floats(0.1, 3),
-    ),
-    min_size=1,
-    max_size=15,
+def slow_bump(t_r, oversampling):
+    """A response as nilearn's are given."""
+    return np.sin(np.linspace(0, np.pi, int(20 / t_r * oversampling))) / oversampling
+
+
+event = st.tuples(
+    st.one_of(st.floats(-24, 110), st.integers(-12, 110).map(float)),
+    st.one_of(st.just(0.0), st.floats(0, 30)),
+    st.sampled_from(["face", "House", "é", "cat 2", "a_b"]),
+    st.floats(0.1, 3),
 )
 
 
-@settings(max_examples=60, deadline=None)
+@st.composite
+def event_rows(draw):
+    """Blocks, impulses and both, some before the run, some given twice."""
+    rows = draw(st.lists(event, min_size=1, max_size=15))
+    return rows + draw(st.lists(st.sampled_from(rows), max_size=3))
+
+
+@settings(max_examples=100, deadline=None)
 @given(
-    rows=event_rows,
-    model=st.sampled_from(list(HRF_MODELS)),
+    rows=event_rows(),
+    model=st.sampled_from([*HRF_MODELS, slow_bump, [slow_bump, spm_hrf]]),
     drift=st.sampled_from(
         [{"drift_model": "cosine", "high_pass": 0.03}, {"drift_model": None}, {"drift_model": "cosine"}]
         + [{"drift_model": "polynomial", "drift_order": k} for k in range(4)]
     ),
     modulated=st.booleans(),
-    t_r=st.sampled_from([0.8, 2.0, 3.0]),
+    t_r=st.one_of(st.sampled_from([0.8, 2.0, 3.0]), st.integers(400, 4000).map(lambda ms: ms / 1000)),
     n_scans=st.integers(20, 50),
-    reference=st.sampled_from([0.0, 0.5]),
+    reference=st.one_of(st.sampled_from([0.0, 0.5]), st.floats(0, 1)),
     added=st.sampled_from([None, "array", "frame"]),
+    grid=st.fixed_dictionaries(
+        {"min_onset": st.sampled_from([-24.0, -7.3, 0.0]), "oversampling": st.sampled_from([3, 16, 50])}
+    ),
 )
 @pytest.mark.filterwarnings("ignore")
-def test_equals_nilearn(rows, model, drift, modulated, t_r, n_scans, reference, added):
+def test_equals_nilearn(rows, model, drift, modulated, t_r, n_scans, reference, added, grid):
     times = frame_times(n_scans, t_r, reference)
+    # before min_onset the rules differ on purpose
+    rows = [row for row in rows if row[0] >= times[0] + grid["min_onset"]] or [(times[0], 1.0, "face", 1.0)]
     events = pd.DataFrame(rows, columns=["onset", "duration", "trial_type", "modulation"])
     if not modulated:
         events = events.drop(columns="modulation")
     confounds = np.random.default_rng(0).standard_normal((n_scans, 2))
-    options = drift | {"hrf_model": model, "fir_delays": [0, 1, 4]}
+    options = drift | grid | {"hrf_model": model, "fir_delays": [0, 1, 4]}
     if added:
         options["add_regs"] = confounds if added == "array" else pd.DataFrame(confounds, columns=["x", "y"])
     ours = design_matrix(times, events, modulation="amplitude" if modulated else "separate", **options)

@@ -106,3 +106,23 @@ def test_nothing_left_is_an_error():
         pytest.raises(DesignError, match="has no events"),
     ):
         check_events(table(trial_type=["n/a", None, np.nan]))
+
+
+def test_modulators_are_numbers_or_na():
+    checked = check_events(table(rt=["0.5", "n/a", 2]), WHERE, modulators=["rt"])
+    np.testing.assert_array_equal(checked["*rt"], [0.5, np.nan, 2.0])
+    for column, message in (
+        ({"rt": ["fast", "n/a", 2]}, "rt is 'fast' in row 1"),
+        ({"rt": [np.inf, 1, 2]}, "rt is 'inf' in row 1"),
+        ({"gain": 1.0}, r"'rt' is no modulator\. Give a column of the events; these may be: \['gain'\]"),
+    ):
+        with pytest.raises(DesignError, match=f"{WHERE}: {message}"):
+            check_events(table(**column), WHERE, modulators=["rt"])
+    with pytest.raises(DesignError, match="'duration' is no modulator"):
+        check_events(table(), WHERE, modulators=["duration"])
+
+
+def test_a_repeated_event_without_a_value_has_none():
+    with pytest.warns(VoxloomWarning, match="repeat"):
+        checked = check_events(table(onset=[4.0, 0.0, 4.0], rt=[np.nan, 1.0, 5.0]), modulators=["rt"])
+    np.testing.assert_array_equal(checked["*rt"], [np.nan, 1.0])

@@ -180,22 +180,37 @@ def hrf_kernels(
 
 
 def _function_basis(functions: Sequence[HrfFunction], t_r: float, oversampling: int) -> HrfBasis:
+    if not len(functions) or not all(map(callable, functions)):
+        raise DesignError("hrf_model", f"{functions!r} is not a list of functions.", "Give one or more functions.")
     kernels = [_function_kernel(function, t_r, oversampling) for function in functions]
     return HrfBasis(kernels, [f"_{_name(function)}" for function in functions])
 
 
 def _function_kernel(function: HrfFunction, t_r: float, oversampling: int) -> FloatArray:
     dt = t_r / oversampling
-    if _takes_seconds(function):
-        kernel = np.asarray(function(np.arange(_steps(dt)) * dt), dtype=np.float64) * dt
-    else:
-        kernel = np.asarray(function(t_r, oversampling), dtype=np.float64)
-    if kernel.ndim != 1 or not kernel.size or not np.isfinite(kernel).all():
+    if not _takes_seconds(function):
+        return _checked(function, function(t_r, oversampling), None)
+    seconds = np.arange(_steps(dt)) * dt
+    return _checked(function, function(seconds), seconds.shape) * dt
+
+
+def _checked(function: HrfFunction, returned: Any, shape: tuple[int, ...] | None) -> FloatArray:
+    """What a function returned, as an array of this shape, or of any length where that is None."""
+    remedy = "A function of an array of seconds that returns an array of the same length is wanted."
+    if np.iscomplexobj(returned):
+        raise DesignError("hrf_model", f"{_name(function)} returned complex numbers.", remedy)
+    try:
+        kernel = np.asarray(returned, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DesignError("hrf_model", f"{_name(function)} returned no numbers: {error}.", remedy) from error
+    if kernel.ndim != 1 or not kernel.size or (shape is not None and kernel.shape != shape):
+        wanted = "one dimension" if shape is None else f"{shape}"
         raise DesignError(
-            "hrf_model",
-            f"{_name(function)} returned {np.sum(~np.isfinite(kernel))} non-finite values in {kernel.shape}.",
-            "A function of an array of seconds that returns an array of the same length is wanted.",
+            "hrf_model", f"{_name(function)} returned an array of shape {kernel.shape}, not {wanted}.", remedy
         )
+    if not np.isfinite(kernel).all():
+        what = f"{_name(function)} returned {np.sum(~np.isfinite(kernel))} of {kernel.size} values that are not finite."
+        raise DesignError("hrf_model", what, remedy)
     return kernel
 
 

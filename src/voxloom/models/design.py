@@ -14,9 +14,10 @@ from voxloom.kernels.drift import cosine_drift, polynomial_drift
 from voxloom.kernels.gram_schmidt import dependent
 from voxloom.kernels.hrf import HrfBasis, hrf_kernels
 from voxloom.models.events import check_events
+from voxloom.models.modulation import Modulation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -68,6 +69,7 @@ def design_matrix(
     min_onset: float = -24.0,
     oversampling: int = 50,
     modulation: Literal["separate", "amplitude"] = "separate",
+    modulators: Sequence[str] | Mapping[str, Sequence[str]] = (),
     where: str = "design_matrix",
 ) -> pd.DataFrame:
     """Design of one run.
@@ -104,6 +106,11 @@ def design_matrix(
         ``"separate"``: every condition has amplitude 1, and one whose modulation varies has a second
         regressor ``<condition>*modulation`` with the modulation minus its mean over the condition's events.
         ``"amplitude"``: the modulation is the amplitude, as in nilearn.
+    modulators : sequence of str, or mapping of str to sequence of str
+        Further columns of the events that modulate all conditions, or those of each condition: a regressor
+        ``<condition>*<column>`` each, centred over the condition's events in the run. They are not made orthogonal
+        to each other (as SPM does in turn), so none takes what it shares with another and their order means
+        nothing. In a list, a column that is n/a throughout a condition does not modulate it.
     where : str
         How messages name the design: the events file, say.
 
@@ -129,8 +136,10 @@ def design_matrix(
         grid = fine_grid(times, oversampling=oversampling, min_onset=min_onset)
         basis = hrf_kernels(hrf_model, grid.t_r, oversampling, fir_delays=fir_delays)
         start, end = float(times[0] + min_onset), float(times[-1] + grid.t_r)
-        checked = check_events(events, where, start=start, end=end)
-        parts.append(_event_regressors(checked, basis, grid, _modulation_rule(modulation, where), where))
+        rule = Modulation(modulation, modulators, where)
+        checked = check_events(events, where, start=start, end=end, modulators=rule.columns)
+        rule.report(checked)
+        parts.append(_event_regressors(checked, basis, grid, rule))
     if add_regs is not None:
         parts.append(_added_regressors(add_regs, add_reg_names, times.size, where))
     parts.append(_drifts(drift_model, times, high_pass, drift_order))
@@ -153,74 +162,16 @@ class _Part(NamedTuple):
     names: list[str]
 
 
-class _Course(NamedTuple):
-    """One regressor before convolution: its name and the height of each event."""
-
-    name: str
-    height: FloatArray
-
-
-def _separate(name: str, rows: pd.DataFrame) -> Iterator[_Course]:
-    """Amplitude 1, then the centred modulation where it varies. An event given twice counts twice in both."""
-    count, total = rows["count"].to_numpy(dtype=np.float64), rows["modulation"].to_numpy()
-    yield _Course(name, count)
-    if _varies(rows):
-        yield _Course(f"{name}*modulation", total - count * total.sum() / count.sum())
-
-
-def _each(rows: pd.DataFrame) -> FloatArray:
-    """Modulation of one of the events that a row stands for."""
-    return np.asarray(rows["modulation"] / rows["count"], dtype=np.float64)
-
-
-def _varies(rows: pd.DataFrame) -> bool:
-    each = _each(rows)
-    return bool(each.size and np.ptp(each) > 1e-12 * np.abs(each).max())
-
-
-def _amplitude(name: str, rows: pd.DataFrame) -> Iterator[_Course]:
-    yield _Course(name, rows["modulation"].to_numpy())
-
-
-_MODULATION = {"separate": _separate, "amplitude": _amplitude}
-
-
-def _modulation_rule(modulation: str, where: str) -> Callable[[str, pd.DataFrame], Iterator[_Course]]:
-    if modulation not in _MODULATION:
-        raise DesignError(where, f"modulation={modulation!r} is not known.", f"Give one of {list(_MODULATION)}.")
-    return _MODULATION[modulation]
-
-
-def _event_regressors(
-    events: pd.DataFrame,
-    basis: HrfBasis,
-    grid: FineGrid,
-    rule: Callable[[str, pd.DataFrame], Iterator[_Course]],
-    where: str,
-) -> _Part:
+def _event_regressors(events: pd.DataFrame, basis: HrfBasis, grid: FineGrid, modulation: Modulation) -> _Part:
     """Regressors of every condition, by name; one whose events all lie outside the run is a column of 0."""
     columns, names = [], []
     for condition, rows in events.groupby("trial_type"):
         inside = rows[rows["in_run"]]
         onset, duration = inside["onset"].to_numpy(), inside["duration"].to_numpy()
-        for course in rule(str(condition), inside):
+        for course in modulation.courses(str(condition), inside):
             columns.append(convolve_events(onset, duration, course.height, basis, grid))
             names += [course.name + suffix for suffix in basis.suffixes]
-    if rule is _separate:
-        _report_constant_modulation(events, where)
     return _Part(np.column_stack(columns), names)
-
-
-def _report_constant_modulation(events: pd.DataFrame, where: str) -> None:
-    conditions = events.groupby("trial_type")
-    names = [str(name) for name, rows in conditions if not _varies(rows) and not np.isclose(_each(rows)[0], 1)]
-    if names:
-        warnings.warn(
-            f"{where}: the modulation of {names} is the same for all events, so there is no regressor of it "
-            "and the amplitude is 1. Pass modulation='amplitude' to scale the condition by it.",
-            VoxloomWarning,
-            stacklevel=4,
-        )
 
 
 def _added_regressors(

@@ -11,12 +11,14 @@ import pandas as pd
 from voxloom.errors import DesignError, VoxloomWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
 #: Two rows with these equal are one event given twice.
 IDENTITY = ["trial_type", "onset", "duration"]
+#: Columns that cannot be modulators, for they have a meaning of their own.
+RESERVED = {*IDENTITY, "modulation"}
 #: Trial type of all events of a table that names none, as in nilearn.
 UNNAMED = "dummy"
 #: Rows named in a message before it says how many more there are.
@@ -24,7 +26,12 @@ SHOWN = 5
 
 
 def check_events(
-    events: pd.DataFrame, where: str = "events", *, start: float | None = None, end: float | None = None
+    events: pd.DataFrame,
+    where: str = "events",
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    modulators: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Events with numeric columns, one row per distinct event, in the order given.
 
@@ -40,12 +47,14 @@ def check_events(
         How messages name the table: its file.
     start, end : float, optional
         Events that start before `start`, or at `end` or later (s), are marked as outside the run.
+    modulators : sequence of str
+        Further columns of numbers to keep; ``n/a`` may stand in them.
 
     Returns
     -------
     DataFrame
         ``trial_type`` (str), ``onset``, ``duration``, ``modulation`` (float; 1 where not given), ``count``
-        (rows that the event stands for) and ``in_run`` (bool).
+        (rows that the event stands for) and ``in_run`` (bool); ``*<name>`` for each modulator (float, NaN where n/a).
 
     Raises
     ------
@@ -58,6 +67,8 @@ def check_events(
         )
     rows = pd.DataFrame({name: _numbers(events, name, where) for name in ("onset", "duration")})
     rows["modulation"] = _numbers(events, "modulation", where) if "modulation" in events else 1.0
+    for name in modulators:
+        rows[f"*{name}"] = _modulator(events, name, where)
     _require_durations(rows["duration"].to_numpy(), where)
     rows["trial_type"] = _trial_types(events, where)
     rows = rows[rows["trial_type"].notna()]
@@ -84,6 +95,17 @@ def _numbers(events: pd.DataFrame, name: str, where: str) -> NDArray[np.float64]
             "Give finite numbers, or remove these events.",
         )
     return values
+
+
+def _modulator(events: pd.DataFrame, name: str, where: str) -> NDArray[np.float64]:
+    """Numbers of a column, NaN where it says n/a; text that is neither is refused."""
+    if name not in events or name in RESERVED:
+        usable = sorted(set(map(str, events.columns)) - RESERVED)
+        raise DesignError(where, f"{name!r} is no modulator.", f"Give a column of the events; these may be: {usable}.")
+    given = events[name]
+    empty = given.isna() | (given.astype(str).str.strip() == "n/a")
+    _numbers(events[~empty], name, where)
+    return np.array(pd.to_numeric(given.where(~empty), errors="coerce"), dtype=np.float64)
 
 
 def _require_durations(durations: NDArray[np.float64], where: str) -> None:
@@ -114,20 +136,24 @@ def _name(value: Hashable) -> str | None:
 
 
 def _merged(rows: pd.DataFrame, where: str) -> pd.DataFrame:
-    merged = (
-        rows.groupby(IDENTITY, sort=False)
-        .agg(modulation=("modulation", "sum"), count=("modulation", "size"))
-        .reset_index()
-    )
+    if not rows.duplicated(IDENTITY).any():
+        return rows.assign(count=1)
+    same = rows.groupby(IDENTITY, sort=False)
+    names = [name for name in rows if name not in IDENTITY]
+    merged = same[names].agg(_sum).assign(count=same.size()).reset_index()
     twice = int(len(rows) - len(merged))
-    if twice:
-        first = merged[merged["count"] > 1].iloc[0]
-        _warn(
-            where,
-            f"rows repeat an event: {twice} (the first {first['trial_type']!r} at {first['onset']:g} s); "
-            "their modulations are added.",
-        )
+    first = merged[merged["count"] > 1].iloc[0]
+    _warn(
+        where,
+        f"rows repeat an event: {twice} (the first {first['trial_type']!r} at {first['onset']:g} s); "
+        "their modulations are added.",
+    )
     return merged
+
+
+def _sum(values: pd.Series[float]) -> float:
+    """Sum of which n/a makes n/a."""
+    return float(values.sum(skipna=False))
 
 
 def _marked(rows: pd.DataFrame, where: str, start: float | None, end: float | None) -> pd.DataFrame:

@@ -102,7 +102,10 @@ def build(run: RunTables, first_level: FirstLevel) -> RunDesign:
         drift_order=first_level.drift_order,
         fir_delays=first_level.fir_delays,
         add_regs=found.confounds,
+        min_onset=first_level.min_onset,
+        oversampling=first_level.oversampling,
         modulation=first_level.modulation,
+        modulators=first_level.modulators,
         where=run.id,
     )
     return RunDesign(

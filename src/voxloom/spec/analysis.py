@@ -112,7 +112,7 @@ class Analysis(Section):
     @property
     def fit_digest(self) -> str:
         """Digest of what determines the fit of a run; contrasts do not."""
-        return digest([self.ingest_digest, self.first_level.model_dump(exclude={"contrasts", "smoothing_fwhm"})])
+        return digest([self.ingest_digest, self.first_level.fitted_with])
 
     @property
     def contrast_digest(self) -> str:

@@ -10,7 +10,7 @@ from voxloom.errors import InputError
 from voxloom.spec.confounds import AnyConfounds, Confounds
 from voxloom.spec.labels import require_distinct_labels
 from voxloom.spec.section import Section
-from voxloom.spec.values import Name
+from voxloom.spec.values import Name, Words
 
 HRFModel = Literal[
     "spm",
@@ -65,6 +65,10 @@ Contrasts = Annotated[
 ]
 
 
+#: Keys younger than the first stores: at their defaults the digest leaves them out, so results keep their names.
+YOUNGER = ("oversampling", "min_onset", "modulators")
+
+
 class FirstLevel(Section):
     """The model of every run."""
 
@@ -78,6 +82,10 @@ class FirstLevel(Section):
     """Order of the polynomial drift."""
     fir_delays: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Delays of the `fir` model in scans."""
+    oversampling: int = Field(default=50, ge=1)
+    """Points per volume of the grid on which events are placed and convolved."""
+    min_onset: float = Field(default=-24.0, le=0)
+    """Events that start earlier than this before the first volume (s) are dropped."""
     noise_model: Literal["ar1", "ols", "ar1-yule-walker"] = "ar1"
     """Serial correlation: AR(1) by REML per voxel, none, or AR(1) by nilearn's rule."""
     signal_scaling: Literal[0] | None = None
@@ -88,6 +96,8 @@ class FirstLevel(Section):
     """Moment of a volume, as a part of its TR, to which slices were aligned."""
     modulation: Literal["separate", "amplitude"] = "separate"
     """A `modulation` column of the events: regressor of its own (`name*modulation`), or the amplitude."""
+    modulators: Words | dict[Name, Words] = Field(default_factory=dict)
+    """Further columns of the events, each a regressor of its own: of all conditions, or of those named."""
     confounds: AnyConfounds = Field(default_factory=Confounds)
     """Columns of the confounds table, the name of a preset, or a strategy with its parameters."""
     contrasts: Contrasts = Field(default_factory=dict)
@@ -122,6 +132,13 @@ class FirstLevel(Section):
                 "Set `drift_model: null` or leave the cosines out.",
             )
         return self
+
+    @property
+    def fitted_with(self) -> dict[str, Any]:
+        """What determines the fit of a run, for its digest."""
+        dumped = self.model_dump(exclude={"contrasts", "smoothing_fwhm"})
+        usual = FirstLevel()
+        return {k: v for k, v in dumped.items() if k not in YOUNGER or getattr(self, k) != getattr(usual, k)}
 
 
 class FixedEffects(Section):
