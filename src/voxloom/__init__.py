@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from voxloom.io.denoise import load_confounds
     from voxloom.io.images import from_nifti, to_nifti
     from voxloom.io.study import Study, open_study
+    from voxloom.models.beta_series import beta_series
     from voxloom.models.contrasts import contrast
     from voxloom.models.design import design_matrix
     from voxloom.models.first_level import fit_first_level, fixed_effects
@@ -27,6 +28,7 @@ _PUBLIC = {
     "Analysis": "voxloom.spec",
     "Exchangeability": "voxloom.models.permutation",
     "Study": "voxloom.io.study",
+    "beta_series": "voxloom.models.beta_series",
     "bonferroni": "voxloom.models.multiplicity",
     "contrast": "voxloom.models.contrasts",
     "design_matrix": "voxloom.models.design",
@@ -53,6 +55,7 @@ __all__ = [
     "Exchangeability",
     "Study",
     "__version__",
+    "beta_series",
     "bonferroni",
     "contrast",
     "design_matrix",

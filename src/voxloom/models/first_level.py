@@ -75,7 +75,7 @@ def fit_first_level(
     InputError
         Unknown noise model, scaling or sample mask; `noise` lacks a parameter or a voxel.
     """
-    signal, segments = _signal(bold), [0]
+    signal, segments = signal_of(bold), [0]
     if sample_mask is not None:
         _require_rows(design, signal)
         keep = kept_rows(sample_mask, len(design))
@@ -112,7 +112,7 @@ def fit_segments(
 
     Others, what is returned and what is raised as in `fit_first_level`.
     """
-    percent = _percent(signal_scaling)
+    percent = wants_percent(signal_scaling)
     parameters = noise_model_of(noise_model).parameters
     X = _matrix(design, signal)
     require_estimable(noise_model, X, segments)
@@ -140,13 +140,14 @@ def _fit_block(
     return fit.beta, fit.sigma2, *fit.noise
 
 
-def _signal(bold: xr.Dataset | xr.DataArray) -> xr.DataArray:
+def signal_of(bold: xr.Dataset | xr.DataArray) -> xr.DataArray:
     """Return the variable ``bold``, checked."""
     ds = bold.to_dataset(name="bold") if isinstance(bold, xr.DataArray) else bold
     return validate(ds, "bold", "bold")["bold"]
 
 
-def _percent(signal_scaling: int | bool | None) -> bool:
+def wants_percent(signal_scaling: int | bool | None) -> bool:
+    """Whether data are fitted in percent of their mean; InputError for an unknown scaling."""
     if signal_scaling is None or signal_scaling is False:
         return False
     if signal_scaling == 0:
