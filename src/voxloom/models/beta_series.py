@@ -67,8 +67,7 @@ def beta_series(
         conditions; the recipe of nilearn's documents), or one for them all (LS-1).
     hrf_model : str, callable, sequence of callables, or None
         As for `design_matrix`, but for ``"fir"``. Of several functions the coefficient of the first is returned.
-    drift_model, high_pass, drift_order, min_onset, oversampling
-        As for `design_matrix`.
+    drift_model, high_pass, drift_order, min_onset, oversampling : see `design_matrix`
     confounds : DataFrame or (T, n) array_like, optional
         Further regressors, a row per volume.
     noise_model : str
