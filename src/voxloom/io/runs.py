@@ -61,6 +61,11 @@ class Run:
         return int(np.dtype(self.attrs["dtype"]).itemsize)
 
     @property
+    def is_scaled(self) -> bool:
+        """Whether stored values differ from physical ones."""
+        return (self.attrs["slope"], self.attrs["inter"]) != (1.0, 0.0)
+
+    @property
     def t_r(self) -> float:
         """Repetition time in s."""
         return float(self.attrs["t_r"])

@@ -11,7 +11,7 @@ from voxloom.engine.worker import check_cancelled
 from voxloom.io.objects import Objects
 from voxloom.io.runs import read_bold, read_run
 from voxloom.models.first_level import fit_segments
-from voxloom.pipeline.memory import fit_piece
+from voxloom.pipeline.memory import SUB_BLOCK, fit_piece
 from voxloom.pipeline.stored_fit import empty_fit, load_design, write_fit
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.schema import bold_chunks, shard_slices
@@ -58,10 +58,15 @@ def fit_shard(*, store: str, run_id: str, fit_path: str, start: int, stop: int, 
     design = load_design(objects, fit_path)
     rule = bold_chunks(run.n_voxels, run.n_volumes, run.itemsize)
     fit = empty_fit(design.noise_model, design.matrix.shape[1], stop - start)
-    for piece in shard_slices(stop - start, fit_piece(run.n_voxels, run.n_volumes, run.itemsize)):
+    # the kernel takes any type, and twice as many voxels as they are stored take less than these in float64
+    as_stored, step = not run.is_scaled, fit_piece(run.n_voxels, run.n_volumes, run.itemsize)
+    if as_stored and run.itemsize <= 4 and step <= SUB_BLOCK:
+        step *= 2
+    for piece in shard_slices(stop - start, step):
         check_cancelled()
         voxels = slice(start + piece.start, start + piece.stop)
-        signal = xr.DataArray(read_bold(objects, run_id, voxels, volumes=design.kept), dims=("voxel", "time"))
+        values = read_bold(objects, run_id, voxels, raw=as_stored, volumes=design.kept)
+        signal = xr.DataArray(values, dims=("voxel", "time"))
         found = fit_segments(
             signal,
             design.matrix,
@@ -69,9 +74,9 @@ def fit_shard(*, store: str, run_id: str, fit_path: str, start: int, stop: int, 
             noise_model=design.noise_model,
             signal_scaling=signal_scaling,
         )
-        del signal  # before the next is read
-        for name, values in fit.items():
-            values[..., piece] = found[name]
+        del values, signal  # before the next are read
+        for name, estimates in fit.items():
+            estimates[..., piece] = found[name]
     written = write_fit(objects, fit_path, fit, slice(start, stop))
     return Output(
         digest=content_digest(fit.values()),
