@@ -36,6 +36,7 @@ schema: $(STAMP)
 	mv src/voxloom/analysis.schema.json.new src/voxloom/analysis.schema.json
 
 bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks
 
 clean:
