@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from voxloom.models.inference import permutation_test
     from voxloom.models.multiplicity import bonferroni, fdr, threshold
     from voxloom.models.permutation import Exchangeability
+    from voxloom.models.ppi import ppi_regressors
     from voxloom.pipeline import plan, remove_run, run
     from voxloom.pipeline.ingesting import ingest
     from voxloom.spec import Analysis, load_analysis
@@ -44,6 +45,7 @@ _PUBLIC = {
     "open_study": "voxloom.io.study",
     "permutation_test": "voxloom.models.inference",
     "plan": "voxloom.pipeline",
+    "ppi_regressors": "voxloom.models.ppi",
     "remove_run": "voxloom.pipeline",
     "run": "voxloom.pipeline",
     "threshold": "voxloom.models.multiplicity",
@@ -71,6 +73,7 @@ __all__ = [
     "open_study",
     "permutation_test",
     "plan",
+    "ppi_regressors",
     "remove_run",
     "run",
     "threshold",

@@ -124,6 +124,13 @@ def convolve_events(
     return orthogonalize(course).residual if basis.orthogonal else course
 
 
+def place_events(onsets: ArrayLike, durations: ArrayLike, amplitudes: ArrayLike, times: FloatArray) -> FloatArray:
+    """Course of events on the fine grid (N,), before any convolution, by the rules of `convolve_events`."""
+    on, off, height = _edges(onsets, durations, amplitudes, times)
+    edges, steps = np.concatenate([on, off]), np.concatenate([height, -height])
+    return np.asarray(np.bincount(edges, steps, minlength=times.size).cumsum())
+
+
 def _edges(
     onsets: ArrayLike, durations: ArrayLike, amplitudes: ArrayLike, times: FloatArray
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], FloatArray]:
