@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from voxloom.models.beta_series import beta_series
     from voxloom.models.contrasts import contrast
     from voxloom.models.design import design_matrix
+    from voxloom.models.diagnostics import design_diagnostics
     from voxloom.models.first_level import fit_first_level, fixed_effects
     from voxloom.models.group import fit_group, group_design
     from voxloom.models.inference import permutation_test
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from voxloom.models.ppi import ppi_regressors
     from voxloom.pipeline import plan, remove_run, run
     from voxloom.pipeline.ingesting import ingest
+    from voxloom.report.design import plot_design
     from voxloom.spec import Analysis, load_analysis
 
 #: Public name -> module that holds it. Imported at first use, so that `import voxloom` costs nothing.
@@ -32,6 +34,7 @@ _PUBLIC = {
     "beta_series": "voxloom.models.beta_series",
     "bonferroni": "voxloom.models.multiplicity",
     "contrast": "voxloom.models.contrasts",
+    "design_diagnostics": "voxloom.models.diagnostics",
     "design_matrix": "voxloom.models.design",
     "fdr": "voxloom.models.multiplicity",
     "fit_first_level": "voxloom.models.first_level",
@@ -45,6 +48,7 @@ _PUBLIC = {
     "open_study": "voxloom.io.study",
     "permutation_test": "voxloom.models.inference",
     "plan": "voxloom.pipeline",
+    "plot_design": "voxloom.report.design",
     "ppi_regressors": "voxloom.models.ppi",
     "remove_run": "voxloom.pipeline",
     "run": "voxloom.pipeline",
@@ -60,6 +64,7 @@ __all__ = [
     "beta_series",
     "bonferroni",
     "contrast",
+    "design_diagnostics",
     "design_matrix",
     "fdr",
     "fit_first_level",
@@ -73,6 +78,7 @@ __all__ = [
     "open_study",
     "permutation_test",
     "plan",
+    "plot_design",
     "ppi_regressors",
     "remove_run",
     "run",

@@ -70,12 +70,28 @@ def late_condition(bids: Path) -> None:
     pd.concat([table, late]).to_csv(path, sep="\t", index=False)
 
 
+def entwine(bids: Path) -> None:
+    """Every house follows a face at once, in one run."""
+    (path,) = bids.glob("sub-02/func/*run-1_events.tsv")
+    onset = [*range(4, 90, 20)]
+    rows = [{"onset": t + late, "duration": 0.5, "trial_type": kind} for t in onset for kind, late in FOLLOWS.items()]
+    pd.DataFrame(rows).to_csv(path, sep="\t", index=False)
+
+
+FOLLOWS = {"face": 0.0, "house": 0.5}
+
+
 ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "short run": (shorten, r"run-1.*bold\.nii\.gz: has 40 volumes, most runs 60: .* data\.exclude"),
     "small mask": (shrink_mask, r"run-1.*brain_mask\.nii\.gz: holds \d+ voxels, most masks \d+"),
     "same image": (copy_image, r"sub-02.*bold\.nii\.gz: has the same content as .*sub-01.*bold\.nii\.gz"),
     "same events": (copy_events, r"run-2_events\.tsv: has the same content as .*run-1_events\.tsv"),
     "other TR": (other_t_r, r"bold\.nii\.gz: has a repetition time of 2\.2 s, most runs 2 s"),
+    "conditions that cannot be told apart": (
+        entwine,
+        r"first_level\.contrasts: contrast any: in 1 of \d+ runs, most in sub-02_task-\w+_run-1, its variance "
+        r"is severely inflated, [\d.]+ times .* \(VIF\)\. Look at plot_design",
+    ),
     "condition outside the run": (late_condition, r"run-1_events\.tsv: gives the columns \['scramble'\] no value"),
 }
 

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.engine.plan import Problem
-from voxloom.errors import InputError
+from voxloom.errors import ContrastError, InputError
 from voxloom.io.nifti import read_mask
+from voxloom.kernels.expression import contrast_matrix
+from voxloom.models.diagnostics import FEW_DOF, NOTABLE, design_diagnostics, inflation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from voxloom.io.bids import RunFile
     from voxloom.pipeline.sizes import Survey
@@ -37,6 +41,7 @@ def suspicions(survey: Survey) -> Iterator[Problem]:
     yield from copies([run.bold for run in runs])
     yield from copies([run.events for run in runs if run.events is not None and own_events(run, runs)])
     yield from rare_conditions(survey)
+    yield from weak_designs(survey)
 
 
 def warn(where: object, what: str, remedy: str) -> Problem:
@@ -114,3 +119,35 @@ def rare_conditions(survey: Survey) -> Iterator[Problem]:
         if empty:
             what = f"gives the columns {empty} no value other than 0."
             yield warn(paths[run_id], what, "Check onsets and durations; contrasts of them cannot be estimated.")
+
+
+def weak_designs(survey: Survey) -> Iterator[Problem]:
+    """Contrasts whose regressors are hard to tell apart, and runs with few volumes for their columns."""
+    inflated: dict[str, dict[str, float]] = defaultdict(dict)
+    dof = {}
+    for run_id, matrix in survey.designs.items():
+        found = design_diagnostics(matrix, answerable(survey, list(matrix.columns)))
+        dof[run_id] = found.dof
+        for name, vif in found.contrasts["vif"].items():
+            if NOTABLE < vif < np.inf:  # one that cannot be estimated is told elsewhere
+                inflated[str(name)][run_id] = vif
+    for name, of in inflated.items():
+        worst = max(of, key=lambda run_id: of[run_id])
+        what = f"contrast {name}: in {len(of)} of {len(dof)} runs, most in {worst}, {inflation(of[worst])}."
+        yield warn("first_level.contrasts", what, "Look at plot_design; drop or merge regressors, or ask for less.")
+    few = {run_id: n for run_id, n in dof.items() if n < FEW_DOF}
+    if few:
+        least = min(few, key=lambda run_id: few[run_id])
+        what = f"{len(few)} of {len(dof)} runs leave fewer than {FEW_DOF} degrees of freedom; {least} {few[least]}."
+        yield warn("first_level", what, "Use fewer confounds, scrub less, or leave the runs out.")
+
+
+def answerable(survey: Survey, columns: list[str]) -> dict[str, NDArray[np.float64]]:
+    """Weights of the contrasts whose columns a run has."""
+    rows = {}
+    for name, wanted in survey.ws.analysis.first_level.contrasts.items():
+        try:
+            rows[name] = contrast_matrix(wanted.expression, columns)
+        except ContrastError:
+            continue  # judged over all runs
+    return rows
