@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxloom.io.header import NiftiInfo
+    from voxloom.io.nifti_info import NiftiInfo
     from voxloom.io.store import Objects
 
 

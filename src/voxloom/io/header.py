@@ -1,44 +1,28 @@
-"""NIfTI headers: what they say, normalised and checked."""
+"""Reads the headers of NIfTI and Analyze images, normalised and checked."""
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
-from voxloom.errors import CorruptionError, InputError, VoxloomWarning
-from voxloom.io.pairs import analyze_affine, analyze_t_r
+from voxloom.errors import CorruptionError, InputError
+from voxloom.io import analyze
+from voxloom.io.nifti_info import NiftiInfo
 from voxloom.io.stream import REFETCH
 from voxloom.schema import Grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from voxloom.io.stream import FilePath
-
 HEADERS: dict[int, Any] = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
-#: As nibabel reads every Analyze header, whether or not SPM wrote it.
-ANALYZE: Any = nib.Spm2AnalyzeHeader
 #: Magic of NIfTI-1 and NIfTI-2, with header and data in one file and in two.
 SINGLE, PAIR = (b"n+1", b"n+2"), (b"ni1", b"ni2")
-#: Formats that are recognised by name, to say what converts them.
-FOREIGN = {
-    ".head": ("an AFNI file", "3dAFNItoNIFTI"),
-    ".brik": ("an AFNI file", "3dAFNItoNIFTI"),
-    ".mgh": ("a FreeSurfer volume", "mri_convert"),
-    ".mgz": ("a FreeSurfer volume", "mri_convert"),
-    ".mnc": ("a MINC file", "mnc2nii"),
-    ".par": ("a Philips PAR/REC file", "dcm2niix"),
-    ".rec": ("a Philips PAR/REC file", "dcm2niix"),
-    ".dcm": ("a DICOM file", "dcm2niix"),
-}
 #: Seconds per unit of ``pixdim[4]``. Files that leave the unit out mean seconds.
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 #: Extensions are a few MB at most; a larger offset is a damaged header.
@@ -47,91 +31,6 @@ UNORIENTED = (
     "has neither qform nor sform: its place in space is not known. Taken as nibabel does: x runs from right to "
     "left, the centre of the volume is the origin, voxel sizes as the header says."
 )
-ASSUMED_OF_ANALYZE = (
-    "is an Analyze 7.5 image, whose header does not say how it is oriented. Taken as SPM and nibabel do: x runs from "
-    "right to left unless a .mat file says otherwise, origin from {}; the repetition time is in seconds."
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NiftiInfo:
-    """What the header of a NIfTI or Analyze image says.
-
-    Parameters
-    ----------
-    path : str
-        Of the data, where header and data are two files.
-    shape : tuple of int
-        3-D or more; axes of length 1 past the third are dropped at the end.
-    grid : Grid
-    dtype : dtype
-        Of the stored values, in the file's byte order.
-    slope, inter : float
-        Physical value = slope * stored + inter; 1 and 0 where the header gives none.
-    t_r : float or None
-        Repetition time in s; None where the header gives none.
-    header_bytes : bytes
-        Header and extensions: everything before the data, or the whole header file of a pair.
-    pair_offset : int or None
-        Bytes before the data in the image file of a pair; None where all is in one file.
-    assumed : str
-        What the header leaves open and how it was taken; empty where it says all.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    grid: Grid
-    dtype: np.dtype[Any]
-    slope: float
-    inter: float
-    t_r: float | None
-    header_bytes: bytes
-    pair_offset: int | None = None
-    assumed: str = ""
-
-    @property
-    def n_volumes(self) -> int:
-        """Volumes in the file."""
-        return int(np.prod(self.shape[3:], dtype=int))
-
-    @property
-    def data_offset(self) -> int:
-        """Bytes before the data, in the file that has them."""
-        return len(self.header_bytes) if self.pair_offset is None else self.pair_offset
-
-    @property
-    def is_scaled(self) -> bool:
-        """Whether stored values differ from physical ones."""
-        return (self.slope, self.inter) != (1.0, 0.0)
-
-    def physical(self, raw: NDArray[Any]) -> NDArray[np.float64]:
-        """``slope * raw + inter`` in float64."""
-        return scale(raw, self.slope, self.inter)
-
-    def warn(self) -> None:
-        """Give a `VoxloomWarning` that says what was assumed, if anything."""
-        if self.assumed:
-            warnings.warn(f"{self.path}: {self.assumed}", VoxloomWarning, stacklevel=3)
-
-    def require_4d(self) -> None:
-        """Raise `InputError` unless the file is one series of volumes."""
-        if len(self.shape) != 4:
-            raise InputError(
-                self.path,
-                f"has shape {self.shape}, but a 4-D series of volumes is wanted.",
-                "Give the BOLD series; a list of 3-D files is read as maps.",
-            )
-
-
-def scale(raw: NDArray[Any], slope: float, inter: float) -> NDArray[np.float64]:
-    """``slope * raw + inter`` in float64, exactly `raw` where they are 1 and 0."""
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and huge floats stay what they are
-        values = raw.astype(np.float64)
-        if slope != 1.0:
-            values *= slope
-        if inter != 0.0:
-            values += inter
-    return values
 
 
 def parse_header(path: str, read: Callable[[int], bytes]) -> NiftiInfo:
@@ -191,28 +90,20 @@ def _nifti(path: str, header: Any, block: bytes, pair_offset: int | None) -> Nif
 
 def _analyze(image: Path, block: bytes, offset: int) -> NiftiInfo:
     """Interpret an Analyze 7.5 header as SPM writes it and nibabel reads it."""
-    path, header = str(image), ANALYZE(block[:348], check=False)
+    path, header = str(image), analyze.HEADER(block[:348], check=False)
     shape = _shape(path, header)
-    affine, origin = analyze_affine(image, header)
+    affine, origin = analyze.affine_of(image, header)
     return NiftiInfo(
         path=path,
         shape=shape,
         grid=_grid(path, affine, shape),
         dtype=_dtype(path, header),
         **_scaling(*header.get_slope_inter()),
-        t_r=analyze_t_r(header) if len(shape) > 3 else None,
+        t_r=analyze.t_r_of(header) if len(shape) > 3 else None,
         header_bytes=block,
         pair_offset=offset,
-        assumed=ASSUMED_OF_ANALYZE.format(origin),
+        assumed=analyze.ASSUMED.format(origin),
     )
-
-
-def require_known(path: FilePath) -> None:
-    """Raise `InputError` for a file of another format, by its name; the message says what converts it."""
-    ending = Path(str(path).lower().removesuffix(".gz")).suffix
-    if ending in FOREIGN:
-        what, tool = FOREIGN[ending]
-        raise InputError(str(path), f"is {what}.", f"Convert it to NIfTI, as with `{tool}`.")
 
 
 def header_size(block: bytes) -> int | None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from voxloom.errors import CorruptionError, InputError
-from voxloom.io.header import MAX_DATA_OFFSET, NiftiInfo, parse_header, parse_pair, require_known
+from voxloom.io.formats import require_known
+from voxloom.io.header import MAX_DATA_OFFSET, parse_header, parse_pair
 from voxloom.io.pairs import find_pair
 from voxloom.io.stream import REFETCH, DecodedFile, Digest
 
@@ -16,11 +17,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxloom.io.nifti_info import NiftiInfo
     from voxloom.io.pairs import Pair
     from voxloom.io.stream import FilePath
     from voxloom.schema import Grid
-
-__all__ = ["NiftiInfo", "VolumeReader", "read_header", "read_mask", "volumes"]
 
 
 class VolumeReader:

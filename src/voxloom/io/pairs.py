@@ -1,25 +1,16 @@
-"""Images in two files, header and data: which file belongs to which, and what an Analyze header leaves open."""
+"""Images in several files: the header and the data of a pair, and SPM's ``.mat`` beside them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import nibabel as nib
-import numpy as np
-from nibabel.spatialimages import HeaderDataError
-from scipy.io.matlab import MatReadError
+from typing import TYPE_CHECKING, NamedTuple
 
 from voxloom.errors import InputError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from voxloom.io.stream import FilePath
 
 PARTNER = {".hdr": ".img", ".img": ".hdr", ".HDR": ".IMG", ".IMG": ".HDR"}
-#: Analyze headers name no unit of time. Seconds are meant up to here; more would be milliseconds or chance.
-MAX_T_R = 100.0
 
 
 class Pair(NamedTuple):
@@ -52,31 +43,18 @@ def find_pair(path: FilePath) -> Pair | None:
     return Pair(given, other) if ending.lower() == ".hdr" else Pair(other, given)
 
 
+def mat_file(image: Path) -> Path:
+    """Where SPM keeps the affine of the image of a pair, if it does."""
+    return image.with_name(f"{image.name.removesuffix('.gz')[:-4]}.mat")
+
+
 def image_files(path: FilePath) -> tuple[Path, ...]:
     """Every file that the image `path` consists of; the path alone where the other file of a pair is missing."""
     try:
-        return find_pair(path) or (Path(path),)
+        pair = find_pair(path)
     except InputError:
+        pair = None
+    if pair is None:
         return (Path(path),)
-
-
-def analyze_affine(path: Path, header: Any) -> tuple[NDArray[np.float64], str]:
-    """Affine of an Analyze image as nibabel and SPM have it, and where its origin is from.
-
-    SPM's ``.mat`` file beside the image decides; else the header's origin field where it is sensible; else
-    the centre of the volume is the origin. Without ``.mat``, x runs from right to left.
-    """
-    mat = path.with_name(f"{path.name.removesuffix('.gz')[:-4]}.mat")
-    if not mat.is_file():
-        centred = np.allclose(header.get_best_affine(), header.get_base_affine())
-        return header.get_best_affine(), "the centre of the volume" if centred else "the header's origin field"
-    try:
-        return np.asarray(nib.Spm2AnalyzeImage.from_filename(path).affine, dtype=float), mat.name
-    except (ValueError, NotImplementedError, MatReadError, HeaderDataError) as error:
-        raise InputError(str(mat), f"cannot be read ({error}).", "Write it anew with SPM, or remove it.") from error
-
-
-def analyze_t_r(header: Any) -> float | None:
-    """Repetition time in s; None where the header has none that can be one."""
-    t_r = float(str(header["pixdim"][4]))
-    return t_r if 0 < t_r <= MAX_T_R else None
+    mat = mat_file(pair.image)
+    return (*pair, mat) if mat.is_file() else pair

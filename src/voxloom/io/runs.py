@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from voxloom.errors import StoreError
-from voxloom.io.header import scale
+from voxloom.io.nifti_info import scale
 from voxloom.io.store import get_attrs, open_array, read_voxels
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.errors import MemoryBudgetError
-from voxloom.io.ingest import peak_memory as ingest_peak
 from voxloom.io.regions import READ_BYTES
+from voxloom.io.run_memory import peak_memory as ingest_peak
 from voxloom.kernels.group import block_size
 from voxloom.kernels.lag_sums import BLOCK_BYTES
 from voxloom.kernels.pieces import PIECES_BYTES
@@ -25,7 +25,7 @@ from voxloom.schema import MAP_CHUNK_MAPS, MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, M
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from voxloom.io.nifti import NiftiInfo
+    from voxloom.io.nifti_info import NiftiInfo
     from voxloom.spec import Contrast
 
 #: Any task: Python objects, Zarr's threads, what the allocator keeps. Tasks of a few voxels take 0.2-1 MiB, those of

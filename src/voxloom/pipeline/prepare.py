@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from voxloom.io.bids import RunFile
-    from voxloom.io.nifti import NiftiInfo
+    from voxloom.io.nifti_info import NiftiInfo
     from voxloom.io.study import Study
     from voxloom.pipeline.workspace import Workspace
     from voxloom.spec import Template

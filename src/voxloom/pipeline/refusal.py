@@ -14,7 +14,7 @@ from voxloom.pipeline.sizes import group_task, infer_task
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from voxloom.io.nifti import NiftiInfo
+    from voxloom.io.nifti_info import NiftiInfo
     from voxloom.pipeline.workspace import Workspace
 
 
