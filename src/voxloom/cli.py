@@ -43,7 +43,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; else
 Memory = Annotated[str | None, typer.Option(help="Memory of one task, such as 512MiB; else as in the file.")]
 Reports = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Write there what each stage cost: JSON, and Dask's report (needs bokeh)."),
+    typer.Option(metavar="DIR", help="Write there what each stage cost: JSON, and Dask's report as HTML (with bokeh)."),
 ]
 
 

@@ -8,8 +8,6 @@ import statistics
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from voxloom.errors import InputError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -19,14 +17,16 @@ if TYPE_CHECKING:
     from voxloom.engine.runner import StageResult
 
 
-def require_reports(client: distributed.Client | None) -> None:
-    """Raise `InputError` where Dask cannot draw its report: the scheduler makes it, and needs bokeh for it."""
-    if client is not None and not client.run_on_scheduler(_has_bokeh):
-        raise InputError(
-            "performance report",
-            "Dask draws it with bokeh, which the scheduler does not have.",
-            "pip install 'voxloom[report]' there, or use --cluster threads: the summaries as JSON need no bokeh.",
-        )
+#: What is said where there is a cluster, and its report cannot be drawn.
+NO_PAGE = (
+    "performance report: JSON only, for Dask draws the HTML page with bokeh, which the scheduler does not have. "
+    "There: pip install 'voxloom[report]'."
+)
+
+
+def draws_pages(client: distributed.Client) -> bool:
+    """Whether Dask can draw its report: the scheduler makes it, and needs bokeh for it."""
+    return bool(client.run_on_scheduler(_has_bokeh))
 
 
 def _has_bokeh() -> bool:
@@ -35,8 +35,8 @@ def _has_bokeh() -> bool:
 
 @contextmanager
 def performance_page(path: Path, client: distributed.Client | None) -> Iterator[None]:
-    """Write Dask's performance report of what runs inside; nothing without a cluster, or when it was stopped."""
-    if client is None:
+    """Write Dask's performance report of what runs inside; nothing where none can be drawn, or when it was stopped."""
+    if client is None or not draws_pages(client):
         yield
         return
     import distributed

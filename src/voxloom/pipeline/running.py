@@ -11,7 +11,7 @@ from voxloom.engine.cluster import connect
 from voxloom.engine.events import Note, ignore
 from voxloom.engine.ledger import Record
 from voxloom.engine.lock import StoreLock
-from voxloom.engine.reports import performance_page, require_reports, write_summary
+from voxloom.engine.reports import NO_PAGE, draws_pages, performance_page, write_summary
 from voxloom.engine.runner import run_stage
 from voxloom.errors import InputError
 from voxloom.io.objects import Objects, clean_partial
@@ -99,7 +99,7 @@ def run(
         Last stage to run, such as ``"ingest"`` or ``"fit"``; all stages when not given.
     performance_report : path, optional
         Folder for what each stage cost: ``<stage>.json``, and on a cluster ``<stage>.html``, Dask's performance
-        report, which needs bokeh.
+        report, where the scheduler has bokeh to draw it.
     on_event : callable, optional
         Called with each event of the engine.
 
@@ -215,8 +215,9 @@ def go(
     """Run stages in turn; a failed task ends the line after its stage, a quarantined one does not."""
     failed: tuple[Record, ...] = ()
     if reports is not None:
-        require_reports(client)
         reports.mkdir(parents=True, exist_ok=True)
+        if client is not None and not draws_pages(client):
+            ws.note(NO_PAGE)
     for stage in stages:
         if stage.prepare is not None:
             stage.prepare(ws)
