@@ -74,6 +74,14 @@ def test_contrasts_of_the_page_are_read():
     assert kinds == {"face - house": "t", "faces": "t", "any effect": "F", "one row F": "F"}
 
 
+def test_the_map_of_the_pipeline_names_every_module_and_no_other():
+    page = (ROOT / "docs/design/003-pipeline.md").read_text().partition("## The map")[2].partition("\n## ")[0]
+    folder = ROOT / "src/voxloom/pipeline"
+    modules = {path.stem for path in folder.rglob("*.py")} - {"__init__"} | {"verification"}
+    functions = {"run", "export", "plan", "status", "remove_run", "verify", "verify_sources", "repair"}
+    assert set(re.findall(r"`([a-z_]+)`", page)) - functions == modules
+
+
 def test_the_readme_shows_an_analysis_that_is_part_of_the_demo():
     block = re.search(r"```yaml\n(version:.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     demo = (ROOT / "src/voxloom/templates/demo.yaml").read_text()

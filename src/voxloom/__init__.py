@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from voxloom.models.permutation import Exchangeability
     from voxloom.models.ppi import ppi_regressors
     from voxloom.pipeline import plan, remove_run, run
-    from voxloom.pipeline.ingesting import ingest
+    from voxloom.pipeline.ingest_images import ingest
     from voxloom.report.design import plot_design
     from voxloom.spec import Analysis, load_analysis
 
@@ -42,7 +42,7 @@ _PUBLIC = {
     "fixed_effects": "voxloom.models.first_level",
     "from_nifti": "voxloom.io.images",
     "group_design": "voxloom.models.group",
-    "ingest": "voxloom.pipeline.ingesting",
+    "ingest": "voxloom.pipeline.ingest_images",
     "load_analysis": "voxloom.spec",
     "load_confounds": "voxloom.io.denoise",
     "open_study": "voxloom.io.study",

@@ -17,6 +17,7 @@ from voxloom.errors import CorruptionError, InputError, VoxloomWarning
 from voxloom.io.images import from_nifti
 from voxloom.io.ingest import write_run
 from voxloom.io.nifti import VolumeReader, read_header, volumes
+from voxloom.io.pairs import image_files
 from voxloom.io.study import create_study
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def test_spm_mat_file_decides_the_affine(tmp_path: Path) -> None:
     np.testing.assert_allclose(info.grid.matrix, shear)
     np.testing.assert_allclose(info.grid.matrix, nib.load(tmp_path / "a.img").affine)
     assert "origin from a.mat" in info.assumed
+    assert image_files(tmp_path / "a.hdr") == tuple(tmp_path / name for name in ("a.hdr", "a.img", "a.mat"))
     (tmp_path / "a.mat").write_bytes(b"no matlab file")
     with pytest.raises(InputError, match=r"a\.mat"):
         read_header(tmp_path / "a.hdr")

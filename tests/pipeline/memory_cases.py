@@ -19,7 +19,19 @@ from voxloom.io.nifti import read_header
 from voxloom.io.objects import Objects
 from voxloom.io.study import create_study, open_study
 from voxloom.io.write import make_image, single_file_header, write_nifti, write_volumes
-from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest, memory, sizes, write
+from voxloom.pipeline import (
+    combine,
+    consolidate,
+    correct,
+    design,
+    fit,
+    group,
+    infer,
+    ingest,
+    memory,
+    sizes,
+    write_subject,
+)
 from voxloom.pipeline.stored_fit import make_room
 from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
 from voxloom.schema import Grid, MiB, shard_slices
@@ -248,4 +260,4 @@ def export_case(folder: Path, n_voxels: int) -> Case:
     kwargs = {"store": objects.url, "output": str(folder / "out"), "results": "r", "subject": "sub-01"}
     runs = [({"sub": "01"}, "f/run-1")]
     kwargs |= {"runs": runs, "contrasts": contrasts, "model": {}, "inputs": "i"}
-    return Case(write.export_subject, kwargs, memory.export_memory(n_voxels, math.prod(grid.shape)))
+    return Case(write_subject.export_subject, kwargs, memory.export_memory(n_voxels, math.prod(grid.shape)))

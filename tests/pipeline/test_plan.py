@@ -12,7 +12,7 @@ import pytest
 import voxloom
 from voxloom.engine.ledger import Ledger
 from voxloom.io.store import Objects
-from voxloom.pipeline.running import STAGES
+from voxloom.pipeline.line import STAGES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -139,7 +139,8 @@ def test_every_long_stage_looks_whether_to_stop(
 ) -> None:
     """A task that is told to stop from its start leaves before its end, in each stage but the design (0.05 s)."""
     import voxloom
-    from voxloom.pipeline.running import STAGES, at_work, recall
+    from voxloom.pipeline.line import STAGES, recall
+    from voxloom.pipeline.running import at_work
 
     analysis = analysis_of(pristine_study, tmp_path)
     assert voxloom.run(analysis).ok

@@ -56,7 +56,8 @@ def test_tasks_run_twice_at_once_leave_the_bytes_of_one_run_and_are_there_all_th
     store_digests_of: Callable[[str], dict[str, str]],
 ) -> None:
     import voxloom
-    from voxloom.pipeline.running import STAGES, at_work, recall
+    from voxloom.pipeline.line import STAGES, recall
+    from voxloom.pipeline.running import at_work
 
     analysis, tasks = analysis_of(pristine_study, tmp_path), []
     result = voxloom.run(analysis)

@@ -26,7 +26,7 @@ from voxloom.io.objects import Objects
 from voxloom.io.regions import read_voxels, write_voxels
 from voxloom.io.shard import is_intact
 from voxloom.pipeline import repair, verify, verify_sources
-from voxloom.pipeline.repairing import covers
+from voxloom.pipeline.verification.mending import covers
 from voxloom.sealed import is_sealed
 from voxloom.simulate import write_bids_study
 

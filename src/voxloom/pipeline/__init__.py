@@ -8,11 +8,12 @@ changed input redoes exactly what depends on it, and nothing else.
 from __future__ import annotations
 
 from voxloom.engine.status import Status
+from voxloom.pipeline.line import RunResult
 from voxloom.pipeline.planning import plan
 from voxloom.pipeline.removal import remove_run
-from voxloom.pipeline.running import RunResult, export, run
+from voxloom.pipeline.running import export, run
 from voxloom.pipeline.state import status
-from voxloom.pipeline.verifying import repair, verify, verify_sources
+from voxloom.pipeline.verification import repair, verify, verify_sources
 
 __all__ = [
     "RunResult",

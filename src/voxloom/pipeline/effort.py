@@ -9,7 +9,7 @@ import numpy as np
 
 from voxloom.pipeline import calibration, infer, sizes
 from voxloom.pipeline.consolidate import CONSOLIDATED
-from voxloom.pipeline.write import MAP_DTYPE
+from voxloom.pipeline.map_files import MAP_DTYPE
 from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
 
 if TYPE_CHECKING:

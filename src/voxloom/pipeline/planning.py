@@ -23,14 +23,15 @@ from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.pipeline import design, group, ingest
 from voxloom.pipeline.coverage import outside_note, planned_outside
 from voxloom.pipeline.effort import measured_rates, stage_seconds
+from voxloom.pipeline.line import STAGES, recall
+from voxloom.pipeline.map_files import planned_files
 from voxloom.pipeline.masks import require_mask, study_mask
 from voxloom.pipeline.prepare import check_grids, read_headers, study_grid
-from voxloom.pipeline.running import STAGES, as_analysis, recall
+from voxloom.pipeline.running import as_analysis
 from voxloom.pipeline.sizes import Survey, stage_sizes
 from voxloom.pipeline.sources import check_sources
 from voxloom.pipeline.suspicions import suspicions
 from voxloom.pipeline.workspace import Workspace
-from voxloom.pipeline.write import planned_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

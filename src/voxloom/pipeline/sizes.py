@@ -16,10 +16,10 @@ from voxloom.io.runs import raw_bytes
 from voxloom.pipeline import infer, memory
 from voxloom.pipeline.consolidate import CONSOLIDATED
 from voxloom.pipeline.group import GROUP_STATISTICS, group_test
+from voxloom.pipeline.map_files import GROUP_FILES, MAP_DTYPE, SUBJECT_FILES
 from voxloom.pipeline.sources import source_bytes
 from voxloom.pipeline.stored_fit import PER_VOXEL
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
-from voxloom.pipeline.write import GROUP_FILES, MAP_DTYPE, SUBJECT_FILES
 from voxloom.schema import MAP_CHUNK_MAPS, MAP_SHARD_VOXELS, bold_chunks, shard_slices
 
 if TYPE_CHECKING:

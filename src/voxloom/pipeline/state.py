@@ -10,7 +10,8 @@ from voxloom.io.objects import Objects
 from voxloom.io.sites import find_runs
 from voxloom.io.study import is_study, open_study
 from voxloom.pipeline.coverage import outside, outside_note
-from voxloom.pipeline.running import PREPARE, STAGES, as_analysis, recall
+from voxloom.pipeline.line import STAGES, recall
+from voxloom.pipeline.running import PREPARE, as_analysis
 from voxloom.pipeline.sources import stale_notes
 from voxloom.pipeline.workspace import Workspace
 

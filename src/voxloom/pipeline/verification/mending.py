@@ -16,9 +16,9 @@ from voxloom.io.coverage import PATH as COVERAGE
 from voxloom.io.integrity import Damage, metadata_key, node_of
 from voxloom.pipeline import group
 from voxloom.pipeline.coverage import update_coverage
-from voxloom.pipeline.retracing import mend_runs, sources, unusable
-from voxloom.pipeline.running import STAGES, recall
-from voxloom.pipeline.soundness import claimed, done_records, find_damage, groups_above, parse_claim
+from voxloom.pipeline.line import STAGES, recall
+from voxloom.pipeline.verification.against_source import mend_runs, sources, unusable
+from voxloom.pipeline.verification.damage import claimed, done_records, find_damage, groups_above, parse_claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,7 +10,8 @@ from voxloom.errors import InputError, StageError, VoxloomWarning
 from voxloom.io.objects import Objects
 from voxloom.io.run_files import run_files
 from voxloom.io.study import is_study, open_study
-from voxloom.pipeline.running import at_work, go, stages_until
+from voxloom.pipeline.line import go, stages_until
+from voxloom.pipeline.running import at_work
 from voxloom.schema import MEMORY_BUDGET
 from voxloom.spec import parse_analysis
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from voxloom.engine.events import OnEvent
     from voxloom.io.bids import RunFile
     from voxloom.io.study import Study
-    from voxloom.pipeline.running import RunResult
+    from voxloom.pipeline.line import RunResult
 
 
 def ingest(

@@ -10,11 +10,12 @@ from voxloom.engine.lock import StoreLock
 from voxloom.io.objects import Objects
 from voxloom.io.sites import find_runs
 from voxloom.io.study import open_study
-from voxloom.pipeline.mend_axis import mend_axis
-from voxloom.pipeline.repairing import mend
-from voxloom.pipeline.retracing import compare_runs
-from voxloom.pipeline.running import STAGES, as_analysis, at_work
-from voxloom.pipeline.soundness import find_damage, require_study
+from voxloom.pipeline.line import STAGES
+from voxloom.pipeline.running import as_analysis, at_work
+from voxloom.pipeline.verification.against_source import compare_runs
+from voxloom.pipeline.verification.axis import mend_axis
+from voxloom.pipeline.verification.damage import find_damage, require_study
+from voxloom.pipeline.verification.mending import mend
 from voxloom.pipeline.workspace import Workspace
 from voxloom.spec import Analysis
 

@@ -1,0 +1,105 @@
+"""Which files an analysis writes, by name; and how one map is written."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from voxloom.engine.worker import check_cancelled
+from voxloom.io.derivatives import (
+    design_name,
+    group_design_name,
+    group_name,
+    subject_name,
+    write_sidecar,
+)
+from voxloom.io.images import to_nifti, write_nifti
+from voxloom.schema import voxel_coords
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxloom.io.bids import RunFile
+    from voxloom.io.study import Study
+    from voxloom.pipeline.group import GroupTest
+    from voxloom.pipeline.workspace import Workspace
+
+NAME = "export"
+#: Statistic in a file name, by variable of a group model in the store.
+GROUP_FILES = {
+    "effect": "effect",
+    "variance": "variance",
+    "stat": "t",
+    "z_score": "z",
+    "p_value": "p",
+    "dof": "dof",
+    "n": "n",
+}
+#: Statistics written of a subject's contrast.
+SUBJECT_FILES = {"t": ("effect", "variance", "t", "z", "p", "dof"), "F": ("F", "z", "p", "dof")}
+#: ``desc`` entity of a corrected p map.
+CORRECTED_DESC = {"bonferroni": "bonferroni", "fdr": "fdr", "permutation": "fwe"}
+#: Of the values of an exported map.
+MAP_DTYPE = np.dtype(np.float32)
+
+
+def planned_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:
+    """Names of the files an analysis will write from these runs, each beside its sidecar."""
+    yield from ("dataset_description.json", *(f"{site}/dataset_description.json" for site in ws.analysis.data.sites))
+    for name in dict.fromkeys((*planned_subject_files(ws, runs), *planned_group_files(ws, runs, tests))):
+        yield from (name, f"{name.partition('.')[0]}.json")
+
+
+def planned_subject_files(ws: Workspace, runs: Sequence[RunFile]) -> Iterator[str]:
+    """Designs of the runs and maps of the subjects."""
+    yield from (design_name(run.entities) for run in runs)
+    for subject in dict.fromkeys(run.subject for run in runs):
+        entities = shared_entities([run.entities for run in runs if run.subject == subject])
+        for name, wanted in ws.analysis.first_level.contrasts.items():
+            yield from (subject_name(entities, contrast=name, stat=stat) for stat in SUBJECT_FILES[wanted.stat_type])
+
+
+def planned_group_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:
+    """Designs and maps of the group models."""
+    for test in tests:
+        entities = group_entities(runs)
+        yield group_design_name(test.name)
+        stats: list[tuple[str, str | None]] = [(stat, None) for stat in GROUP_FILES.values()]
+        stats += [("p", CORRECTED_DESC[m]) for m in ws.analysis.group[test.name].inference.method]
+        for first, name in product(test.first_level, test.contrasts):
+            yield from (
+                group_name(test.name, contrast=first, test=name, stat=stat, entities=entities, desc=desc)
+                for stat, desc in stats
+            )
+
+
+def group_entities(runs: Sequence[RunFile]) -> dict[str, str]:
+    """Entities of a group map: those that all runs share, subject and site apart."""
+    shared = shared_entities([run.entities for run in runs])
+    return {key: value for key, value in shared.items() if key not in ("sub", "site")}
+
+
+def shared_entities(runs: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Entities that all runs have with one value: those of the map made of them."""
+    first = runs[0]
+    return {key: value for key, value in first.items() if all(run.get(key) == value for run in runs)}
+
+
+def write_map(study: Study, path: Path, values: NDArray[np.float64], content: Mapping[str, Any]) -> int:
+    """Write one map over the study's voxels as NIfTI, its sidecar first: an image is never without one.
+
+    Returns the bytes of the volume's values.
+    """
+    check_cancelled()
+    write_sidecar(path, content)
+    background = 1.0 if "_stat-p_" in path.name else 0.0
+    array = xr.DataArray(values, dims="voxel", coords=voxel_coords(study.grid, study.voxel))
+    image = to_nifti(array, fill=background, dtype=MAP_DTYPE)
+    write_nifti(image, path)
+    return int(image.dataobj.nbytes)
