@@ -102,6 +102,8 @@ def test_unknown_columns_name_the_nearest():
     known = table(trans_x=[0.0], rot_x=[0.0])
     with pytest.raises(InputError, match=r"run: has no confound 'tran_x'. Did you mean `trans_x`\?"):
         select_confounds(known, ["tran_x"], "run")
+    with pytest.raises(InputError, match=r"has no confound 'scrubing'. Did you mean `scrubbing`\?"):
+        select_confounds(known, ["scrubing"], "run")
     with pytest.raises(InputError, match="has no confound 'cosine"):
         select_confounds(known, ["cosine*"], "run")
 

@@ -146,6 +146,7 @@ def test_ids_come_from_bids_names_else_from_the_file_name(tmp_path):
         ([], "names no image"),
         (["a/x.nii", "b/x.nii"], "would all be run x"),
         ([3], "holds a int"),
+        (nib.Nifti1Image(np.zeros((2, 2, 2)), np.eye(4)), "holds a Nifti1Image"),
         (pd.DataFrame({"file": ["a.nii"]}), "a row without bold"),
         (pd.DataFrame({"bold": ["a.nii"], "subjct": ["1"]}), "subjct: is not a known column. Did you mean `subject`"),
     ],
@@ -153,6 +154,12 @@ def test_ids_come_from_bids_names_else_from_the_file_name(tmp_path):
 def test_what_cannot_name_runs(images, message):
     with pytest.raises(InputError, match=message):
         run_files(images)
+
+
+def test_a_mask_is_named_by_its_file(pristine_study, tmp_path):
+    with pytest.raises(InputError, match="mask: is a ndarray, but a file is wanted"):
+        voxloom.ingest(index_runs(pristine_study), tmp_path / "s.zarr", mask=np.ones((10, 12, 9), bool))
+    assert not (tmp_path / "s.zarr").exists()
 
 
 def test_a_bad_run_is_left_out_with_a_warning_and_none_left_is_an_error(bids, tmp_path):

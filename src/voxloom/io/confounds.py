@@ -19,6 +19,7 @@ import pandas as pd
 
 from voxloom.errors import InputError, VoxloomWarning
 from voxloom.io.tables import read_tsv
+from voxloom.spec.confounds import PRESETS
 from voxloom.spec.section import did_you_mean
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _matches(table: pd.DataFrame, wanted: str, where: str) -> list[str]:
         return [wanted]
     found = [name for name in known if fnmatchcase(name, wanted)] if _GLOB & set(wanted) else []
     if not found and not (_GLOB & set(wanted) and wanted.startswith(ABSENT_IN_CLEAN_RUNS)):
-        raise InputError(where, f"has no confound {wanted!r}.", did_you_mean(wanted, known))
+        raise InputError(where, f"has no confound {wanted!r}.", did_you_mean(wanted, [*known, *PRESETS]))
     return found
 
 

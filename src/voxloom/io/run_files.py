@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from functools import singledispatch
 from os import PathLike
 from pathlib import Path
@@ -53,7 +54,12 @@ def run_files(images: Any) -> list[RunFile]:
 
 @singledispatch
 def _rows(images: Any) -> list[Any]:
-    """Split what was given into runs."""
+    """Split what was given into runs; what is no list is one."""
+    return [images]
+
+
+@_rows.register
+def _several(images: Iterable) -> list[Any]:  # type: ignore[type-arg]  # singledispatch takes classes only
     return list(images)
 
 
@@ -72,7 +78,7 @@ def _table(images: pd.DataFrame) -> list[Any]:
 @singledispatch
 def run_file(row: Any) -> RunFile:
     """The run of one row."""
-    raise InputError("images", f"holds a {type(row).__name__}.", "Wanted: paths, RunFile, or rows of a table.")
+    raise InputError("images", f"holds a {type(row).__name__}.", "Wanted: paths of files, RunFile, or rows of a table.")
 
 
 @run_file.register

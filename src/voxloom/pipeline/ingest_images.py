@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from voxloom.errors import InputError, StageError, VoxloomWarning
@@ -17,7 +18,6 @@ from voxloom.spec import parse_analysis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from os import PathLike
 
     import distributed
 
@@ -119,6 +119,10 @@ def _mask(given: str | PathLike[str] | Mapping[str, Any] | None, store: str | Pa
     """What stands for `data.mask`: where nothing is given, that of the study, and of a new one the default."""
     if given is None:
         return open_study(store).meta.get("mask") if is_study(Objects(store)) else None
+    if not isinstance(given, (str, PathLike, Mapping)):
+        raise InputError(
+            "mask", f"is a {type(given).__name__}, but a file is wanted.", "Save it as NIfTI and pass the path."
+        )
     return dict(given) if isinstance(given, Mapping) else str(given)
 
 
