@@ -29,7 +29,8 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 docs: schema
-	$(BIN)/python -m pytest tests/test_docs.py tests/test_public.py tests/test_readme.py
+	$(BIN)/python docs/make_parity.py
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_parity.py tests/test_public.py tests/test_readme.py
 
 schema: $(STAMP)
 	$(BIN)/voxloom schema > src/voxloom/analysis.schema.json.new
