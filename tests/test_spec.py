@@ -118,6 +118,42 @@ REFUSED = {
         "group.all.first_level_contrasts",
         "t contrasts",
     ),
+    "conjunction for the group": (
+        "first_level: {contrasts: {both: {conjunction: [a, b]}, x: a}}\n"
+        "group: {all: {first_level_contrasts: [both]}}\n",
+        "group.all.first_level_contrasts",
+        "t contrasts",
+    ),
+    "conjunction of one": (
+        "first_level:\n  contrasts: {a: {conjunction: [face]}}\n",
+        "first_level.contrasts.a.conjunction",
+        "Two expressions",
+    ),
+    "weights as a vector": (
+        "first_level:\n  contrasts: {a: {weights: [1, -1]}}\n",
+        "first_level.contrasts.a.weights",
+        "{name: weight}",
+    ),
+    "a weight that is no number": (
+        "first_level:\n  contrasts: {a: {weights: {face: big}}}\n",
+        "first_level.contrasts.a.weights.face",
+        "finite number",
+    ),
+    "weights of nothing": (
+        "first_level:\n  contrasts: {a: {weights: {face: 0}}}\n",
+        "first_level.contrasts.a.weights",
+        "weighs no column",
+    ),
+    "two spellings of one contrast": (
+        "first_level:\n  contrasts: {a: {expression: b, weights: {face: 1}}}\n",
+        "first_level.contrasts.a.weights",
+        "beside `expression`",
+    ),
+    "misspelled spelling": (
+        "first_level:\n  contrasts: {a: {weigths: {face: 1}}}\n",
+        "first_level.contrasts.a.weigths",
+        "Did you mean `weights`?",
+    ),
     "formula without contrasts": (
         "first_level: {contrasts: {x: a}}\ngroup: {all: {formula: age}}\n",
         "group.all.contrasts",
@@ -226,6 +262,10 @@ def test_contrast_spellings():
         "c": ["face", "house"],
         "d": {"expression": "face", "stat_type": "F"},
         "e": {"expression": ["face"], "stat_type": "t"},
+        "f": {"weights": {"face": 1, "house": -1.0, "cat": 0}},
+        "g": {"weights": [{"face": 0.1, "a b": -2}, {"target*modulation": 1e-7}]},
+        "h": {"weights": {"face": 1}, "stat_type": "F"},
+        "i": {"conjunction": ["face", "cat  - house"]},
     }
     made = parse_analysis({"data": {"bids_dir": "b"}, "first_level": {"contrasts": contrasts}}).first_level.contrasts
     assert {name: (c.expression, c.stat_type) for name, c in made.items()} == {
@@ -234,7 +274,21 @@ def test_contrast_spellings():
         "c": (("face", "house"), "F"),
         "d": ("face", "F"),
         "e": ("face", "t"),
+        "f": ("face - house", "t"),
+        "g": (("0.1 * face - 2 * `a b`", "1e-07 * `target*modulation`"), "F"),
+        "h": ("face", "F"),
+        "i": (("face", "cat - house"), "conjunction"),
     }
+
+
+def test_weights_by_name_are_the_contrast_of_the_expression_to_the_digest():
+    def digest_of(contrast: object) -> str:
+        return parse_analysis(
+            {"data": {"bids_dir": "b"}, "first_level": {"contrasts": {"a": contrast}}}
+        ).contrast_digest
+
+    assert digest_of({"weights": {"face": 1, "house": -0.5}}) == digest_of("face - 0.5 * house")
+    assert digest_of({"conjunction": ["face", "house"]}) != digest_of(["face", "house"])
 
 
 def test_analysis_is_frozen_and_survives_json():

@@ -114,7 +114,6 @@ def test_plan_counts_only_what_bad_inputs_leave(bids, tmp_path, analysis_of):
         "sub-01",
         "sub-02",
         "sub-03",
-        "sub-03",
         "sub-04",
     ]
     result = voxloom.run(analysis)

@@ -137,10 +137,12 @@ def sidecar(
     contrast: str,
     expression: str | Sequence[str],
     model: Mapping[str, Any],
+    contrast_type: str | None = None,
     test: Mapping[str, Any] | None = None,
     dof: float | None = None,
     n: int | None = None,
     correction: Mapping[str, Any] | None = None,
+    runs: Sequence[str] = (),
     inputs: str | None = None,
     sources: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -154,6 +156,8 @@ def sidecar(
         Name and text of the first-level contrast; several texts for F.
     model : mapping
         Options of the model as in the analysis file.
+    contrast_type : {"t", "F", "conjunction"}, optional
+        What the expressions make together.
     test : mapping, optional
         Name and text of the group contrast, and the group model's options.
     dof : float, optional
@@ -162,6 +166,8 @@ def sidecar(
         Number of maps or runs that went in.
     correction : mapping, optional
         How a p value was made: method, number of permutations, seed, tail.
+    runs : sequence of str
+        Runs it rests on: those that can answer the contrast.
     inputs : str, optional
         Digest of the data that went in.
     sources : sequence of str
@@ -178,11 +184,13 @@ def sidecar(
         "Units": kind.units,
         "Contrast": contrast,
         "Expression": expression if isinstance(expression, str) else list(expression),
+        "ContrastType": contrast_type,
         "Statistic": stat,
         "Model": dict(model),
         "GroupTest": None if test is None else dict(test),
         "DegreesOfFreedom": dof,
         "NumberOfMaps": n,
+        "Runs": list(runs) or None,
         "Correction": None if correction is None else dict(correction),
         "InputsDigest": inputs,
         "Sources": [f"bids::{source}" for source in sources] or None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from voxloom.kernels.linalg import sub_blocks
-from voxloom.kernels.tails import f_to_p, f_to_z, t_to_p, t_to_z
+from voxloom.kernels.tails import f_to_p, f_to_z, t_to_p, t_to_z, z_to_p
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +59,15 @@ class TStatistics(NamedTuple):
 
 class FStatistics(NamedTuple):
     """Maps (V,) of an F contrast; p is the upper tail, dof the denominator's."""
+
+    stat: FloatArray
+    z_score: FloatArray
+    p_value: FloatArray
+    dof: FloatArray
+
+
+class MinimumStatistics(NamedTuple):
+    """Maps (V,) of a conjunction: stat is the smallest z, a normal deviate, so dof is infinite."""
 
     stat: FloatArray
     z_score: FloatArray
@@ -135,6 +144,16 @@ def _f_maps(F: FloatArray, q: int, dof: FloatArray) -> FStatistics:
     return FStatistics(F, f_to_z(F, q, dof), f_to_p(F, q, dof), dof)
 
 
+def minimum_statistics(z_scores: FloatArray) -> MinimumStatistics:
+    """Test that all of k effects are there (Nichols 2005): the null is that at least one is not.
+
+    Under that null the smallest z (k, V) is at most as large as a normal deviate, whatever the dependence between the
+    contrasts, and p is the largest of theirs. NaN where any is.
+    """
+    z = z_scores.min(axis=0)
+    return MinimumStatistics(z, z, z_to_p(z), np.where(np.isnan(z), np.nan, np.inf))
+
+
 def fixed_effects(
     effects: FloatArray, variances: FloatArray, dofs: FloatArray, *, precision_weighted: bool = False
 ) -> Combined:
@@ -152,6 +171,8 @@ def fixed_effects(
     Combined
         NaN and n = 0 where no run has a value; dof is the sum over runs.
     """
+    # maps from files are float32, whose squares and inverses lose the digits that FSL's agree in
+    effects, variances = np.asarray(effects, dtype=np.float64), np.asarray(variances, dtype=np.float64)
     there = np.isfinite(effects) & (variances > 0) & np.isfinite(dofs)
     n = there.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):

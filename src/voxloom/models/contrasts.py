@@ -80,7 +80,7 @@ def contrast(
     else:
         test, names = (_t, kernel.TStatistics._fields) if tails else (_t_alone, kernel.Studentized._fields)
     maps = _map_cases(fit, C, test, dict.fromkeys(names, ()))
-    attrs: dict[str, Any] = {"stat_type": stat_type, "contrast": _text(expression)}
+    attrs: dict[str, Any] = {"stat_type": stat_type, "contrast": contrast_text(expression)}
     if stat_type == "F":
         attrs["df1"] = len(C)
     return xr.Dataset(maps, attrs=attrs)
@@ -103,7 +103,7 @@ def contrast_rows(fit: xr.Dataset, expression: Expression) -> xr.Dataset:
     C = _rows(fit, expression, "F")
     outputs = {"effect": ("row",), "covariance": ("row", "row_"), "dof": ()}
     maps = _map_cases(fit, C, _with_covariance, outputs, {"row": len(C), "row_": len(C)})
-    return xr.Dataset(maps, attrs={"contrast": _text(expression)})
+    return xr.Dataset(maps, attrs={"contrast": contrast_text(expression)})
 
 
 def combine_f(runs: xr.Dataset | Sequence[xr.Dataset]) -> xr.Dataset:
@@ -215,24 +215,42 @@ def _design(fit: xr.Dataset) -> FloatArray:
 
 def _rows(fit: xr.Dataset, expression: Expression, stat_type: str | None) -> FloatArray:
     """Estimable rows of weights (q, K); several are made orthonormal, the same way in every run."""
-    columns = [str(name) for name in fit["regressor"].values]
-    C = contrast_matrix(expression, columns)
-    where = f"contrast {_text(expression)!r}"
+    C = estimable_rows(_design(fit), [str(name) for name in fit["regressor"].values], expression)
+    where = f"contrast {contrast_text(expression)!r}"
     if stat_type not in (None, "t", "F"):
         raise ContrastError(where, f"stat_type {stat_type!r} is unknown.", 'Give "t" or "F".')
     if stat_type == "t" and len(C) > 1:
         raise ContrastError(where, f"has {len(C)} rows, too many for a t.", 'Give one row, or stat_type="F".')
-    X = _design(fit)
-    if not is_estimable(C, reduce_design(X)).all():
-        raise ContrastError(
-            where,
-            f"is not estimable: the columns {dependent_columns(X, columns)} depend on the others.",
-            "Leave them out of the design, or test a contrast that the design can tell.",
-        )
     return C if len(C) == 1 else orthonormal_rows(C)
 
 
-def _text(expression: Expression) -> str:
+def estimable_rows(X: FloatArray, columns: Sequence[str], expression: Expression) -> FloatArray:
+    """Rows of weights (q, K) of a contrast that a design can estimate.
+
+    Parameters
+    ----------
+    X : (T, K) array
+    columns : sequence of str
+        Names of its columns.
+    expression : str, sequence of str, (K,) or (q, K) array_like
+
+    Raises
+    ------
+    ContrastError
+        Unknown columns, weights of another length, or not estimable: then it names the dependent columns.
+    """
+    C = contrast_matrix(expression, columns)
+    if not is_estimable(C, reduce_design(X)).all():
+        raise ContrastError(
+            f"contrast {contrast_text(expression)!r}",
+            f"is not estimable: the columns {dependent_columns(X, columns)} depend on the others.",
+            "Leave them out of the design, or test a contrast that the design can tell.",
+        )
+    return C
+
+
+def contrast_text(expression: Expression) -> str:
+    """How a contrast is named: its expressions, or its weights."""
     if isinstance(expression, str):
         return expression
     rows = list(np.atleast_1d(np.asarray(expression, dtype=object)))

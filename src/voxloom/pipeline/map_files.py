@@ -17,6 +17,7 @@ from voxloom.io.derivatives import (
     write_sidecar,
 )
 from voxloom.io.images import to_nifti, write_nifti
+from voxloom.pipeline.levels import levels_of
 from voxloom.schema import voxel_coords
 
 if TYPE_CHECKING:
@@ -42,7 +43,11 @@ GROUP_FILES = {
     "n": "n",
 }
 #: Statistics written of a subject's contrast.
-SUBJECT_FILES = {"t": ("effect", "variance", "t", "z", "p", "dof"), "F": ("F", "z", "p", "dof")}
+SUBJECT_FILES = {
+    "t": ("effect", "variance", "t", "z", "p", "dof"),
+    "F": ("F", "z", "p", "dof"),
+    "conjunction": ("z", "p"),
+}
 #: ``desc`` entity of a corrected p map.
 CORRECTED_DESC = {"bonferroni": "bonferroni", "fdr": "fdr", "permutation": "fwe"}
 #: Of the values of an exported map.
@@ -57,12 +62,16 @@ def planned_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupT
 
 
 def planned_subject_files(ws: Workspace, runs: Sequence[RunFile]) -> Iterator[str]:
-    """Designs of the runs and maps of the subjects."""
+    """Designs of the runs and maps of the subjects and of their sessions."""
     yield from (design_name(run.entities) for run in runs)
+    sessions = ws.analysis.subject_level.sessions
     for subject in dict.fromkeys(run.subject for run in runs):
-        entities = shared_entities([run.entities for run in runs if run.subject == subject])
-        for name, wanted in ws.analysis.first_level.contrasts.items():
-            yield from (subject_name(entities, contrast=name, stat=stat) for stat in SUBJECT_FILES[wanted.stat_type])
+        own = [run for run in runs if run.subject == subject]
+        for joined in levels_of(subject, own, sessions=sessions).values():
+            entities = shared_entities([run.entities for run in joined])
+            for name, wanted in ws.analysis.first_level.contrasts.items():
+                stats = SUBJECT_FILES[wanted.stat_type]
+                yield from (subject_name(entities, contrast=name, stat=stat) for stat in stats)
 
 
 def planned_group_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:

@@ -93,6 +93,8 @@ def contrast_numbers(wanted: Contrast) -> tuple[int, int]:
     """Numbers a voxel that a run keeps of a contrast, and those of them that are combined over runs."""
     if wanted.stat_type == "t":
         return len(STATISTICS), 3
+    if wanted.stat_type == "conjunction":  # each t with its tails
+        return (q := 6 * len(wanted.expression)) + len(STATISTICS), q
     q = 1 if isinstance(wanted.expression, str) else len(wanted.expression)
     rows = q + q * q + 1
     return len(STATISTICS) + rows, rows

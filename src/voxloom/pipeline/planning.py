@@ -18,11 +18,10 @@ from voxloom.io.events import read_events
 from voxloom.io.objects import Objects
 from voxloom.io.sites import find_runs
 from voxloom.io.study import is_study, open_study
-from voxloom.kernels.expression import contrast_matrix
-from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.pipeline import design, group, ingest
 from voxloom.pipeline.coverage import outside_note, planned_outside
 from voxloom.pipeline.effort import measured_rates, stage_seconds
+from voxloom.pipeline.levels import has_columns, why_not
 from voxloom.pipeline.line import STAGES, recall
 from voxloom.pipeline.map_files import planned_files
 from voxloom.pipeline.masks import require_mask, study_mask
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from voxloom.engine.ledger import Record
     from voxloom.engine.plan import StagePlan
     from voxloom.io.bids import RunFile
-    from voxloom.spec import Analysis, Contrast
+    from voxloom.spec import Analysis
 
 
 def plan(spec: Analysis | str | Path | Mapping[str, Any], *, calibrate: bool = False) -> Plan:
@@ -166,20 +165,14 @@ def design_of(survey: Survey, run: RunFile) -> pd.DataFrame:
 
 
 def check_estimable(survey: Survey, run: RunFile, matrix: pd.DataFrame) -> None:
-    """A contrast whose columns are there but which the design cannot estimate costs the subject its maps."""
-    basis = reduce_design(matrix.to_numpy(dtype=float))
-    for name, wanted in survey.ws.analysis.first_level.contrasts.items():
-        if not answers(wanted, list(matrix.columns)):
-            continue  # a condition that this run lacks; judged over all runs
-        rows = contrast_matrix(wanted.expression, list(matrix.columns))
-        if not is_estimable(rows, basis).all():
-            survey.unanswered.add(run.subject)
-            error = ContrastError(
-                run.id,
-                f"contrast {name} ({wanted.expression}) is not estimable: the design is rank deficient.",
-                "Take the dependent columns out of the model, or ask another question.",
-            )
-            survey.problems.append(problem(error))
+    """Note which contrasts the run cannot answer, and name those that it has the columns for."""
+    errors = {name: why_not(wanted, matrix) for name, wanted in survey.ws.analysis.first_level.contrasts.items()}
+    lacking = {name: error for name, error in errors.items() if error is not None}
+    survey.lacking[run.id] = set(lacking)
+    for name, error in lacking.items():
+        if has_columns(survey.ws.analysis.first_level.contrasts[name], list(matrix.columns)):
+            what = f"contrast {name} {error.what} The run is left out of it."
+            survey.problems.append(Problem(level="warning", where=run.id, what=what))
 
 
 def require_answers(survey: Survey) -> None:
@@ -195,9 +188,9 @@ def require_answers(survey: Survey) -> None:
     survey.problems += [Problem(level="warning", where="first_level.contrasts", what=note) for note in notes]
     for subject, runs in survey.answered.items():
         for name, wanted in survey.ws.analysis.first_level.contrasts.items():
-            if not any(answers(wanted, columns[run.id]) for run in runs):
+            if all(name in survey.lacking[run.id] for run in runs):
                 survey.unanswered.add(subject)
-                what = f"contrast {name} ({wanted.expression}) names columns that none of its runs has."
+                what = f"contrast {name} ({wanted.expression}) is not estimable in any of its runs."
                 remedy = "Leave the subject out with data.filters, or ask another question."
                 survey.problems.append(Problem(level="error", where=subject, what=what, remedy=remedy))
 
@@ -208,15 +201,6 @@ def report_censoring(survey: Survey) -> None:
     note = design.censoring_note(kept)
     if note is not None:
         survey.problems.append(Problem(level="warning", where="first_level.confounds", what=note))
-
-
-def answers(wanted: Contrast, columns: list[str]) -> bool:
-    """Whether a design with these columns has those of the contrast."""
-    try:
-        contrast_matrix(wanted.expression, columns)
-    except ContrastError:
-        return False
-    return True
 
 
 def recall_all(ws: Workspace) -> None:

@@ -16,6 +16,7 @@ from voxloom.io.study import open_study
 from voxloom.pipeline.coverage import update_coverage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from os import PathLike
 
     from voxloom.io.objects import Objects
@@ -52,7 +53,9 @@ def remove_run(store: str | PathLike[str], run: str) -> list[str]:
         # records before data, and what says that the run is there last: a removal that was killed can be repeated
         forget(Ledger(objects), objects, run, stored, [f"{name}/{s}" for name in results for s in subjects])
         for name in results:
-            for path in (f"runs/{run}", *(f"subjects/{subject}" for subject in subjects)):
+            sessions = [session for session in objects.children(f"results/{name}/sessions") if owned(session, subjects)]
+            maps = [f"subjects/{subject}" for subject in subjects] + [f"sessions/{session}" for session in sessions]
+            for path in (f"runs/{run}", *maps):
                 objects.delete_tree(f"results/{name}/{path}")
         for path in (f"fits/{fit}/{name}" for fit in members(objects, "fits") for name in stored):
             objects.delete_tree(path)
@@ -79,6 +82,11 @@ def versions_of(objects: Objects, run: str) -> list[str]:
         near = get_close_matches(run, names, n=3)
         raise StoreError(objects.url, f"holds no run {run!r}.", f"Nearest: {', '.join(near)}." if near else "")
     return found
+
+
+def owned(session: str, subjects: Sequence[str]) -> bool:
+    """Whether the maps of a session are of one of these subjects."""
+    return any(session.startswith(f"{subject}_ses-") for subject in subjects)
 
 
 def subject_in(objects: Objects, stored: str) -> list[str]:

@@ -16,6 +16,7 @@ from voxloom.io.runs import raw_bytes
 from voxloom.pipeline import infer, memory
 from voxloom.pipeline.consolidate import CONSOLIDATED
 from voxloom.pipeline.group import GROUP_STATISTICS, group_test
+from voxloom.pipeline.levels import levels_of
 from voxloom.pipeline.map_files import GROUP_FILES, MAP_DTYPE, SUBJECT_FILES
 from voxloom.pipeline.sources import source_bytes
 from voxloom.pipeline.stored_fit import PER_VOXEL
@@ -48,8 +49,10 @@ class Survey:
         Columns kept with each run that can be ingested.
     designs : dict of str to DataFrame
         Of each run that can be fitted.
+    lacking : dict of str to set of str
+        Contrasts that a run cannot answer.
     unanswered : set of str
-        Subjects whose contrasts cannot be estimated.
+        Subjects of which no run can answer one of the contrasts.
     design_seconds : float
         CPU time that the designs took.
     """
@@ -60,6 +63,7 @@ class Survey:
     n_volume: int
     n_confounds: dict[str, int] = field(default_factory=dict)
     designs: dict[str, pd.DataFrame] = field(default_factory=dict)
+    lacking: dict[str, set[str]] = field(default_factory=dict)
     unanswered: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     design_seconds: float = 0.0
@@ -190,6 +194,12 @@ def fit_memory(survey: Survey, run: RunFile) -> int:
     return memory.fit_memory(survey.n_voxels, n_volumes, survey.itemsize(run), n_regressors, n_kept)
 
 
+def n_levels(survey: Survey) -> int:
+    """Subjects, and where wanted sessions, that have maps."""
+    sessions = survey.ws.analysis.subject_level.sessions
+    return sum(len(levels_of(subject, runs, sessions=sessions)) for subject, runs in survey.answered.items())
+
+
 def subject_maps(survey: Survey) -> int:
     """Bytes of the maps of one run or subject."""
     return len(survey.ws.analysis.first_level.contrasts) * survey.one_map(len(STATISTICS))
@@ -204,7 +214,7 @@ def combine_size(survey: Survey) -> StagePlan:
         name="combine",
         n_tasks=len(subjects),
         bytes_read=sum(estimates(survey, run) + stretches * design_bytes(survey, run) for run in runs),
-        bytes_written=(len(runs) + len(subjects)) * subject_maps(survey),
+        bytes_written=(len(runs) + n_levels(survey)) * subject_maps(survey),
         peak_memory=memory.combine_memory(
             survey.n_voxels,
             max((matrix.shape[1] for matrix in survey.designs.values()), default=0),
@@ -318,7 +328,7 @@ def export_size(survey: Survey) -> StagePlan:
     """Maps and designs in, values of the volumes out."""
     n_subjects, images = len(survey.answered), n_images(survey)
     runs = chain.from_iterable(survey.answered.values())
-    read = n_subjects * subject_maps(survey) + sum(design_bytes(survey, run) for run in runs)
+    read = n_levels(survey) * subject_maps(survey) + sum(design_bytes(survey, run) for run in runs)
     return StagePlan(
         name="export",
         n_tasks=n_subjects + sum(map(pairs_of, survey.tests)),
@@ -332,7 +342,7 @@ def n_images(survey: Survey) -> int:
     """Images that are written of subjects and groups."""
     contrasts = survey.ws.analysis.first_level.contrasts.values()
     subject_images = sum(len(SUBJECT_FILES[wanted.stat_type]) for wanted in contrasts)
-    return len(survey.answered) * subject_images + sum(group_images(survey, test) for test in survey.tests)
+    return n_levels(survey) * subject_images + sum(group_images(survey, test) for test in survey.tests)
 
 
 def group_images(survey: Survey, test: GroupTest) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from voxloom.spec.analysis import Analysis, json_schema, schema_text
 from voxloom.spec.confounds import Confounds
+from voxloom.spec.contrasts import Contrast
 from voxloom.spec.data import MASK_RULES, Data, Output, Store, Template
 from voxloom.spec.digests import digest
 from voxloom.spec.entities import short_name
 from voxloom.spec.files import load_analysis, parse_analysis, parse_confounds
-from voxloom.spec.first_level import Contrast, FirstLevel, FixedEffects, SubjectLevel
+from voxloom.spec.first_level import FirstLevel, FixedEffects, SubjectLevel
 from voxloom.spec.group import GroupModel, Inference
 from voxloom.spec.labels import bids_label, require_distinct_labels
 from voxloom.spec.values import parse_bytes

@@ -71,7 +71,7 @@ class Analysis(Section):
                 if contrast not in known:
                     raise InputError(where, f"{contrast!r} is no first-level contrast.", did_you_mean(contrast, known))
                 if known[contrast].stat_type != "t":
-                    raise InputError(where, f"{contrast!r} is an F contrast.", "A group model needs t contrasts.")
+                    raise InputError(where, f"{contrast!r} is no t contrast.", "A group model needs t contrasts.")
         return self
 
     @model_validator(mode="after")
@@ -122,7 +122,7 @@ class Analysis(Section):
     @property
     def combine_digest(self) -> str:
         """Digest of what determines the maps of a subject: contrasts, the choice of runs, fixed effects."""
-        return digest([self.contrast_digest, self.data.chosen, self.subject_level.model_dump()])
+        return digest([self.contrast_digest, self.data.chosen, self.subject_level.settings])
 
     def group_digest(self, model: str) -> str:
         """Digest of what determines the fit and the contrasts of a group model; inference does not."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from voxloom.errors import InputError
 from voxloom.spec.confounds import AnyConfounds, Confounds
+from voxloom.spec.contrasts import Contrast, Contrasts
 from voxloom.spec.labels import require_distinct_labels
 from voxloom.spec.section import Section
 from voxloom.spec.values import Name, Words
@@ -21,49 +22,6 @@ HRFModel = Literal[
     "glover + derivative + dispersion",
     "fir",
 ]
-
-
-class Contrast(Section):
-    """A question to the model: one expression for t, one or several for F."""
-
-    expression: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
-    """Sum of weighted column names, such as `face - house`."""
-    stat_type: Literal["t", "F"] = "t"
-    """By default `t` for a single expression, `F` for a list."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_any_spelling(cls, raw: Any) -> Any:
-        if isinstance(raw, (str, list, tuple)):
-            raw = {"expression": raw}
-        if not isinstance(raw, dict):
-            raise InputError("", f"is {raw!r}.", "An expression such as `face - house` is wanted.")
-        if "expression" not in raw:
-            return raw
-        rows = raw["expression"]
-        kind = raw.get("stat_type") or ("t" if isinstance(rows, str) else "F")
-        if isinstance(rows, (list, tuple)) and len(rows) == 1:
-            rows = rows[0]
-        if isinstance(rows, (list, tuple)) and not rows:
-            raise InputError("expression", "is an empty list.", "At least one expression is wanted.")
-        if kind == "t" and not isinstance(rows, str):
-            raise InputError("stat_type", "is t for several expressions.", "Several rows are an F test.")
-        return raw | {"expression": rows, "stat_type": kind}
-
-    @field_validator("expression")
-    @classmethod
-    def _single_spaces(cls, rows: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if isinstance(rows, str):
-            return " ".join(rows.split())
-        return tuple(" ".join(row.split()) for row in rows)
-
-
-ContrastSpelling = Name | Annotated[tuple[Name, ...], Field(min_length=1)] | Contrast
-Contrasts = Annotated[
-    dict[Name, Contrast],
-    BeforeValidator(lambda raw: {} if raw is None else raw, json_schema_input_type=dict[Name, ContrastSpelling]),
-]
-
 
 #: Keys younger than the first stores: at their defaults the digest leaves them out, so results keep their names.
 YOUNGER = ("oversampling", "min_onset", "modulators")
@@ -101,7 +59,7 @@ class FirstLevel(Section):
     confounds: AnyConfounds = Field(default_factory=Confounds)
     """Columns of the confounds table, the name of a preset, or a strategy with its parameters."""
     contrasts: Contrasts = Field(default_factory=dict)
-    """Contrasts by name: an expression (t), a list of expressions (F), or {expression, stat_type}."""
+    """Contrasts by name: an expression (t), a list (F), {expression, stat_type}, {weights} or {conjunction}."""
 
     @field_validator("high_pass")
     @classmethod
@@ -152,3 +110,10 @@ class SubjectLevel(Section):
     """The model over the runs of a subject."""
 
     fixed_effects: FixedEffects = Field(default_factory=FixedEffects)
+    sessions: bool = False
+    """Write maps of every session too, where a subject has several; those of the subject are over all runs."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What digests and sidecars of results say; nothing of sessions where there are no maps of them."""
+        return self.model_dump(mode="json", exclude=None if self.sessions else {"sessions"})
