@@ -71,7 +71,14 @@ def test_contrasts_of_the_page_are_read():
     block = re.search(r"```yaml\n(contrasts:.*?)```", (ROOT / "docs/analysis-file.md").read_text(), re.DOTALL)
     contrasts = FirstLevel(**yaml.safe_load(block[1])).contrasts
     kinds = {name: contrast.stat_type for name, contrast in contrasts.items()}
-    assert kinds == {"face - house": "t", "faces": "t", "any effect": "F", "one row F": "F"}
+    assert kinds == {
+        "face - house": "t",
+        "faces": "t",
+        "any effect": "F",
+        "one row F": "F",
+        "by weights": "t",
+        "both": "conjunction",
+    }
 
 
 def test_the_map_of_the_pipeline_names_every_module_and_no_other():

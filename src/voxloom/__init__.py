@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from voxloom.io.images import from_nifti, to_nifti
     from voxloom.io.study import Study, open_study
     from voxloom.models.beta_series import beta_series
+    from voxloom.models.concatenation import concatenate_runs
     from voxloom.models.contrasts import contrast
     from voxloom.models.design import design_matrix
     from voxloom.models.diagnostics import design_diagnostics
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from voxloom.models.multiplicity import bonferroni, fdr, threshold
     from voxloom.models.permutation import Exchangeability
     from voxloom.models.ppi import ppi_regressors
+    from voxloom.models.runs import conjunction, contrast_over_runs
     from voxloom.pipeline import plan, remove_run, run
     from voxloom.pipeline.ingest_images import ingest
     from voxloom.report.design import plot_design
@@ -33,7 +35,10 @@ _PUBLIC = {
     "Study": "voxloom.io.study",
     "beta_series": "voxloom.models.beta_series",
     "bonferroni": "voxloom.models.multiplicity",
+    "concatenate_runs": "voxloom.models.concatenation",
+    "conjunction": "voxloom.models.runs",
     "contrast": "voxloom.models.contrasts",
+    "contrast_over_runs": "voxloom.models.runs",
     "design_diagnostics": "voxloom.models.diagnostics",
     "design_matrix": "voxloom.models.design",
     "fdr": "voxloom.models.multiplicity",
@@ -63,7 +68,10 @@ __all__ = [
     "__version__",
     "beta_series",
     "bonferroni",
+    "concatenate_runs",
+    "conjunction",
     "contrast",
+    "contrast_over_runs",
     "design_diagnostics",
     "design_matrix",
     "fdr",

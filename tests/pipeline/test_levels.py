@@ -144,7 +144,7 @@ def test_sessions_have_maps_of_their_own_and_leave_those_of_the_subject_as_they_
     assert not list((result.output / "sub-03").glob("ses-*"))
     voxloom.remove_run(result.store, runs[0])
     left = voxloom.open_study(result.store).objects.children(f"results/{result.results_name}/sessions")
-    assert left == ["sub-02_ses-1", "sub-02_ses-2"]
+    assert [name for name in left if name.startswith("sub-")] == ["sub-02_ses-1", "sub-02_ses-2"]
 
 
 def test_an_analysis_without_sessions_has_the_name_it_had(pristine_study, tmp_path, analysis_of):

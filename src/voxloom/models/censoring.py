@@ -9,9 +9,12 @@ import numpy as np
 
 from voxloom.errors import DesignError, InputError, VoxloomWarning
 from voxloom.kernels.gram_schmidt import dependent
+from voxloom.kernels.lags import segment_starts
 from voxloom.kernels.linalg import reduce_design
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
@@ -35,6 +38,21 @@ def kept_rows(sample_mask: ArrayLike, n_volumes: int) -> NDArray[np.int64]:
     if mask.size == 0 or mask[0] < 0 or mask[-1] >= n_volumes or np.any(np.diff(mask.astype(np.int64)) <= 0):
         raise InputError("sample_mask", f"keeps the volumes {mask.tolist()[:8]}...", remedy)
     return mask.astype(np.int64)
+
+
+def run_segments(kept: NDArray[np.int64], run_starts: Sequence[int], n_volumes: int) -> list[int]:
+    """Rows, among the kept volumes, at which a stretch starts: after a gap, or with another run.
+
+    Raises
+    ------
+    InputError
+        The starts of runs are not increasing volumes from 0.
+    """
+    first = np.asarray(run_starts, dtype=np.int64)
+    if first.size == 0 or first[0] != 0 or np.any(np.diff(first) <= 0) or first[-1] >= n_volumes:
+        raise InputError("run_starts", f"are {first.tolist()} of {n_volumes} volumes.", "Increasing, from 0.")
+    run_of = np.searchsorted(first, kept, side="right")
+    return sorted({*segment_starts(kept), *(np.flatnonzero(np.diff(run_of)) + 1).tolist()})
 
 
 def keep_volumes(design: pd.DataFrame, sample_mask: ArrayLike, where: str = "design") -> pd.DataFrame:

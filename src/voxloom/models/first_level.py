@@ -11,10 +11,9 @@ import xarray as xr
 from voxloom.blocks import map_voxels
 from voxloom.errors import DesignError, InputError
 from voxloom.kernels import contrast as kernel
-from voxloom.kernels.lags import segment_starts
 from voxloom.kernels.noise_models import noise_model as noise_model_of
 from voxloom.kernels.noise_models import require_estimable
-from voxloom.models.censoring import kept_rows
+from voxloom.models.censoring import kept_rows, run_segments
 from voxloom.models.noise import given_noise, smooth_noise
 from voxloom.schema import grid_of, validate
 
@@ -36,6 +35,7 @@ def fit_first_level(
     noise_smoothing_fwhm: float | None = None,
     signal_scaling: int | bool | None = None,
     sample_mask: ArrayLike | None = None,
+    run_starts: Sequence[int] = (0,),
 ) -> xr.Dataset:
     """Fit ``bold = design @ beta + noise`` at every voxel.
 
@@ -59,6 +59,9 @@ def fit_first_level(
     sample_mask : array_like, optional
         Volumes to keep, as indices or bool per volume. The others leave data and design; AR(1) does not reach
         over the gaps.
+    run_starts : sequence of int
+        First volume of every run, where runs follow each other in `bold` (`concatenate_runs`): noise does not reach
+        from one to the next.
 
     Returns
     -------
@@ -73,13 +76,14 @@ def fit_first_level(
         Rows of the design are not the volumes, a value is not finite, no degrees of freedom are left, or the noise
         model has too many parameters for them.
     InputError
-        Unknown noise model, scaling or sample mask; `noise` lacks a parameter or a voxel.
+        Unknown noise model, scaling, sample mask or starts of runs; `noise` lacks a parameter or a voxel.
     """
-    signal, segments = signal_of(bold), [0]
+    signal = signal_of(bold)
+    _require_rows(design, signal)
+    keep = kept_rows(np.ones(len(design), bool) if sample_mask is None else sample_mask, len(design))
+    segments = run_segments(keep, run_starts, len(design))
     if sample_mask is not None:
-        _require_rows(design, signal)
-        keep = kept_rows(sample_mask, len(design))
-        signal, design, segments = signal.isel(time=keep), design.iloc[keep], segment_starts(keep)
+        signal, design = signal.isel(time=keep), design.iloc[keep]
     fit = partial(
         fit_segments, signal, design, segments=segments, noise_model=noise_model, signal_scaling=signal_scaling
     )
@@ -250,7 +254,7 @@ def stack_runs(contrasts: xr.Dataset | Sequence[xr.Dataset], axes: Mapping[str, 
             "t contrasts combine with fixed_effects, F contrasts from contrast_rows with combine_f.",
         )
     chosen = [run[list(axes)] for run in runs]
-    _require_one_grid(chosen)
+    require_one_grid(chosen, "contrasts")
     stacked = _concatenated(chosen) if not isinstance(contrasts, xr.Dataset) else chosen[0]
     if "run" not in stacked.dims:
         stacked = stacked.expand_dims("run")
@@ -264,10 +268,11 @@ def stack_runs(contrasts: xr.Dataset | Sequence[xr.Dataset], axes: Mapping[str, 
     return stacked.assign({name: stacked[name].transpose(*dims, "voxel") for name, dims in axes.items()})
 
 
-def _require_one_grid(runs: Sequence[xr.Dataset]) -> None:
+def require_one_grid(runs: Sequence[xr.Dataset | xr.DataArray], where: str) -> None:
+    """Raise `GridError` where the grids of runs, as far as they have one, differ."""
     placed = [(i, grid_of(run)) for i, run in enumerate(runs) if "grid" in run.coords]
     for i, grid in placed[1:]:
-        placed[0][1].require(grid, f"contrasts[{i}]")
+        placed[0][1].require(grid, f"{where}[{i}]")
 
 
 def _concatenated(runs: Sequence[xr.Dataset]) -> xr.Dataset:
