@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from voxloom.models.design import design_matrix
     from voxloom.models.diagnostics import design_diagnostics
     from voxloom.models.first_level import fit_first_level, fixed_effects
+    from voxloom.models.fitted import predicted, r_squared, residuals
     from voxloom.models.group import fit_group, group_design
     from voxloom.models.inference import permutation_test
     from voxloom.models.multiplicity import bonferroni, fdr, threshold
     from voxloom.models.permutation import Exchangeability
     from voxloom.models.ppi import ppi_regressors
+    from voxloom.models.quality import quality_series, tsnr
     from voxloom.models.runs import conjunction, contrast_over_runs
     from voxloom.pipeline import plan, remove_run, run
     from voxloom.pipeline.ingest_images import ingest
@@ -55,10 +57,15 @@ _PUBLIC = {
     "plan": "voxloom.pipeline",
     "plot_design": "voxloom.report.design",
     "ppi_regressors": "voxloom.models.ppi",
+    "predicted": "voxloom.models.fitted",
+    "quality_series": "voxloom.models.quality",
+    "r_squared": "voxloom.models.fitted",
     "remove_run": "voxloom.pipeline",
+    "residuals": "voxloom.models.fitted",
     "run": "voxloom.pipeline",
     "threshold": "voxloom.models.multiplicity",
     "to_nifti": "voxloom.io.images",
+    "tsnr": "voxloom.models.quality",
 }
 
 __all__ = [
@@ -88,10 +95,15 @@ __all__ = [
     "plan",
     "plot_design",
     "ppi_regressors",
+    "predicted",
+    "quality_series",
+    "r_squared",
     "remove_run",
+    "residuals",
     "run",
     "threshold",
     "to_nifti",
+    "tsnr",
 ]
 
 

@@ -18,6 +18,7 @@ from voxloom._version import __version__
 from voxloom.errors import GridError, InputError, StoreError
 from voxloom.io.coverage import PATH, count_coverage, write_coverage
 from voxloom.io.export import export_run
+from voxloom.io.fits import open_fit
 from voxloom.io.runs import ATTRS, Run, members, read_bold, read_run, run_attrs
 from voxloom.io.store import (
     Objects,
@@ -272,6 +273,23 @@ class Study:
     def export_run(self, run_id: str, path: str | PathLike[str], *, memory_budget: int = MEMORY_BUDGET) -> Path:
         """Write a run as the file it came from, header and stored values bit for bit; see `voxloom.io.export`."""
         return export_run(self, run_id, path, memory_budget=memory_budget)
+
+    def fit(self, run_id: str, name: str = "") -> xr.Dataset:
+        """First-level fit of one run as a lazy Dataset, for `contrast` and `residuals`; see `voxloom.io.fits`.
+
+        Parameters
+        ----------
+        run_id : str
+        name : str
+            Digest of the model (``load_analysis(path).fit_digest``), or a part from its beginning that fits one only.
+            Not needed where the run was fitted with one model alone.
+
+        Raises
+        ------
+        StoreError
+            None or several fit.
+        """
+        return open_fit(self, run_id, name)
 
     @property
     def results_table(self) -> pd.DataFrame:

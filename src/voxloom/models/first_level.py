@@ -68,7 +68,8 @@ def fit_first_level(
     Dataset
         Of kind "fit" (`schema.SCHEMAS`): ``beta(regressor, voxel)``, ``sigma2(voxel)`` (of the innovations),
         ``design``, and over voxels ``rho`` for AR(1), ``phi_1`` to ``phi_p`` for AR(p), ``ar`` and ``ma`` for
-        ARMA(1, 1); NaN at voxels whose signal is constant or not finite.
+        ARMA(1, 1); NaN at voxels whose signal is constant or not finite. Coordinate ``volume(time)``: the volumes of
+        `bold` that were kept; attribute ``signal_scaling`` where it is 0.
 
     Raises
     ------
@@ -85,13 +86,19 @@ def fit_first_level(
     if sample_mask is not None:
         signal, design = signal.isel(time=keep), design.iloc[keep]
     fit = partial(
-        fit_segments, signal, design, segments=segments, noise_model=noise_model, signal_scaling=signal_scaling
+        fit_segments,
+        signal,
+        design,
+        segments=segments,
+        noise_model=noise_model,
+        signal_scaling=signal_scaling,
     )
     if noise_smoothing_fwhm is None:
-        return fit(noise=noise)
+        return fit(noise=noise).assign_coords(volume=("time", keep))
     if noise is not None:
         raise InputError("noise", "and noise_smoothing_fwhm are both given.", "Smooth it before, or not at all.")
-    return fit(noise=smooth_noise(fit(), noise_smoothing_fwhm)).assign_attrs(noise_smoothing_fwhm=noise_smoothing_fwhm)
+    smoothed = fit(noise=smooth_noise(fit(), noise_smoothing_fwhm)).assign_coords(volume=("time", keep))
+    return smoothed.assign_attrs(noise_smoothing_fwhm=noise_smoothing_fwhm)
 
 
 def fit_segments(
@@ -132,7 +139,8 @@ def fit_segments(
     return xr.Dataset(
         {**maps, "design": (("time", "regressor"), X)},
         coords={"regressor": [str(name) for name in design.columns], "time": times},
-        attrs={"noise_model": noise_model, "segments": [int(start) for start in segments]},
+        attrs={"noise_model": noise_model, "segments": [int(start) for start in segments]}
+        | ({"signal_scaling": 0} if percent else {}),
     )
 
 

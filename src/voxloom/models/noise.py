@@ -75,11 +75,12 @@ def given_noise(noise: xr.Dataset, parameters: Sequence[str], signal: xr.DataArr
             f"has no variable `{missing[0]}`; it has {sorted(map(str, noise.data_vars))}.",
             "Smooth a fit of the same noise model with smooth_noise.",
         )
-    if noise.sizes["voxel"] != signal.sizes["voxel"] or not _same_voxels(noise, signal):
+    if not same_voxels(noise, signal):
         raise InputError("noise", "its voxels are not those of bold.", "Select the same voxels of both.")
     return [noise[name] for name in parameters]
 
 
-def _same_voxels(noise: xr.Dataset, signal: xr.DataArray) -> bool:
-    here: Any = [np.asarray(data.coords["voxel"]) for data in (noise, signal) if "voxel" in data.coords]
-    return len(here) < 2 or bool(np.array_equal(*here))
+def same_voxels(*data: xr.Dataset | xr.DataArray) -> bool:
+    """Whether two have the same number of voxels, and the same ones where both say which."""
+    known: Any = [np.asarray(one.coords["voxel"]) for one in data if "voxel" in one.coords]
+    return len({one.sizes["voxel"] for one in data}) == 1 and (len(known) < 2 or bool(np.array_equal(*known)))

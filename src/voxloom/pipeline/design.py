@@ -148,7 +148,7 @@ def make_design(*, store: str, run_id: str, fit_path: str, first_level: FirstLev
     desc = run.entities.get("desc", "")
     tables = RunTables(run_id, run.n_volumes, run.t_r, desc, run.events, run.confounds, run.components, run.sample_mask)
     built = build(tables, first_level)
-    shards = make_room(objects, fit_path, built, run.n_voxels, run.itemsize, first_level.noise_model)
+    shards = make_room(objects, fit_path, built, run.n_voxels, run.itemsize, first_level)
     values, columns = built.matrix.to_numpy(dtype=float), list(built.matrix.columns)
     return Output(
         digest=content_digest([values, built.kept], columns),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from voxloom.io.objects import Objects
     from voxloom.pipeline.design import RunDesign
+    from voxloom.spec import FirstLevel
 
 #: Per-voxel estimates beside ``beta``, by noise model.
 PER_VOXEL = {"ols": ("sigma2",), "ar1": ("sigma2", "rho"), "ar1-yule-walker": ("sigma2", "rho")}
@@ -46,7 +47,7 @@ class StoredDesign(NamedTuple):
 
 
 def make_room(
-    objects: Objects, fit_path: str, design: RunDesign, n_voxels: int, itemsize: int, noise_model: str
+    objects: Objects, fit_path: str, design: RunDesign, n_voxels: int, itemsize: int, first_level: FirstLevel
 ) -> list[slice]:
     """Write the design and create the arrays of a fit, cut at the shards of the run's BOLD; return the cuts.
 
@@ -68,7 +69,8 @@ def make_room(
         attrs={
             "columns": list(matrix.columns),
             "frame_times": [float(t) for t in matrix.index],
-            "noise_model": noise_model,
+            "noise_model": first_level.noise_model,
+            "signal_scaling": first_level.signal_scaling,
             "n_volumes": design.n_volumes,
             "kept": design.kept.tolist(),
         },
@@ -83,7 +85,7 @@ def make_room(
         shards=(n_regressors, rule.shard),
         on_replace=forget,
     )
-    for name in PER_VOXEL[noise_model]:
+    for name in PER_VOXEL[first_level.noise_model]:
         create_array(
             objects,
             f"fits/{fit_path}/{name}",
