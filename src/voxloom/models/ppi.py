@@ -47,7 +47,7 @@ def ppi_regressors(
     penalty by restricted maximum likelihood; `voxloom.kernels.deconvolve`), and the interaction is the response
     convolved with p x: neurons interact, not their blood flow. Without it the interaction is the seed times
     the convolved p, both less their means: the simple product, as FSL forms it. In simulations of a coupling of 0.4
-    (events of 1 to 20 s, activity correlated over 2 s) it finds 0.35 to 0.38, the deconvolved one 0.39 to 0.40.
+    it finds 0.36 where the seed has little noise and 0.18 where noise is half of it, the deconvolved one 0.38 to 0.40.
     For a generalised PPI (McLaren 2012) call it once for each condition.
 
     Parameters
