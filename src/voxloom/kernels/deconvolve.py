@@ -77,9 +77,12 @@ def deconvolve(y: FloatArray, kernel: FloatArray, grid: FineGrid, confounds: Flo
 
 def observed_cosines(kernel: FloatArray, grid: FineGrid) -> FloatArray:
     """A C (T, T): what the frames see of each of the T slowest cosines."""
-    n, points = grid.lower.size, grid.times.size
-    blocks = [_convolution_rows(kernel, grid, slice(start, start + ROWS)) for start in range(0, n, ROWS)]
-    return np.concatenate([dct(rows, type=2, norm="ortho", axis=1)[:, : min(n, points)] for rows in blocks])
+    n = grid.lower.size
+    seen = np.empty((n, min(n, grid.times.size)))
+    for start in range(0, n, ROWS):
+        rows = slice(start, start + ROWS)
+        seen[rows] = dct(_convolution_rows(kernel, grid, rows), type=2, norm="ortho", axis=1)[:, : seen.shape[1]]
+    return seen
 
 
 def _convolution_rows(kernel: FloatArray, grid: FineGrid, frames: slice) -> FloatArray:
