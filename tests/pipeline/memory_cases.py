@@ -110,7 +110,7 @@ def fit_case(folder: Path, n_voxels: int, n_volumes: int, n_regressors: int, noi
     objects = Objects(folder / "study.zarr")
     shards = make_room(objects, "f/sub-01", random_run(n_volumes, n_regressors), n_voxels, 2, noise_model)
     kwargs = {"run_id": "sub-01", "fit_path": "f/sub-01", "start": shards[0].start, "stop": shards[0].stop}
-    predicted = memory.fit_memory(n_voxels, n_volumes, 2, n_regressors, n_volumes)
+    predicted = memory.fit_memory(n_voxels, n_volumes, 2, n_regressors, n_volumes, noise_model)
     return Case(fit.fit_shard, {"store": objects.url, "signal_scaling": None, **kwargs}, predicted)
 
 

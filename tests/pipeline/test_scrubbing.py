@@ -62,7 +62,7 @@ def run_one(still: Path, folder: Path, analysis_of: Callable[..., dict[str, Any]
     return spec, voxloom.run(spec)
 
 
-@pytest.mark.parametrize("noise_model", ["ar1", "ar1-yule-walker", "ols"])
+@pytest.mark.parametrize("noise_model", ["ar1", "ar1-yule-walker", "ols", "ar2", "arma11"])
 def test_the_fit_is_that_of_the_kept_volumes(still, tmp_path, analysis_of, noise_model):
     level = {"confounds": STRATEGY, "noise_model": noise_model, "signal_scaling": 0}
     spec, result = run_one(still, tmp_path, analysis_of, level)
@@ -181,6 +181,18 @@ def test_a_run_that_cannot_be_denoised_is_named_and_the_others_are_done(still, t
     assert not result.failed
     assert len(result.quarantined) == 2
     assert all(re.search(words, record.reason) and "sub-02" in record.key for record in result.quarantined)
+    assert list(result.output.glob("sub-03/func/*faceVsHouse_stat-z_statmap.nii.gz"))
+
+
+def test_an_order_beyond_the_shortest_stretch_sets_the_run_aside(still, tmp_path, analysis_of):
+    """Without a minimum length the scrubbed run has stretches of 3 volumes."""
+    level = {"confounds": STRATEGY | {"scrub": 0}, "noise_model": "ar4"}
+    spec = analysis_of(still, tmp_path, first_level=level)
+    said = r"sub-01_task-faces_run-\d: AR\(4\) needs 4 volumes without a gap, but the shortest stretch has 3"
+    assert len([e for e in voxloom.plan(spec).errors if re.search(said, str(e))]) == 2
+    result = voxloom.run(spec)
+    assert not result.failed
+    assert [bool(re.search(said, record.reason)) for record in result.quarantined] == [True, True]
     assert list(result.output.glob("sub-03/func/*faceVsHouse_stat-z_statmap.nii.gz"))
 
 

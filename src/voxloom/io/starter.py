@@ -126,7 +126,7 @@ def _first_level(found: Findings) -> str:
         if cosines
         else "  drift_model: cosine",
         *([] if cosines else ["  high_pass: 0.0078125    # Hz, 1 / 128 s"]),
-        "  noise_model: ar1        # AR(1) by REML in every voxel; ols, ar1-yule-walker (nilearn's rule)",
+        "  noise_model: ar1        # AR(1) by REML in every voxel; ar2 to ar8, arma11, ols, ar1-yule-walker",
         "  signal_scaling: 0       # effects in percent of the voxel's mean; null: the data's own units",
         "  smoothing_fwhm: null    # mm",
         f"  confounds: [{', '.join(_scalar(name) for name in chosen)}]",

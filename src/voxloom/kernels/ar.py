@@ -121,6 +121,17 @@ def is_stationary(phi: FloatArray) -> NDArray[np.bool_]:
     return np.asarray(inside.all(axis=1))
 
 
+def require_stretches(order: int, segments: Segments, where: str = "noise_model") -> None:
+    """Raise `DesignError` unless every segment has as many rows as the order."""
+    shortest = int(np.diff(np.append(segments.starts, segments.n_rows)).min())
+    if shortest < order:
+        raise DesignError(
+            where,
+            f"AR({order}) needs {order} volumes without a gap, but the shortest stretch has {shortest}.",
+            "Take a lower order, ar1 or arma11, or leave out the volumes of short stretches too.",
+        )
+
+
 def pair_weights(order: int, segments: Segments) -> FloatArray:
     """Rows of S_ij, (P, T): the weight that joins row t with row t + j - i.
 
@@ -129,14 +140,8 @@ def pair_weights(order: int, segments: Segments) -> FloatArray:
     DesignError
         Where a segment is shorter than the order.
     """
+    require_stretches(order, segments)
     of, bounds = pairs(order), np.append(segments.starts, segments.n_rows)
-    shortest = int(np.diff(bounds).min())
-    if shortest < order:
-        raise DesignError(
-            "noise_model",
-            f"AR({order}) needs {order} volumes without a gap, but the shortest stretch has {shortest}.",
-            "Take a lower order, ar1 or arma11, or leave out the volumes of short stretches too.",
-        )
     weights = np.zeros((len(of.i), segments.n_rows))
     for pair, (i, j) in enumerate(zip(of.i, of.j)):
         k = int(j - i)

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from voxloom.errors import DesignError, InputError
 from voxloom.kernels import ar, arma
+from voxloom.kernels.ar_reml import BATCH_BYTES
+from voxloom.kernels.arma_reml import KEPT_BYTES
 from voxloom.kernels.glm import fit_ar, fit_ar1, fit_ar1_yule_walker, fit_arma11, fit_ols
+from voxloom.kernels.lag_sums import BLOCK_BYTES
 from voxloom.kernels.lags import segments_of
-from voxloom.kernels.linalg import reduce_design
+from voxloom.kernels.linalg import SUB_BLOCK, reduce_design
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +43,8 @@ class NoiseModel(NamedTuple):
         Volumes without a gap that it needs.
     autocorrelations, from_autocorrelations : callable
         Parameters (m, V) to autocorrelations at lags 1 to m, and back.
+    held : callable
+        ``held(T, K)``, bytes that a fit holds beside one float64 copy of a block and AR(1)'s sums.
     """
 
     fit: Callable[..., GLSFit]
@@ -47,6 +52,7 @@ class NoiseModel(NamedTuple):
     order: int = 1
     autocorrelations: Convert = lambda parameters: parameters
     from_autocorrelations: Convert = lambda rho: rho
+    held: Callable[[int, int], int] = lambda T, K: 0
 
 
 def _autoregressive(order: int) -> NoiseModel:
@@ -56,7 +62,14 @@ def _autoregressive(order: int) -> NoiseModel:
         order,
         lambda phi: ar.autocorrelations(phi.T).T,
         lambda rho: ar.from_autocorrelations(rho.T).T,
+        lambda T, K: 8 * order * (T * K + (order + 3) * K**2) + 3 * BLOCK_BYTES + 16 * BATCH_BYTES,
     )
+
+
+def _arma_held(T: int, K: int) -> int:
+    points = len(arma.ARMA_GRID)
+    block = min(4 * BLOCK_BYTES, 8 * SUB_BLOCK * T)
+    return 8 * points * K**2 + min(KEPT_BYTES, 8 * points * T * K) + 4 * block
 
 
 NOISE_MODELS: Mapping[str, NoiseModel] = {
@@ -64,7 +77,7 @@ NOISE_MODELS: Mapping[str, NoiseModel] = {
     "ar1": NoiseModel(fit_ar1, ("rho",)),
     "ar1-yule-walker": NoiseModel(fit_ar1_yule_walker, ("rho",)),
     "arma11": NoiseModel(
-        fit_arma11, ("ar", "ma"), 1, lambda ab: arma.autocorrelations(*ab), arma.from_autocorrelations
+        fit_arma11, ("ar", "ma"), 1, lambda ab: arma.autocorrelations(*ab), arma.from_autocorrelations, _arma_held
     ),
     **{f"ar{order}": _autoregressive(order) for order in range(2, ar.MAX_ORDER + 1)},
 }
@@ -83,8 +96,8 @@ def noise_model(name: str) -> NoiseModel:
     return NOISE_MODELS[name]
 
 
-def require_estimable(name: str, X: FloatArray, segments: Sequence[int] = (0,)) -> None:
-    """Refuse a design (T, K) whose residuals cannot tell the parameters of a noise model.
+def require_estimable(name: str, X: FloatArray, segments: Sequence[int] = (0,), where: str = "") -> None:
+    """Refuse a design (T, K) whose residuals cannot tell the parameters of a noise model; `where` names the run.
 
     Raises
     ------
@@ -95,16 +108,15 @@ def require_estimable(name: str, X: FloatArray, segments: Sequence[int] = (0,)) 
     rank = reduce_design(X).rank
     if not 0 < rank < T:
         raise DesignError(
-            "design",
+            where or "design",
             f"its {K} columns have rank {rank}, which leaves {T - rank} degrees of freedom of {T} volumes.",
             "Use fewer confounds or keep more volumes.",
         )
     if T - rank <= len(model.parameters):
         raise DesignError(
-            "noise_model",
+            where or "noise_model",
             f"{name} has {len(model.parameters)} parameters, but the design leaves {T - rank} degrees of freedom of "
             f"{T} volumes.",
             "Take a smaller noise model, use fewer confounds or keep more volumes.",
         )
-    if model.order > 1:
-        ar.pair_weights(model.order, segments_of(segments, T, stationary=True))
+    ar.require_stretches(model.order, segments_of(segments, T, stationary=True), where or "noise_model")

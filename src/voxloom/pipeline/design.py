@@ -15,6 +15,8 @@ from voxloom.io.denoise import Denoising, denoise
 from voxloom.io.objects import Objects
 from voxloom.io.runs import read_run
 from voxloom.kernels.expression import contrast_matrix
+from voxloom.kernels.lags import segment_starts
+from voxloom.kernels.noise_models import require_estimable
 from voxloom.models.censoring import keep_volumes
 from voxloom.models.design import design_matrix, frame_times
 from voxloom.pipeline.stored_fit import PER_VOXEL, make_room
@@ -83,7 +85,8 @@ def build(run: RunTables, first_level: FirstLevel) -> RunDesign:
     Raises
     ------
     InputError
-        Events or confounds are missing or not as wanted, or too few volumes are left.
+        Events or confounds are missing or not as wanted, or too few volumes are left, or none that follow each other
+        for as long as the noise model reaches.
     """
     if run.events is None:
         raise InputError(
@@ -108,9 +111,11 @@ def build(run: RunTables, first_level: FirstLevel) -> RunDesign:
         modulators=first_level.modulators,
         where=run.id,
     )
+    kept, matrix = np.flatnonzero(found.sample_mask), keep_volumes(matrix, found.sample_mask, run.id)
+    require_estimable(first_level.noise_model, matrix.to_numpy(dtype=float), segment_starts(kept), run.id)
     return RunDesign(
-        keep_volumes(matrix, found.sample_mask, run.id),
-        np.flatnonzero(found.sample_mask),
+        matrix,
+        kept,
         run.n_volumes,
         found.n_non_steady_state,
         found.n_scrubbed,

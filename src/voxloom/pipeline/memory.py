@@ -15,6 +15,7 @@ from voxloom.io.regions import READ_BYTES
 from voxloom.io.run_memory import peak_memory as ingest_peak
 from voxloom.kernels.group import block_size
 from voxloom.kernels.lag_sums import BLOCK_BYTES
+from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.pieces import PIECES_BYTES
 from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
 from voxloom.kernels.rho_grid import RHO_GRID
@@ -45,18 +46,27 @@ def ingest_memory(info: NiftiInfo, n_voxels: int, fwhm: float | None, budget: in
     return TASK_OVERHEAD + ingest_peak(info, n_voxels, fwhm, budget)
 
 
-def fit_memory(n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int, n_kept: int) -> int:
+def fit_memory(
+    n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int, n_kept: int, noise_model: str = "ar1"
+) -> int:
     """Estimates of a shard; beside them the piece of it that is being fitted, or the encoded shard.
 
     All volumes are read, those that are kept are fitted.
     """
+    model = NOISE_MODELS[noise_model]
     rule = bold_chunks(n_voxels, n_volumes, itemsize)
     shard, piece = min(rule.shard, n_voxels), min(fit_piece(n_voxels, n_volumes, itemsize), n_voxels)
     stored = piece * (n_volumes + (n_kept if n_kept < n_volumes else 0)) * itemsize
     sums = min(sub_block(n_kept), piece) * FLOAT64 * (n_kept + 5 * n_regressors + SEARCH_NUMBERS)
-    fitting = stored + piece * n_kept * FLOAT64 + max(reading(stored), sums)
+    held = NOISE_MODELS[noise_model].held(n_kept, n_regressors)
+    fitting = stored + piece * n_kept * FLOAT64 + max(reading(stored), sums + held)
     writing = FLOAT64 * n_regressors * (shard + 3 * min(rule.chunk, n_voxels))
-    return TASK_OVERHEAD + FLOAT64 * shard * (n_regressors + 2) + max(fitting, writing)
+    return TASK_OVERHEAD + FLOAT64 * shard * n_estimates(n_regressors, noise_model) + max(fitting, writing)
+
+
+def n_estimates(n_regressors: int, noise_model: str) -> int:
+    """Numbers that a fit keeps of a voxel: coefficients, variance, parameters of the noise (room for one at least)."""
+    return n_regressors + 1 + max(1, len(NOISE_MODELS[noise_model].parameters))
 
 
 def reading(n_bytes: int) -> int:
@@ -74,17 +84,20 @@ def sub_block(n_volumes: int) -> int:
     return int(min(SUB_BLOCK, 2 ** int(np.log2(max(1, BLOCK_BYTES // (FLOAT64 * n_volumes))))))
 
 
-def combine_memory(n_voxels: int, n_regressors: int, contrasts: Iterable[Contrast], n_runs: int) -> int:
+def combine_memory(
+    n_voxels: int, n_regressors: int, contrasts: Iterable[Contrast], n_runs: int, noise_model: str = "ar1"
+) -> int:
     """Contrasts of all runs over a shard of maps; beside them the estimates of one run, or one being combined.
 
-    What is tabulated for a design (`kernels.pieces`) stays, for as many values of rho as there are.
+    What is tabulated for a design (`kernels.pieces`) stays, for as many values of rho, or of other parameters, as there
+    are.
     """
     sizes = [contrast_numbers(wanted) for wanted in contrasts]
-    estimates = n_regressors + 2
+    estimates = n_estimates(n_regressors, noise_model)
     kept = n_runs * sum(kept for kept, _ in sizes)
     joined = 2 * n_runs * max((joined for _, joined in sizes), default=0) + (2 * len(STATISTICS) + 1) * len(sizes)
     one_map = FLOAT64 * map_voxels(n_voxels)
-    tables = min(PIECES_BYTES, RHO_GRID.size * 3 * FLOAT64 * n_regressors**2)
+    tables = min(PIECES_BYTES, RHO_GRID.size * 3 * FLOAT64 * n_regressors**2) if noise_model == "ar1" else PIECES_BYTES
     answering = one_map * estimates + reading(one_map * estimates)
     return TASK_OVERHEAD + tables + one_map * kept + max(answering, one_map * joined)
 

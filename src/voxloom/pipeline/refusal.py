@@ -40,7 +40,7 @@ def require_memory(ws: Workspace) -> None:
         Names the run, subject, group model or stage, what its task needs, and the budget that would do.
     """
     n_voxels, budget, contrasts = len(ws.voxel), ws.analysis.memory_budget, ws.analysis.first_level.contrasts
-    widths: dict[str, list[int]] = {}
+    noise_model, widths = ws.analysis.first_level.noise_model, dict[str, list[int]]()
     for run in ws.runs:
         record = ws.done("design").get(ws.fit_path(run))
         if record is None:
@@ -48,11 +48,11 @@ def require_memory(ws: Workspace) -> None:
         details, n_regressors = record.details, len(record.details["columns"])
         n_volumes = details["n_volumes"]
         n_kept = details.get("n_kept", n_volumes)
-        need = memory.fit_memory(n_voxels, n_volumes, details["itemsize"], n_regressors, n_kept)
+        need = memory.fit_memory(n_voxels, n_volumes, details["itemsize"], n_regressors, n_kept, noise_model)
         require(f"fit of {run.id}", need, budget)
         widths.setdefault(run.subject, []).append(n_regressors)
     for subject, found in widths.items():
-        need = memory.combine_memory(n_voxels, max(found), contrasts.values(), len(found))
+        need = memory.combine_memory(n_voxels, max(found), contrasts.values(), len(found), noise_model)
         require(f"combine of {subject}", need, budget)
     require("consolidate", memory.consolidate_memory(n_voxels, len(widths)), budget)
     require_group_memory(ws, list(widths))

@@ -191,7 +191,8 @@ def fit_memory(survey: Survey, run: RunFile) -> int:
     """Peak memory of a fit task of one run."""
     n_kept, n_regressors = survey.designs[run.id].shape
     n_volumes = survey.inputs.headers[run.id].n_volumes
-    return memory.fit_memory(survey.n_voxels, n_volumes, survey.itemsize(run), n_regressors, n_kept)
+    noise_model = survey.ws.analysis.first_level.noise_model
+    return memory.fit_memory(survey.n_voxels, n_volumes, survey.itemsize(run), n_regressors, n_kept, noise_model)
 
 
 def n_levels(survey: Survey) -> int:
@@ -220,6 +221,7 @@ def combine_size(survey: Survey) -> StagePlan:
             max((matrix.shape[1] for matrix in survey.designs.values()), default=0),
             survey.ws.analysis.first_level.contrasts.values(),
             max(map(len, subjects.values()), default=0),
+            survey.ws.analysis.first_level.noise_model,
         ),
     )
 

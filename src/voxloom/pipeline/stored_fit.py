@@ -12,6 +12,7 @@ from voxloom.engine.ledger import Ledger
 from voxloom.io.arrays import create_array, open_array
 from voxloom.io.regions import read_voxels, write_region, write_voxels
 from voxloom.kernels.lags import segment_starts
+from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.schema import bold_chunks, shard_slices
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from voxloom.spec import FirstLevel
 
 #: Per-voxel estimates beside ``beta``, by noise model.
-PER_VOXEL = {"ols": ("sigma2",), "ar1": ("sigma2", "rho"), "ar1-yule-walker": ("sigma2", "rho")}
+PER_VOXEL = {name: ("sigma2", *model.parameters) for name, model in NOISE_MODELS.items()}
 
 
 class StoredDesign(NamedTuple):

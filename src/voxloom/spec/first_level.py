@@ -23,6 +23,7 @@ HRFModel = Literal[
     "fir",
 ]
 
+NoiseModel = Literal["ar1", "ar2", "ar3", "ar4", "ar5", "ar6", "ar7", "ar8", "arma11", "ols", "ar1-yule-walker"]
 #: Keys younger than the first stores: at their defaults the digest leaves them out, so results keep their names.
 YOUNGER = ("oversampling", "min_onset", "modulators")
 
@@ -44,8 +45,8 @@ class FirstLevel(Section):
     """Points per volume of the grid on which events are placed and convolved."""
     min_onset: float = Field(default=-24.0, le=0)
     """Events that start earlier than this before the first volume (s) are dropped."""
-    noise_model: Literal["ar1", "ols", "ar1-yule-walker"] = "ar1"
-    """Serial correlation: AR(1) by REML per voxel, none, or AR(1) by nilearn's rule."""
+    noise_model: NoiseModel = "ar1"
+    """Serial correlation: AR(p) or ARMA(1, 1) by REML per voxel, none, or AR(1) by nilearn's rule."""
     signal_scaling: Literal[0] | None = None
     """0: percent of each voxel's mean over time; null: the data's own units."""
     smoothing_fwhm: float | None = Field(default=None, ge=0)
