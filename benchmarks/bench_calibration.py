@@ -89,7 +89,7 @@ def ar1_and_white(rng: np.random.Generator, t_r: float, shape: tuple[int, int]) 
 
 
 def ar2(rng: np.random.Generator, t_r: float, shape: tuple[int, int]) -> FloatArray:
-    """phi of 0.5 and 0.2 at every TR."""
+    """Phi of 0.5 and 0.2 at every TR."""
     innovations = rng.standard_normal((shape[0] + BURN_IN, shape[1]))
     return np.asarray(lfilter([1], [1, -0.5, -0.2], innovations, axis=0))[BURN_IN:]
 
@@ -163,7 +163,7 @@ def measure(
             hits[model] += [np.sum(p < level) / level for level in LEVELS]
     tests = n_voxels * len(CONTRASTS)
     return {
-        model: {f"p{level:g}"[2:]: round(float(n / tests), 3) for level, n in zip(LEVELS, found)}
+        model: {f"{level:g}"[2:]: round(float(n / tests), 3) for level, n in zip(LEVELS, found)}
         for model, found in hits.items()
     }
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from voxloom.models.group import fit_group, group_design
     from voxloom.models.inference import permutation_test
     from voxloom.models.multiplicity import bonferroni, fdr, threshold
+    from voxloom.models.noise import smooth_noise
     from voxloom.models.permutation import Exchangeability
     from voxloom.models.ppi import ppi_regressors
     from voxloom.models.quality import quality_series, tsnr
@@ -63,6 +64,7 @@ _PUBLIC = {
     "remove_run": "voxloom.pipeline",
     "residuals": "voxloom.models.fitted",
     "run": "voxloom.pipeline",
+    "smooth_noise": "voxloom.models.noise",
     "threshold": "voxloom.models.multiplicity",
     "to_nifti": "voxloom.io.images",
     "tsnr": "voxloom.models.quality",
@@ -101,6 +103,7 @@ __all__ = [
     "remove_run",
     "residuals",
     "run",
+    "smooth_noise",
     "threshold",
     "to_nifti",
     "tsnr",

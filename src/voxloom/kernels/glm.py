@@ -13,7 +13,7 @@ from voxloom.kernels.arma import ARMA_GRID, arma_index
 from voxloom.kernels.arma_reml import ArmaGrid, arma_reml, solve_arma
 from voxloom.kernels.lag_sums import LagSums, block_size, lag_sums
 from voxloom.kernels.lags import LagDesign, lag_design, segments_of
-from voxloom.kernels.linalg import sub_blocks
+from voxloom.kernels.linalg import SUB_BLOCK, sub_blocks
 from voxloom.kernels.ols_residuals import Residuals, ols_residuals
 from voxloom.kernels.reml import reml_index, reml_weights
 from voxloom.kernels.rho_grid import RHO_GRID, grid_index, grid_inverse, solve_on_grid
@@ -199,7 +199,8 @@ def fit_arma11(
         return *solve_arma(grid, unit, index), ARMA_GRID[index].T
 
     solve = partial(_solve_residuals, design, Y, percent, 2, solve_known)
-    return _fit(design, Y.shape[1], 2, block_size(design), solve, noise)
+    # wider than for the others: each block makes V^-1 Q anew at the points that were not kept
+    return _fit(design, Y.shape[1], 2, min(SUB_BLOCK, 4 * block_size(design)), solve, noise)
 
 
 def _lost(sums: LagSums) -> NDArray[np.bool_]:

@@ -53,7 +53,6 @@ def fit_memory(
 
     All volumes are read, those that are kept are fitted.
     """
-    model = NOISE_MODELS[noise_model]
     rule = bold_chunks(n_voxels, n_volumes, itemsize)
     shard, piece = min(rule.shard, n_voxels), min(fit_piece(n_voxels, n_volumes, itemsize), n_voxels)
     stored = piece * (n_volumes + (n_kept if n_kept < n_volumes else 0)) * itemsize

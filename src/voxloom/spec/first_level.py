@@ -24,6 +24,7 @@ HRFModel = Literal[
 ]
 
 NoiseModel = Literal["ar1", "ar2", "ar3", "ar4", "ar5", "ar6", "ar7", "ar8", "arma11", "ols", "ar1-yule-walker"]
+
 #: Keys younger than the first stores: at their defaults the digest leaves them out, so results keep their names.
 YOUNGER = ("oversampling", "min_onset", "modulators")
 
