@@ -605,3 +605,17 @@ def test_memory_sizes(text, size):
             parse_bytes(text)
     else:
         assert parse_bytes(text) == size
+
+
+def test_smoothing_of_noise_is_refused_with_where_it_is_done():
+    with pytest.raises(InputError, match=r"noise_smoothing_fwhm.*shard by shard.*fit_first_level"):
+        parse_analysis(changed("first_level.noise_smoothing_fwhm", 5))
+
+
+def test_noise_models_of_the_file_are_those_of_the_kernels():
+    from typing import get_args
+
+    from voxloom.kernels.noise_models import NOISE_MODELS
+    from voxloom.spec.first_level import NoiseModel
+
+    assert set(get_args(NoiseModel)) == set(NOISE_MODELS)

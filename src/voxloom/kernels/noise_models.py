@@ -62,14 +62,14 @@ def _autoregressive(order: int) -> NoiseModel:
         order,
         lambda phi: ar.autocorrelations(phi.T).T,
         lambda rho: ar.from_autocorrelations(rho.T).T,
-        lambda T, K: 8 * order * (T * K + (order + 3) * K**2) + 3 * BLOCK_BYTES + 16 * BATCH_BYTES,
+        lambda T, K: 8 * order * (T * K + (order + 3) * K**2) + BLOCK_BYTES + 4 * BATCH_BYTES,
     )
 
 
 def _arma_held(T: int, K: int) -> int:
     points = len(arma.ARMA_GRID)
     block = min(4 * BLOCK_BYTES, 8 * SUB_BLOCK * T)
-    return 8 * points * K**2 + min(KEPT_BYTES, 8 * points * T * K) + 4 * block
+    return 8 * points * K**2 + min(KEPT_BYTES, 8 * points * T * K) + 2 * block
 
 
 NOISE_MODELS: Mapping[str, NoiseModel] = {

@@ -63,6 +63,17 @@ class FirstLevel(Section):
     contrasts: Contrasts = Field(default_factory=dict)
     """Contrasts by name: an expression (t), a list (F), {expression, stat_type}, {weights} or {conjunction}."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _noise_stays_within_a_voxel(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "noise_smoothing_fwhm" in raw:
+            raise InputError(
+                "noise_smoothing_fwhm",
+                "is not on offer in an analysis file: runs are fitted shard by shard, smoothing needs a whole map.",
+                "Leave it out, or fit in Python: voxloom.fit_first_level(..., noise_smoothing_fwhm=).",
+            )
+        return raw
+
     @field_validator("high_pass")
     @classmethod
     def _in_hertz(cls, value: float) -> float:
