@@ -17,6 +17,7 @@ from voxloom.kernels.glm import fit_ar, fit_ar1, fit_ar1_yule_walker, fit_arma11
 from voxloom.kernels.lag_sums import BLOCK_BYTES
 from voxloom.kernels.lags import segments_of
 from voxloom.kernels.linalg import SUB_BLOCK, reduce_design
+from voxloom.kernels.rho_grid import RHO_GRID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,8 @@ class NoiseModel(NamedTuple):
         Parameters (m, V) to autocorrelations at lags 1 to m, and back.
     held : callable
         ``held(T, K)``, bytes that a fit holds beside one float64 copy of a block and AR(1)'s sums.
+    cases : int
+        Values of the parameters that contrasts of a run tabulate at most; of cells of AR(p) more than are met.
     """
 
     fit: Callable[..., GLSFit]
@@ -53,6 +56,7 @@ class NoiseModel(NamedTuple):
     autocorrelations: Convert = lambda parameters: parameters
     from_autocorrelations: Convert = lambda rho: rho
     held: Callable[[int, int], int] = lambda T, K: 0
+    cases: int = RHO_GRID.size
 
 
 def _autoregressive(order: int) -> NoiseModel:
@@ -63,6 +67,7 @@ def _autoregressive(order: int) -> NoiseModel:
         lambda phi: ar.autocorrelations(phi.T).T,
         lambda rho: ar.from_autocorrelations(rho.T).T,
         lambda T, K: 8 * order * (T * K + (order + 3) * K**2) + BLOCK_BYTES + 4 * BATCH_BYTES,
+        2000,
     )
 
 
@@ -77,7 +82,12 @@ NOISE_MODELS: Mapping[str, NoiseModel] = {
     "ar1": NoiseModel(fit_ar1, ("rho",)),
     "ar1-yule-walker": NoiseModel(fit_ar1_yule_walker, ("rho",)),
     "arma11": NoiseModel(
-        fit_arma11, ("ar", "ma"), 1, lambda ab: arma.autocorrelations(*ab), arma.from_autocorrelations, _arma_held
+        fit_arma11,
+        ("ar", "ma"),
+        autocorrelations=lambda ab: arma.autocorrelations(*ab),
+        from_autocorrelations=arma.from_autocorrelations,
+        held=_arma_held,
+        cases=len(arma.ARMA_GRID),
     ),
     **{f"ar{order}": _autoregressive(order) for order in range(2, ar.MAX_ORDER + 1)},
 }

@@ -18,7 +18,6 @@ from voxloom.kernels.lag_sums import BLOCK_BYTES
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.pieces import PIECES_BYTES
 from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
-from voxloom.kernels.rho_grid import RHO_GRID
 from voxloom.models.permutation import BATCH_BYTES
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
 from voxloom.schema import MAP_CHUNK_MAPS, MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, MiB, bold_chunks
@@ -96,7 +95,9 @@ def combine_memory(
     kept = n_runs * sum(kept for kept, _ in sizes)
     joined = 2 * n_runs * max((joined for _, joined in sizes), default=0) + (2 * len(STATISTICS) + 1) * len(sizes)
     one_map = FLOAT64 * map_voxels(n_voxels)
-    tables = min(PIECES_BYTES, RHO_GRID.size * 3 * FLOAT64 * n_regressors**2) if noise_model == "ar1" else PIECES_BYTES
+    model = NOISE_MODELS[noise_model]
+    matrices = 2 + max(1, len(model.parameters))
+    tables = min(PIECES_BYTES, model.cases * matrices * FLOAT64 * n_regressors**2)
     answering = one_map * estimates + reading(one_map * estimates)
     return TASK_OVERHEAD + tables + one_map * kept + max(answering, one_map * joined)
 
