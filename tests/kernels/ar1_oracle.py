@@ -4,32 +4,40 @@ from __future__ import annotations
 
 import numpy as np
 
-
-def bounds(starts, T):
-    return list(zip(starts, [*starts[1:], T]))
+from voxloom.kernels.segments import FAR
 
 
-def covariance(rho, T, starts=(0,)):
-    """Stationary AR(1) of unit innovation variance, independent between segments."""
-    V = np.zeros((T, T))
-    for a, b in bounds(starts, T):
-        lag = np.abs(np.subtract.outer(np.arange(a, b), np.arange(a, b)))
-        V[a:b, a:b] = rho**lag / (1 - rho**2)
-    return V
+def scans_of(starts, T):
+    """Numbers of T scans in series that start at these rows and have nothing to do with each other."""
+    scans = np.arange(T)
+    for start in starts[1:]:
+        scans[start:] += FAR
+    return scans
 
 
-def whitening_from_zero(rho, T, starts=(0,)):
-    """nilearn's whitening matrix: first rows of segments as they are."""
-    W = np.eye(T)
-    for a, b in bounds(starts, T):
+def bounds(scans):
+    """First row of each stretch without a gap, and the row after its last."""
+    gaps = np.flatnonzero(np.diff(scans) > 1) + 1
+    return list(zip([0, *gaps], [*gaps, len(scans)]))
+
+
+def covariance(rho, scans):
+    """Stationary AR(1) of unit innovation variance, observed at these scans."""
+    return rho ** np.abs(np.subtract.outer(scans, scans)).astype(float) / (1 - rho**2)
+
+
+def whitening_from_zero(rho, scans):
+    """nilearn's whitening matrix: first rows of stretches as they are."""
+    W = np.eye(len(scans))
+    for a, b in bounds(scans):
         for t in range(a + 1, b):
             W[t, t - 1] = -rho
     return W
 
 
-def log_reml(X, y, rho, starts=(0,)):
+def log_reml(X, y, rho, scans):
     """Restricted log likelihood, sigma2 profiled out, up to a constant."""
-    D = np.linalg.inv(covariance(rho, len(y), starts))
+    D = np.linalg.inv(covariance(rho, scans))
     W = X.T @ D @ X
     r = y - X @ np.linalg.solve(W, X.T @ D @ y)
     dof = len(y) - X.shape[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from ar1_oracle import confounded_design
+from ar1_oracle import confounded_design, scans_of
 from noise_oracle import covariance, derivatives, log_reml, noise
 from scipy.optimize import minimize
 from statsmodels.tsa.arima_process import ArmaProcess
@@ -27,8 +27,8 @@ from voxloom.kernels.ar_table import ar_contrasts, ar_derivatives
 from voxloom.kernels.contrast import f_statistics, t_statistics
 from voxloom.kernels.contrast_tables import ar1_table
 from voxloom.kernels.glm import fit_ar, fit_ar1
-from voxloom.kernels.lags import segments_of
 from voxloom.kernels.rho_grid import grid_index
+from voxloom.kernels.segments import segments_of
 
 PHI = [(0.6,), (0.5, 0.2), (0.8, -0.4), (0.4, -0.3, 0.2), (0.3, 0.1, 0.0, 0.1, -0.2)]
 
@@ -43,10 +43,10 @@ def design_of(K, T, seed=0):
 def test_precision_is_the_inverse_covariance(phi, starts):
     """Also in segments of p rows, the shortest allowed."""
     of, T = pairs(len(phi)), 36
-    weights = pair_weights(len(phi), segments_of(starts, T, stationary=True))
+    weights = pair_weights(len(phi), segments_of(scans_of(starts, T), T, stationary=True))
     parts = [couple(np.eye(T), row, k) for row, k in zip(weights, of.j - of.i)]
     D = np.tensordot(coefficients(np.array([phi]))[0], parts, 1)
-    np.testing.assert_allclose(D @ covariance(phi, (), T, starts), np.eye(T), atol=1e-9)
+    np.testing.assert_allclose(D @ covariance(phi, (), scans_of(starts, T)), np.eye(T), atol=1e-9)
 
 
 @pytest.mark.parametrize("phi", PHI)
@@ -74,12 +74,12 @@ def test_phi_maximises_the_restricted_likelihood(phi, starts):
     """Within 1e-4 of the best log likelihood that a search over full matrices finds from there and from zero."""
     T, rng = 70, np.random.default_rng(1)
     X = design_of(8, T)
-    Y = noise(rng, phi, (), T, 6, starts) + 30
-    fit = fit_ar(len(phi), X, Y, segments=starts)
+    Y = noise(rng, phi, (), scans_of(starts, T), 6) + 30
+    fit = fit_ar(len(phi), X, Y, scans=scans_of(starts, len(Y)))
     for v in range(6):
 
         def loss(z, y=Y[:, v]):
-            return -log_reml(X, y, covariance(from_partial(np.tanh(z)[None])[0], (), T, starts))
+            return -log_reml(X, y, covariance(from_partial(np.tanh(z)[None])[0], (), scans_of(starts, T)))
 
         found = np.arctanh(partial_autocorrelations(fit.noise[:, [v]].T)[0])
         best = min(minimize(loss, start, method="Nelder-Mead").fun for start in (found, np.zeros(len(phi))))
@@ -89,11 +89,11 @@ def test_phi_maximises_the_restricted_likelihood(phi, starts):
 @pytest.mark.parametrize("starts", [(0,), (0, 20, 45)])
 def test_fit_is_statsmodels_gls_at_its_phi(starts):
     T, X = 80, design_of(8, 80)
-    Y = noise(np.random.default_rng(2), (0.5, 0.2), (), T, 9, starts) + 100
-    fit, C = fit_ar(2, X, Y, segments=starts), np.eye(8)[1:2]
-    table = ar_contrasts(X, C, fit.noise, starts)
+    Y = noise(np.random.default_rng(2), (0.5, 0.2), (), scans_of(starts, T), 9) + 100
+    fit, C = fit_ar(2, X, Y, scans=scans_of(starts, len(Y))), np.eye(8)[1:2]
+    table = ar_contrasts(X, C, fit.noise, scans_of(starts, T))
     for v in range(9):
-        theirs = sm.GLS(Y[:, v], X, sigma=covariance(fit.noise[:, v], (), T, starts)).fit()
+        theirs = sm.GLS(Y[:, v], X, sigma=covariance(fit.noise[:, v], (), scans_of(starts, T))).fit()
         np.testing.assert_allclose(fit.beta[:, v], theirs.params, rtol=1e-6)
         np.testing.assert_allclose(fit.sigma2[v], theirs.scale, rtol=1e-8)
         # phi plugged in and known costs nothing: the covariance of Kenward and Roger is above that of GLS
@@ -102,12 +102,12 @@ def test_fit_is_statsmodels_gls_at_its_phi(starts):
 
 def test_given_phi_are_used():
     X = design_of(6, 60)
-    Y = noise(np.random.default_rng(3), (0.5,), (), 60, 4)
+    Y = noise(np.random.default_rng(3), (0.5,), (), np.arange(60), 4)
     phi = np.array([[0.4, 0.5, np.nan, 0.0], [0.2, -0.1, 0.1, 0.0]])
     fit = fit_ar(2, X, Y, noise=phi)
     np.testing.assert_array_equal(fit.noise[:, [0, 1, 3]], phi[:, [0, 1, 3]])
     assert np.isnan(fit.sigma2).tolist() == [False, False, True, False]
-    theirs = sm.GLS(Y[:, 1], X, sigma=covariance(phi[:, 1], (), 60)).fit()
+    theirs = sm.GLS(Y[:, 1], X, sigma=covariance(phi[:, 1], (), np.arange(60))).fit()
     np.testing.assert_allclose(fit.beta[:, 1], theirs.params, rtol=1e-7)
     np.testing.assert_allclose(fit.beta[:, 3], np.linalg.lstsq(X, Y[:, 3])[0], rtol=1e-7)
 
@@ -115,8 +115,8 @@ def test_given_phi_are_used():
 @pytest.mark.parametrize("phi", PHI[1:4])
 @pytest.mark.parametrize("starts", [(0,), (0, 3, 20)])
 def test_derivatives_are_those_of_full_matrices(phi, starts):
-    design = ar_design(design_of(5, 40), len(phi), starts, 40)
-    expected = derivatives(design.base.Q, phi, lambda at: covariance(at, (), 40, starts))
+    design = ar_design(design_of(5, 40), len(phi), scans_of(starts, 40), 40)
+    expected = derivatives(design.base.Q, phi, lambda at: covariance(at, (), scans_of(starts, 40)))
     for found, wanted in zip(ar_derivatives(design, np.array(phi)), expected):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
@@ -124,7 +124,7 @@ def test_derivatives_are_those_of_full_matrices(phi, starts):
 def test_order_one_is_ar1():
     """The two ways to the same model, but for steps of 0.01 and of the cells."""
     X, C = design_of(8, 120), np.eye(8)[[0, 2]]
-    Y = noise(np.random.default_rng(4), (0.5,), (), 120, 40)
+    Y = noise(np.random.default_rng(4), (0.5,), (), np.arange(120), 40)
     one, grid = fit_ar(1, X, Y), fit_ar1(X, Y)
     assert np.abs(one.noise - grid.noise).max() < 0.006
     free = ar_contrasts(X, C, one.noise)
@@ -137,7 +137,7 @@ def test_order_one_is_ar1():
 def test_the_order_must_fit_the_stretches_between_gaps():
     X, Y = design_of(4, 30), np.random.default_rng(0).standard_normal((30, 2))
     with pytest.raises(DesignError, match=r"AR\(3\) needs 3 volumes without a gap, but the shortest stretch has 2"):
-        fit_ar(3, X, Y, segments=(0, 10, 12))
+        fit_ar(3, X, Y, scans=scans_of((0, 10, 12), len(Y)))
     with pytest.raises(DesignError, match="the shortest stretch has 5"):
         fit_ar(6, design_of(2, 5), Y[:5])
 
@@ -145,7 +145,7 @@ def test_the_order_must_fit_the_stretches_between_gaps():
 def false_positives(phi, n_voxels, p, seed=0):
     X = confounded_design(seed)
     C = np.eye(33)[:1]
-    fit = fit_ar(len(phi), X, noise(np.random.default_rng(100 + seed), phi, (), 150, n_voxels))
+    fit = fit_ar(len(phi), X, noise(np.random.default_rng(100 + seed), phi, (), np.arange(150), n_voxels))
     found = t_statistics((C @ fit.beta)[0], fit.sigma2, np.arange(n_voxels), ar_contrasts(X, C, fit.noise))
     return np.mean((found.p_value < p / 2) | (found.p_value > 1 - p / 2)) / p
 
@@ -164,6 +164,6 @@ def test_false_positives_are_near_nominal_at_one_in_a_thousand(phi):
 
 def test_f_of_several_rows_has_nominal_false_positives():
     X, C = confounded_design(), np.eye(33)[:2]
-    fit = fit_ar(2, X, noise(np.random.default_rng(5), (0.4, 0.2), (), 150, 3000))
+    fit = fit_ar(2, X, noise(np.random.default_rng(5), (0.4, 0.2), (), np.arange(150), 3000))
     found = f_statistics(C @ fit.beta, fit.sigma2, np.arange(3000), ar_contrasts(X, C, fit.noise))
     assert 0.75 < np.mean(found.p_value < 0.05) / 0.05 < 1.35

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from ar1_oracle import confounded_design
+from ar1_oracle import confounded_design, scans_of
 from noise_oracle import covariance, derivatives, log_reml, noise
 from statsmodels.tsa.arima_process import ArmaProcess
 
@@ -23,12 +23,18 @@ from voxloom.kernels.arma_reml import ArmaGrid, arma_reml, solve_arma
 from voxloom.kernels.arma_table import arma_derivatives, arma_table
 from voxloom.kernels.contrast import t_statistics
 from voxloom.kernels.glm import fit_arma11
-from voxloom.kernels.lags import lag_design, segments_of
+from voxloom.kernels.lags import lag_design
 from voxloom.kernels.noise_models import require_estimable
 from voxloom.kernels.ols_residuals import ols_residuals
+from voxloom.kernels.segments import segments_of
 
 AB = [(0.8, -0.5), (0.0, 0.3), (0.0, 0.0), (0.5, 0.4), (0.95, -0.9)]
-STARTS = [(0,), (0, 1, 3, 20)]
+SCANS = [
+    np.arange(40),
+    scans_of((0, 1, 3, 20), 40),
+    np.delete(np.arange(52), [1, 2, 10, 14, 15, 16, 30, 31, 40, 44, 45, 50]),
+    scans_of((0, 20), 40) + (np.arange(40) > 5) + 4 * (np.arange(40) > 30),
+]
 
 
 def design_of(K, T, seed=0):
@@ -38,15 +44,15 @@ def design_of(K, T, seed=0):
 
 def white_and_ar1(rng, a, share, T, n):
     """Noise of variance 1, of which `share` is AR(1)."""
-    red = np.sqrt(1 - a**2) * noise(rng, (a,), (), T, n)
+    red = np.sqrt(1 - a**2) * noise(rng, (a,), (), np.arange(T), n)
     return np.sqrt(share) * red + np.sqrt(1 - share) * rng.standard_normal((T, n))
 
 
 @pytest.mark.parametrize(("a", "b"), AB)
-@pytest.mark.parametrize("starts", STARTS)
-def test_innovations_whiten(a, b, starts):
+@pytest.mark.parametrize("scans", SCANS)
+def test_innovations_whiten(a, b, scans):
     T, F = 40, np.random.default_rng(0).standard_normal((40, 37))
-    found, V = innovations(a, b, segments_of(starts, T, stationary=True)), covariance((a,), (b,), T, starts)
+    found, V = innovations(a, b, segments_of(scans, T, stationary=True)), covariance((a,), (b,), scans)
     D = np.linalg.inv(V)
     np.testing.assert_allclose(apply_precision(F, *found), D @ F, atol=1e-9)
     np.testing.assert_allclose(sum_of_squares(F, *found), (F * (D @ F)).sum(axis=0), rtol=1e-10)
@@ -54,12 +60,12 @@ def test_innovations_whiten(a, b, starts):
 
 
 @pytest.mark.parametrize(("a", "b"), AB)
-@pytest.mark.parametrize("starts", STARTS)
-def test_derivatives_are_those_of_full_matrices(a, b, starts):
-    design = lag_design(design_of(5, 40), segments_of(starts, 40, stationary=True))
+@pytest.mark.parametrize("scans", SCANS)
+def test_derivatives_are_those_of_full_matrices(a, b, scans):
+    design = lag_design(design_of(5, 40), segments_of(scans, 40, stationary=True))
 
     def V(z):
-        return covariance((np.tanh(z[0]),), (np.tanh(z[1]),), 40, starts)
+        return covariance((np.tanh(z[0]),), (np.tanh(z[1]),), scans)
 
     for found, wanted in zip(arma_derivatives(design, a, b), derivatives(design.Q, np.arctanh([a, b]), V)):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-6)
@@ -74,26 +80,26 @@ def test_every_point_of_the_grid_is_found_again():
     np.testing.assert_allclose(autocorrelations(np.array(0.8), np.array(-0.5)), theirs, rtol=1e-9)
 
 
-@pytest.mark.parametrize("starts", [(0,), (0, 2, 30)])
-def test_criterion_is_the_restricted_likelihood(starts):
+@pytest.mark.parametrize("scans", SCANS)
+def test_criterion_is_the_restricted_likelihood(scans):
     """At every seventh point differences of the criterion are those of the likelihood in full matrices."""
-    T, X = 60, design_of(6, 60)
+    T, X = 40, design_of(6, 40)
     y = white_and_ar1(np.random.default_rng(1), 0.8, 0.5, T, 1) + 9
-    design = lag_design(X, segments_of(starts, T, stationary=True))
+    design = lag_design(X, segments_of(scans, T, stationary=True))
     grid, R = ArmaGrid(design), np.ascontiguousarray(ols_residuals(design, y).unit.T)
     ours, theirs = [], []
     for index in range(0, len(ARMA_GRID), 7):
         rss = solve_arma(grid, R, np.array([index]))[1][0]
         ours.append(-design.dof / 2 * np.log(rss * grid.at(index)[0].weight))
         a, b = ARMA_GRID[index]
-        theirs.append(log_reml(X, y[:, 0], covariance((a,), (b,), T, starts)))
+        theirs.append(log_reml(X, y[:, 0], covariance((a,), (b,), scans)))
     np.testing.assert_allclose(np.diff(ours), np.diff(theirs), atol=1e-7)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_search_finds_nearly_the_best_of_all_points(share):
     Y = white_and_ar1(np.random.default_rng(2), 0.8, share, 120, 200)
-    design = lag_design(design_of(20, 120), segments_of((0,), 120, stationary=True))
+    design = lag_design(design_of(20, 120), segments_of(None, 120, stationary=True))
     grid, R = ArmaGrid(design), np.ascontiguousarray(ols_residuals(design, Y).unit.T)
 
     def loss(index):
@@ -107,15 +113,29 @@ def test_search_finds_nearly_the_best_of_all_points(share):
     assert np.quantile(lost, 0.98) < 0.6
 
 
-@pytest.mark.parametrize("starts", [(0,), (0, 20, 21, 50)])
-def test_fit_is_statsmodels_gls_at_its_point(starts):
-    T, X = 80, design_of(8, 80)
-    Y = white_and_ar1(np.random.default_rng(3), 0.8, 0.6, T, 9) + 100
-    fit = fit_arma11(X, Y, segments=starts)
+@pytest.mark.parametrize("gaps", [[], [3, 20, 21, 50, 55, 56, 57]])
+def test_fit_is_statsmodels_gls_at_its_point(gaps):
+    scans = np.delete(np.arange(80), gaps)
+    X, Y = design_of(8, 80)[scans], (white_and_ar1(np.random.default_rng(3), 0.8, 0.6, 80, 9) + 100)[scans]
+    fit = fit_arma11(X, Y, scans=scans)
     for v in range(9):
-        theirs = sm.GLS(Y[:, v], X, sigma=covariance(fit.noise[:1, v], fit.noise[1:, v], T, starts)).fit()
+        theirs = sm.GLS(Y[:, v], X, sigma=covariance(fit.noise[:1, v], fit.noise[1:, v], scans)).fit()
         np.testing.assert_allclose(fit.beta[:, v], theirs.params, rtol=1e-6)
         np.testing.assert_allclose(fit.sigma2[v], theirs.scale, rtol=1e-8)
+
+
+def test_a_scan_left_out_is_a_scan_with_a_regressor_of_its_own():
+    scans = np.delete(np.arange(80), [3, 20, 21, 50, 55, 56, 57])
+    X, Y = design_of(8, 80), white_and_ar1(np.random.default_rng(3), 0.8, 0.6, 80, 9) + 100
+    spiked = np.column_stack([X, np.eye(80)[:, np.setdiff1d(np.arange(80), scans)]])
+    ours, theirs = fit_arma11(X[scans], Y[scans], scans=scans), fit_arma11(spiked, Y)
+    np.testing.assert_array_equal(ours.noise, theirs.noise)
+    np.testing.assert_allclose(ours.beta, theirs.beta[:8], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(ours.sigma2, theirs.sigma2, rtol=1e-9)
+    cases = np.unique(arma_index(*ours.noise))
+    tables = arma_table(X[scans], np.eye(8)[:2], scans, cases), arma_table(spiked, np.eye(15)[:2], None, cases)
+    for a, b in zip(*tables):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-12)
 
 
 def test_given_parameters_are_used_at_the_nearest_point():
@@ -130,7 +150,7 @@ def false_positives(a, share, n_voxels, p):
     X, C = confounded_design(), np.eye(33)[:1]
     fit = fit_arma11(X, white_and_ar1(np.random.default_rng(5), a, share, 150, n_voxels))
     case = arma_index(*fit.noise)
-    table = arma_table(X, C, (0,), np.unique(case))
+    table = arma_table(X, C, None, np.unique(case))
     found = t_statistics((C @ fit.beta)[0], fit.sigma2, case, table)
     return np.mean((found.p_value < p / 2) | (found.p_value > 1 - p / 2)) / p
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ar1_oracle import confounded_design, covariance, noise
+from ar1_oracle import confounded_design, covariance, noise, scans_of
 from scipy import stats
 
 from voxloom.kernels import contrast_tables
@@ -12,17 +12,20 @@ from voxloom.kernels.contrast import f_statistics, t_statistics
 from voxloom.kernels.contrast_tables import ar1_table, yule_walker_table
 from voxloom.kernels.dof import _match_moments, ar1_derivatives, kenward_roger, small_sample
 from voxloom.kernels.glm import fit_ar1, fit_ar1_yule_walker
-from voxloom.kernels.lags import lag_design, segments_of
+from voxloom.kernels.lags import lag_design
 from voxloom.kernels.rho_grid import RHO_GRID, grid_index
+from voxloom.kernels.segments import segments_of
 
 T, K = 45, 6
+SINGLE = np.arange(T) + np.arange(T) // 9
+BURSTS = np.delete(np.arange(56), [1, 2, 10, 14, 15, 16, 30, 31, 40, 44, 50])
 
 
-def dense(X, rho, starts):
+def dense(X, rho, scans):
     """Phi, adjusted covariance and Cov(theta) from their definitions, dV/drho by central differences."""
 
     def V(theta):
-        return theta[0] * covariance(theta[1], T, starts)
+        return theta[0] * covariance(theta[1], scans)
 
     h, theta = 1e-5, np.array([1.0, rho])
     slopes = [(V(theta + h * e) - V(theta - h * e)) / (2 * h) for e in np.eye(2)]
@@ -40,13 +43,13 @@ def dense(X, rho, starts):
     return phi, phi + 2 * phi @ lost @ phi, cov_theta, P
 
 
-@pytest.mark.parametrize("starts", [(0,), (0, 15, 16, 30)])
+@pytest.mark.parametrize("scans", [np.arange(T), scans_of((0, 15, 16, 30), T), SINGLE, BURSTS])
 @pytest.mark.parametrize("rho", [-0.6, 0.0, 0.5, 0.9])
-def test_small_sample_is_its_definition(starts, rho):
+def test_small_sample_is_its_definition(scans, rho):
     X = np.random.default_rng(0).standard_normal((T, K)).cumsum(axis=0)
-    design = lag_design(X, segments_of(starts, T, stationary=True))
+    design = lag_design(X, segments_of(scans, T, stationary=True))
     pieces = small_sample(ar1_derivatives(design, rho), design.dof)
-    phi, adjusted, cov_theta, P = dense(X, rho, starts)
+    phi, adjusted, cov_theta, P = dense(X, rho, scans)
     np.testing.assert_allclose(design.back @ pieces.phi @ design.back.T, phi, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(pieces.theta, cov_theta, rtol=1e-5)
     np.testing.assert_allclose(design.back @ pieces.adjusted @ design.back.T, adjusted, rtol=1e-5, atol=1e-9)
@@ -129,7 +132,7 @@ def test_f_of_several_rows_has_nominal_false_positives():
     C = np.eye(33)[:2]
     fit = fit_ar1(X, noise(np.random.default_rng(1), 0.5, 150, 10_000))
     index = grid_index(fit.noise[0])
-    found = f_statistics(C @ fit.beta, fit.sigma2, index, ar1_table(X, C, (0,), np.unique(index)))
+    found = f_statistics(C @ fit.beta, fit.sigma2, index, ar1_table(X, C, None, np.unique(index)))
     assert 0.85 < np.mean(found.p_value < 0.05) / 0.05 < 1.15
     assert 0.7 < np.mean(found.p_value < 0.01) / 0.01 < 1.3
     np.testing.assert_allclose(found.p_value, stats.f.sf(found.stat, 2, found.dof), rtol=1e-9)
@@ -142,14 +145,14 @@ def test_a_table_is_the_same_when_no_pieces_are_kept(monkeypatch):
     monkeypatch.setattr("voxloom.kernels.pieces.PIECES_BYTES", 10 * 3 * 8 * 33**2)
     for found, wanted in zip(ar1_table(X, C), expected):
         np.testing.assert_array_equal(found, wanted)
-    _, pieces = contrast_tables._ar1_pieces(X.tobytes(), X.shape, (0,))
+    _, pieces = contrast_tables._ar1_pieces(X.tobytes(), X.shape, np.arange(150).tobytes())
     assert 8 <= len(pieces._at) <= 10
     contrast_tables._ar1_pieces.cache_clear()
 
 
 def test_cases_not_asked_for_are_nan():
     X = confounded_design()
-    some, every = ar1_table(X, np.eye(33)[:1], (0,), [99, 120]), ar1_table(X, np.eye(33)[:1])
+    some, every = ar1_table(X, np.eye(33)[:1], None, [99, 120]), ar1_table(X, np.eye(33)[:1])
     assert np.flatnonzero(np.isfinite(some.dof)).tolist() == [99, 120]
     np.testing.assert_array_equal(some.cov[[99, 120]], every.cov[[99, 120]])
     assert len(every.dof) == RHO_GRID.size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from ar1_oracle import covariance, noise
+from ar1_oracle import covariance, noise, scans_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nilearn.glm.first_level import run_glm
@@ -35,19 +35,44 @@ def test_ols_is_least_squares():
     np.testing.assert_allclose(fit.sigma2, rss / 72, rtol=1e-10)
 
 
-@pytest.mark.parametrize("starts", [(0,), (0, 20, 21, 50)])
-def test_ar1_is_statsmodels_gls_at_its_rho(starts):
+GAPS = {
+    "none": np.arange(80),
+    "unrelated": scans_of((0, 20, 21, 50), 80),
+    "few": np.delete(np.arange(84), [20, 22, 50, 51]),
+    "single": np.delete(np.arange(100), np.arange(3, 100, 5)),
+    "bursts": np.delete(np.arange(100), [0, 8, 9, 20, 30, 31, 32, *range(40, 47), 60, 61, 70, 71, 72, 85]),
+}
+
+
+@pytest.mark.parametrize("scans", GAPS.values(), ids=GAPS)
+def test_ar1_is_statsmodels_gls_at_its_rho(scans):
     X, Y = data()
-    fit, C = fit_ar1(X, Y, segments=starts), np.eye(8)[1:2]
+    fit, C = fit_ar1(X, Y, scans=scans), np.eye(8)[1:2]
     for v in range(0, 60, 7):
-        theirs = sm.GLS(Y[:, v], X, sigma=covariance(fit.noise[0][v], 80, starts)).fit()
+        theirs = sm.GLS(Y[:, v], X, sigma=covariance(fit.noise[0][v], scans)).fit()
         np.testing.assert_allclose(fit.beta[:, v], theirs.params, rtol=1e-7)
         np.testing.assert_allclose(fit.sigma2[v], theirs.scale, rtol=1e-9)
         case = int(np.rint(100 * fit.noise[0][v])) + 99
         # rho plugged in and known costs nothing: the covariance of Kenward and Roger is above that of GLS
-        table = ar1_table(X, C, starts, [case])
+        table = ar1_table(X, C, scans, [case])
         excess = fit.sigma2[v] * table.cov[case, 0, 0] / theirs.cov_params()[1, 1]
         assert 1 < excess < 1.2
+
+
+@pytest.mark.parametrize("scans", [GAPS["few"], GAPS["single"], GAPS["bursts"]])
+def test_a_scan_left_out_is_a_scan_with_a_regressor_of_its_own(scans):
+    """Coefficient, variance and degrees of freedom too; with 16 extra columns of 96 that is another path altogether."""
+    T = scans[-1] + 1
+    X, Y = data(T=T)
+    out = np.setdiff1d(np.arange(T), scans)
+    C, spiked = np.eye(8)[:2], np.column_stack([X, np.eye(T)[:, out]])
+    ours, theirs = fit_ar1(X[scans], Y[scans], scans=scans), fit_ar1(spiked, Y)
+    np.testing.assert_array_equal(ours.noise, theirs.noise)
+    np.testing.assert_allclose(ours.beta, theirs.beta[:8], rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(ours.sigma2, theirs.sigma2, rtol=1e-9)
+    C = np.eye(8)[:2]
+    for a, b in zip(ar1_table(X[scans], C, scans), ar1_table(spiked, np.hstack([C, np.zeros((2, out.size))]))):
+        np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-12)
 
 
 def test_yule_walker_is_nilearns_ar1():

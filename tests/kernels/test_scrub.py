@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nilearn.interfaces.fmriprep.load_confounds_scrub import optimize_scrub
 
-from voxloom.kernels.lags import segment_starts
 from voxloom.kernels.scrub import scrub
+from voxloom.kernels.segments import segments_of
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(0, 8))
@@ -23,5 +23,5 @@ def test_equal_to_nilearn(bad, min_length):
 @given(st.lists(st.booleans(), min_size=1, max_size=40).filter(any))
 def test_segments_start_where_the_volume_before_is_left_out(keep):
     kept = np.flatnonzero(keep)
-    starts = segment_starts(kept)
-    assert starts == [row for row, k in enumerate(kept) if row == 0 or not keep[k - 1]]
+    starts = segments_of(kept, kept.size, stationary=True).starts
+    assert starts.tolist() == [row for row, k in enumerate(kept) if row == 0 or not keep[k - 1]]

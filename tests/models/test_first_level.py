@@ -137,16 +137,17 @@ def test_result_is_a_fit_and_dims_may_come_in_any_order():
     fit = validate(fit_first_level(data["bold"].transpose("time", "voxel"), X), "fit")
     xr.testing.assert_identical(fit, fit_first_level(data, X))
     assert fit["regressor"].values.tolist() == NAMES
-    assert fit.attrs == {"noise_model": "ar1", "segments": [0]}
+    assert fit.attrs == {"noise_model": "ar1"}
+    np.testing.assert_array_equal(fit.scan, np.arange(fit.sizes["time"]))
     assert "rho" not in fit_first_level(data, X, noise_model="ols")
 
 
-def test_sample_mask_drops_rows_and_cuts_segments():
+def test_sample_mask_drops_rows_and_keeps_their_numbers():
     data, X = bold(), design()
     keep = np.array([i for i in range(60) if i not in (0, 20, 21, 40)])
     fit = fit_first_level(data, X, sample_mask=keep)
-    assert fit.attrs["segments"] == [0, 19, 37]
-    expected = fit_ar1(X.to_numpy()[keep], data["bold"].values.T[keep], segments=(0, 19, 37))
+    np.testing.assert_array_equal(fit.scan, keep)
+    expected = fit_ar1(X.to_numpy()[keep], data["bold"].values.T[keep], scans=keep)
     np.testing.assert_array_equal(fit["beta"], expected.beta)
     np.testing.assert_array_equal(fit["time"], 2.0 * keep)
     flags = np.zeros(60, dtype=bool)

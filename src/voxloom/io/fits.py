@@ -9,7 +9,6 @@ import numpy as np
 from voxloom.errors import StoreError
 from voxloom.io.runs import members
 from voxloom.io.store import get_attrs, open_array, open_group_dataset
-from voxloom.kernels.lags import segment_starts
 from voxloom.schema import validate, voxel_coords
 
 if TYPE_CHECKING:
@@ -49,11 +48,11 @@ def open_fit(study: Study, run_id: str, name: str = "") -> xr.Dataset:
         raise StoreError(f"{study.url}/{path}", "does not say how its data were scaled.", "Run the analysis again.")
     kept = np.asarray(attrs["kept"], dtype=np.int64)
     time = np.asarray(open_array(objects, f"runs/{run_id}/time")[...])[kept]
-    ds.attrs = {"noise_model": attrs["noise_model"], "segments": segment_starts(kept)}
+    ds.attrs = {"noise_model": attrs["noise_model"]}
     if attrs["signal_scaling"] == 0:
         ds.attrs["signal_scaling"] = 0
     ds["design"] = ds["design"].drop_attrs()
-    coords = {"regressor": attrs["columns"], "time": time, "volume": ("time", kept)}
+    coords = {"regressor": attrs["columns"], "time": time, "volume": ("time", kept), "scan": ("time", kept)}
     return ds.assign_coords(coords | voxel_coords(study.grid, study.voxel))
 
 

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from voxloom.errors import DesignError
-from voxloom.kernels.lags import LagDesign, Segments, lag_design, segments_of
+from voxloom.kernels.lags import LagDesign, lag_design
+from voxloom.kernels.segments import Segments, segments_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import ArrayLike, NDArray
 
     FloatArray = NDArray[np.float64]
@@ -193,7 +192,7 @@ class ArDesign(NamedTuple):
     corner: FloatArray
 
 
-def ar_design(X: ArrayLike, order: int, segments: Sequence[int], n_rows: int) -> ArDesign:
+def ar_design(X: ArrayLike, order: int, scans: ArrayLike | None, n_rows: int) -> ArDesign:
     """Prepare AR(`order`) fits of the design X (T, K).
 
     Raises
@@ -201,7 +200,7 @@ def ar_design(X: ArrayLike, order: int, segments: Sequence[int], n_rows: int) ->
     DesignError
         As `lag_design` and `pair_weights`.
     """
-    base = lag_design(X, segments_of(segments, n_rows, stationary=True))
+    base = lag_design(X, segments_of(scans, n_rows, stationary=True))
     of, Q, T = pairs(order), base.Q, n_rows
     weights = pair_weights(order, base.segments)
     whole = np.array([weights[np.flatnonzero((of.i == 0) & (of.j == k))[0]] for k in range(order + 1)])
@@ -213,7 +212,7 @@ def ar_design(X: ArrayLike, order: int, segments: Sequence[int], n_rows: int) ->
         gram[pair] = Q.T @ couple(Q, weights[pair], k)
         edges[pair] = couple(Q, whole[k] - weights[pair], k)[rows]
     eye = np.eye(order)
-    short = pair_weights(order, segments_of((0,), order, stationary=True))
+    short = pair_weights(order, segments_of(None, order, stationary=True))
     return ArDesign(
         base=base,
         order=order,

@@ -31,11 +31,10 @@ from voxloom.kernels.contrast_tables import empty_table
 from voxloom.kernels.dof import Derivatives, kenward_roger, small_sample
 from voxloom.kernels.linalg import sub_blocks
 from voxloom.kernels.pieces import Pieces
+from voxloom.kernels.segments import numbered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from voxloom.kernels.contrast import ContrastTable
     from voxloom.kernels.dof import SmallSample
@@ -80,7 +79,7 @@ def _apply(bands: FloatArray, F: FloatArray) -> FloatArray:
     return np.asarray(sum(couple(F, band, k) for k, band in enumerate(bands)))
 
 
-def ar_contrasts(X: FloatArray, C: FloatArray, phi: FloatArray, segments: Sequence[int] = (0,)) -> ContrastTable:
+def ar_contrasts(X: FloatArray, C: FloatArray, phi: FloatArray, scans: ArrayLike | None = None) -> ContrastTable:
     """Covariance, degrees of freedom and scale of the contrast rows C (q, K) at every voxel's phi (p, V).
 
     Returns
@@ -88,7 +87,7 @@ def ar_contrasts(X: FloatArray, C: FloatArray, phi: FloatArray, segments: Sequen
     ContrastTable
         A case per voxel; NaN where phi is.
     """
-    design, pieces = _ar_pieces(X.tobytes(), X.shape, len(phi), tuple(int(s) for s in segments))
+    design, pieces = _ar_pieces(X.tobytes(), X.shape, len(phi), numbered(scans, len(X)).tobytes())
     weights = C @ design.base.back
     table = empty_table(phi.shape[1], len(C))
     known = np.flatnonzero(np.isfinite(phi).all(axis=0))
@@ -122,11 +121,9 @@ def _cells(phi: FloatArray) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=1)
-def _ar_pieces(
-    X: bytes, shape: tuple[int, int], order: int, segments: tuple[int, ...]
-) -> tuple[ArDesign, Pieces[Cell]]:
+def _ar_pieces(X: bytes, shape: tuple[int, int], order: int, scans: bytes) -> tuple[ArDesign, Pieces[Cell]]:
     """The design with these values, and its pieces by cell."""
-    design = ar_design(np.frombuffer(X).reshape(shape), order, segments, shape[0])
+    design = ar_design(np.frombuffer(X).reshape(shape), order, np.frombuffer(scans, dtype=np.int64), shape[0])
 
     def make(cell: Cell) -> SmallSample:
         phi = from_partial(np.tanh(WIDTHS[:order] * np.array([cell], dtype=np.float64)))[0]

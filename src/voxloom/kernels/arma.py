@@ -1,9 +1,10 @@
-"""Stationary ARMA(1, 1) in a series with gaps: ``e_t = a e_{t-1} + n_t + b n_{t-1}``, n white.
+"""Stationary ARMA(1, 1), also across gaps: ``e_t = a e_{t-1} + n_t + b n_{t-1}``, n white.
 
 White noise on top of AR(1), what scanners and physiology leave, is this with -a < b < 0; 3dREMLfit of AFNI fits the
 same. The precision matrix is full, but innovations cost a recursion: ``x_t = e_t - a e_{t-1} - l_t x_{t-1}`` are
 independent, of variance v_t, with ``l_t = b / v_{t-1}`` and ``v_t = 1 + b^2 - b l_t`` from ``v = (1 + 2 a b + b^2) /
-(1 - a^2)`` at the first row of a segment (Ansley 1979).
+(1 - a^2)`` at the first row (Ansley 1979). After d - 1 scans that are left out, with ``c = a^(d-1)``, it goes on with
+``c a`` and ``c l_t``, and ``v_t = 1 + (a + b)^2 (1 - c^2) / (1 - a^2) + c^2 b^2 - c b (c l_t)``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxloom.kernels.lags import Segments
+    from voxloom.kernels.segments import Segments
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
@@ -75,7 +76,7 @@ class Innovations(NamedTuple):
     Attributes
     ----------
     ar, ma : (T,) arrays
-        Weights of ``e_{t-1}`` and ``x_{t-1}``; 0 at first rows of segments.
+        Weights of e and x at the row before; 0 where that has nothing to do with this one.
     variance : (T,) array
         Of x, in units of that of n.
     """
@@ -92,21 +93,20 @@ class Innovations(NamedTuple):
 
 def innovations(a: float, b: float, segments: Segments) -> Innovations:
     """Recursion of ARMA(1, 1) with these a and b."""
-    first = np.zeros(segments.n_rows, dtype=np.bool_)
-    first[segments.starts] = True
-    return Innovations(*_innovations(a, b, first))
+    return Innovations(*_innovations(a, b, segments.steps))
 
 
 @nb.njit(nogil=True, cache=True)
-def _innovations(a: float, b: float, first: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray, FloatArray]:
-    T = len(first)
+def _innovations(a: float, b: float, steps: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    T, rest = len(steps), 1.0 - a * a
     ar, ma, variance = np.zeros(T), np.zeros(T), np.empty(T)
     for t in range(T):
-        if first[t]:
-            variance[t] = (1.0 + 2.0 * a * b + b * b) / (1.0 - a * a)
+        if steps[t] == 0:
+            variance[t] = (1.0 + 2.0 * a * b + b * b) / rest
         else:
-            ar[t], ma[t] = a, b / variance[t - 1]
-            variance[t] = 1.0 + b * b - b * ma[t]
+            c = a ** (steps[t] - 1)
+            ar[t], ma[t] = c * a, c * b / variance[t - 1]
+            variance[t] = 1.0 + (a + b) ** 2 * (1.0 - c * c) / rest + c * c * b * b - c * b * ma[t]
     return ar, ma, variance
 
 

@@ -18,13 +18,14 @@ from scipy.linalg import matmul_toeplitz
 from voxloom.kernels.arma import ARMA_GRID, apply_precision, innovations
 from voxloom.kernels.contrast_tables import empty_table
 from voxloom.kernels.dof import Derivatives, SmallSample, kenward_roger, small_sample
-from voxloom.kernels.lags import LagDesign, lag_design, segments_of
+from voxloom.kernels.lags import LagDesign, lag_design
 from voxloom.kernels.pieces import Pieces
+from voxloom.kernels.segments import numbered, segments_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from voxloom.kernels.contrast import ContrastTable
 
@@ -36,10 +37,10 @@ PRIOR = 12 / np.pi**2
 
 
 def arma_table(
-    X: FloatArray, C: FloatArray, segments: Sequence[int], cases: Sequence[int] | NDArray[np.int64]
+    X: FloatArray, C: FloatArray, scans: ArrayLike | None, cases: Sequence[int] | NDArray[np.int64]
 ) -> ContrastTable:
     """Tabulate C (q, K) for these points of `ARMA_GRID`; the others stay NaN. Other parameters as `ar1_table`."""
-    design, pieces = _arma_pieces(X.tobytes(), X.shape, tuple(int(s) for s in segments))
+    design, pieces = _arma_pieces(X.tobytes(), X.shape, numbered(scans, len(X)).tobytes())
     weights = C @ design.back
     table = empty_table(len(ARMA_GRID), len(C))
     for case in cases:
@@ -48,9 +49,10 @@ def arma_table(
 
 
 @lru_cache(maxsize=1)
-def _arma_pieces(X: bytes, shape: tuple[int, int], segments: tuple[int, ...]) -> tuple[LagDesign, Pieces[int]]:
+def _arma_pieces(X: bytes, shape: tuple[int, int], scans: bytes) -> tuple[LagDesign, Pieces[int]]:
     """The design with these values, and its pieces by index into `ARMA_GRID`."""
-    design = lag_design(np.frombuffer(X).reshape(shape), segments_of(segments, shape[0], stationary=True))
+    segments = segments_of(np.frombuffer(scans, dtype=np.int64), shape[0], stationary=True)
+    design = lag_design(np.frombuffer(X).reshape(shape), segments)
 
     def make(case: int) -> SmallSample:
         a, b = ARMA_GRID[case]
@@ -63,11 +65,11 @@ def arma_derivatives(design: LagDesign, a: float, b: float) -> Derivatives:
     """`Derivatives` by ``tanh^-1 a`` and ``tanh^-1 b``."""
     found = innovations(a, b, design.segments)
     V_Q = apply_precision(design.Q, *found)
+    length = int(design.segments.steps.sum()) + 1
     # dD = -V^-1 dV V^-1
-    moved = np.array([_covariance_slope(design, V_Q, row) for row in _autocovariance_slopes(a, b, len(V_Q))])
+    moved = np.array([_covariance_slope(design, V_Q, row) for row in _autocovariance_slopes(a, b, length)])
     solved = np.array([apply_precision(F, *found) for F in moved])
-    starts = np.isin(np.arange(len(V_Q)), design.segments.starts)
-    first, second = _traces(a, b, starts, found.variance)
+    first, second = _traces(a, b, design.segments.steps, found.variance)
     chain = np.array([1 - a**2, 1 - b**2])
     both = np.outer(chain, chain)
     return Derivatives(
@@ -92,12 +94,19 @@ def _autocovariance_slopes(a: float, b: float, n: int) -> FloatArray:
 
 def _covariance_slope(design: LagDesign, F: FloatArray, row: FloatArray) -> FloatArray:
     """``dV F`` for F (T, n) and the derivative of the autocovariances."""
-    bounds = np.append(design.segments.starts, len(F))
-    return np.concatenate([matmul_toeplitz(row[: t - s], F[s:t]) for s, t in pairwise(bounds)])
+    steps = design.segments.steps
+    at = np.cumsum(steps)
+    out = np.empty_like(F)
+    for s, t in pairwise(np.append(np.flatnonzero(steps == 0), len(F))):
+        near = at[s:t] - at[s]
+        spread = np.zeros((near[-1] + 1, F.shape[1]))
+        spread[near] = F[s:t]
+        out[s:t] = matmul_toeplitz(row[: len(spread)], spread)[near]
+    return out
 
 
 @nb.njit(nogil=True, cache=True)
-def _traces(a: float, b: float, starts: NDArray[np.bool_], variance: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _traces(a: float, b: float, steps: NDArray[np.int64], variance: FloatArray) -> tuple[FloatArray, FloatArray]:
     """``tr(V^-1 dV_i)`` and ``tr(V^-1 dV_i V^-1 dV_j)`` by a and b, the latter twice the Fisher information."""
     first, second = np.zeros(2), np.zeros((2, 2))
     rest = 1.0 - a * a
@@ -105,16 +114,23 @@ def _traces(a: float, b: float, starts: NDArray[np.bool_], variance: FloatArray)
     slope, step = np.zeros(2), np.zeros((4, 4))
     moments = np.zeros((4, 4))  # of e, x and the derivatives of x, at the row before
     for t in range(len(variance)):
-        if starts[t]:
+        d = steps[t]
+        if d == 0:
             slope = at_start.copy()
             moments = np.zeros((4, 4))
         else:
             last = variance[t - 1]
-            ma, square = b / last, (b / last) ** 2
-            ma_slope = np.array([0.0, 1.0 / last]) - b * slope / last**2
-            slope = np.array([0.0, 2.0 * (b - ma)]) + square * slope
-            step[0, 0], step[0, 1] = a, ma
-            step[2, 0], step[2, 1], step[2, 2] = -1.0, -ma_slope[0], -ma
+            c = a ** (d - 1)
+            dc = (d - 1) * a ** (d - 2) if d > 1 else 0.0
+            ma = c * b / last
+            ma_slope = np.array([dc * b / last, c / last]) - c * b * slope / last**2
+            left, more = 1.0 - 1.0 / last, (1.0 - c * c) / rest  # of the innovation before; of those left out
+            dmore = 2.0 * (a * more - c * dc) / rest
+            slope = ma**2 * slope
+            slope[0] += 2.0 * (a + b) * more + (a + b) ** 2 * dmore + 2.0 * c * dc * b * b * left
+            slope[1] += 2.0 * (a + b) * more + 2.0 * c * c * b * left
+            step[0, 0], step[0, 1] = c * a, ma
+            step[2, 0], step[2, 1], step[2, 2] = -d * c, -ma_slope[0], -ma
             step[3, 1], step[3, 3] = -ma_slope[1], -ma
             moments = step @ moments @ step.T
         v = variance[t]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.kernels.linalg import RANK_RTOL, Basis, is_estimable, reduce_design
+from voxloom.kernels.segments import numbered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     FloatArray = NDArray[np.float64]
 
@@ -88,18 +89,19 @@ def condition_number(X: FloatArray) -> float:
     return np.inf if singular else float(s[0] / s[-1])
 
 
-def whiten_ar1(X: FloatArray, rho: float, starts: Sequence[int] = (0,)) -> FloatArray:
+def whiten_ar1(X: FloatArray, rho: float, scans: ArrayLike | None = None) -> FloatArray:
     """Rows of X (T, K) as AR(1) noise of this coefficient and innovations of variance 1 leaves them.
 
     Parameters
     ----------
     rho : float
         Between -1 and 1.
-    starts : sequence of int
-        Rows at which a stretch without a gap starts; each is a stationary series of its own.
+    scans : (T,) array_like of int, optional
+        Number of each row's scan (`kernels.segments`); by default none is left out.
     """
-    W = X.copy()
-    W[1:] -= rho * X[:-1]
-    first = list(starts)
-    W[first] = np.sqrt(1 - rho**2) * X[first]
+    decay = rho ** np.diff(numbered(scans, len(X)))[:, None]
+    W, rest = X.copy(), 1 - rho**2
+    W[0] *= np.sqrt(rest)
+    W[1:] -= decay * X[:-1]
+    W[1:] *= np.sqrt(rest / (1 - decay**2))
     return W

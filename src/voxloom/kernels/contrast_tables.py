@@ -9,15 +9,16 @@ import numpy as np
 
 from voxloom.kernels.contrast import ContrastTable
 from voxloom.kernels.dof import ar1_derivatives, kenward_roger, small_sample
-from voxloom.kernels.lags import LagDesign, lag_design, segments_of
+from voxloom.kernels.lags import LagDesign, lag_design
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.kernels.pieces import Pieces
 from voxloom.kernels.rho_grid import RHO_GRID, grid_inverse
+from voxloom.kernels.segments import numbered, segments_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     FloatArray = NDArray[np.float64]
 
@@ -47,9 +48,9 @@ def pattern_table(X: FloatArray, present: NDArray[np.bool_], C: FloatArray) -> C
     return table
 
 
-def yule_walker_table(X: FloatArray, C: FloatArray, segments: Sequence[int] = (0,)) -> ContrastTable:
+def yule_walker_table(X: FloatArray, C: FloatArray, scans: ArrayLike | None = None) -> ContrastTable:
     """Tabulate ``C (X'DX)^- C'`` with nilearn's whitening on `RHO_GRID`; dof is rows - rank."""
-    design = lag_design(X, segments_of(segments, len(X), stationary=False))
+    design = lag_design(X, segments_of(scans, len(X), stationary=False))
     inverse, weights = grid_inverse(design), C @ design.back
     half = np.einsum("gmr,qr->gqm", inverse.factor[:, :, : design.rank], weights)
     cov = np.einsum("qr,gr,pr->gqp", weights, inverse.diagonal, weights) + half @ half.swapaxes(1, 2)
@@ -59,7 +60,7 @@ def yule_walker_table(X: FloatArray, C: FloatArray, segments: Sequence[int] = (0
 def ar1_table(
     X: FloatArray,
     C: FloatArray,
-    segments: Sequence[int] = (0,),
+    scans: ArrayLike | None = None,
     cases: Sequence[int] | NDArray[np.int64] | None = None,
 ) -> ContrastTable:
     """Tabulate Kenward and Roger's covariance, dof and scale (`kernels.dof`) for values of `RHO_GRID`.
@@ -68,12 +69,12 @@ def ar1_table(
     ----------
     X : (T, K) array
     C : (q, K) array
-    segments : sequence of int
-        First rows of gap-free segments.
+    scans : (T,) array_like of int, optional
+        Number of each row's scan (`kernels.segments`); by default none is left out.
     cases : sequence of int, optional
         Indices into `RHO_GRID` to tabulate; the others stay NaN. All by default.
     """
-    design, pieces = _ar1_pieces(X.tobytes(), X.shape, tuple(int(s) for s in segments))
+    design, pieces = _ar1_pieces(X.tobytes(), X.shape, numbered(scans, len(X)).tobytes())
     weights = C @ design.back
     table = empty_table(RHO_GRID.size, len(C))
     for case in range(RHO_GRID.size) if cases is None else cases:
@@ -82,7 +83,8 @@ def ar1_table(
 
 
 @lru_cache(maxsize=1)
-def _ar1_pieces(X: bytes, shape: tuple[int, int], segments: tuple[int, ...]) -> tuple[LagDesign, Pieces[int]]:
+def _ar1_pieces(X: bytes, shape: tuple[int, int], scans: bytes) -> tuple[LagDesign, Pieces[int]]:
     """The design with these values, and its pieces by index into `RHO_GRID`."""
-    design = lag_design(np.frombuffer(X).reshape(shape), segments_of(segments, shape[0], stationary=True))
+    segments = segments_of(np.frombuffer(scans, dtype=np.int64), shape[0], stationary=True)
+    design = lag_design(np.frombuffer(X).reshape(shape), segments)
     return design, Pieces(lambda case: small_sample(ar1_derivatives(design, float(RHO_GRID[case])), design.dof))

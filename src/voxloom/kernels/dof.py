@@ -13,9 +13,9 @@ in the null simulation of docs/statistics.md (K 33, T 150) at rho 0.2 / 0.6 / 0.
 1.2 / 1.4 with it, 0.9 / 1.1 / 1.4 by the degrees of freedom alone, 1.4 / 2.0 / 2.7 with neither, 6 / 17 / 37
 by nilearn's rule (300,000 voxels, three contrasts, standard error 0.03).
 
-With ``V = D^-1``, sigma2 = 1 and ``dD = dD/drho = 2 rho (I - E) - N``: ``A = Q'dD Q``, ``B = Q'dD V dD Q``,
-``Phi = W^-1``; no T x T matrix is formed. Other noise models have several parameters in place of rho
-(`kernels.ar_table`, `kernels.arma_table`).
+With ``V = D^-1``, sigma2 = 1 and ``dD = dD/drho = 2 rho I - N - sum_g (rho^2 f_g)' E_g`` (`kernels.segments`): ``A =
+Q'dD Q``, ``B = Q'dD V dD Q``, ``Phi = W^-1``; no T x T matrix is formed. Other noise models have several parameters in
+place of rho (`kernels.ar_table`, `kernels.arma_table`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from scipy.linalg import cho_factor, cho_solve, solveh_banded
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxloom.kernels.lags import LagDesign, Segments
+    from voxloom.kernels.lags import LagDesign
+    from voxloom.kernels.segments import Segments
 
     FloatArray = NDArray[np.float64]
 
@@ -105,35 +106,44 @@ def small_sample(of: Derivatives, dof: int, prior: float = 0.0) -> SmallSample:
 
 def ar1_derivatives(design: LagDesign, rho: float) -> Derivatives:
     """`Derivatives` of stationary AR(1) at rho."""
-    eye = np.eye(design.rank)
-    edges = design.ends.T @ design.ends
-    lag = np.diag(design.eigenvalues)
-    dD_Q = 2 * rho * design.Q - design.NQ
-    dD_Q[design.segments.ends] -= 2 * rho * design.segments.weights[:, None] * design.Q[design.segments.ends]
-    first, second = _traces(design.segments, rho)
+    eye, lag, segments = np.eye(design.rank), np.diag(design.eigenvalues), design.segments
+    b, db, _ = segments.edges.slopes(rho)
+    Z, kind = design.ends, design.kind
+    at_edges = db[segments.edges.kind, None] * segments.edges.across(design.Q)
+    dD_Q = 2 * rho * design.Q - design.NQ - segments.edges.back(at_edges, segments.n_rows)
+    first, second = _traces(segments, rho)
     return Derivatives(
-        W=(1 + rho**2) * eye - rho * lag - rho**2 * edges,
-        A=(2 * rho * (eye - edges) - lag)[None],
-        B=(dD_Q.T @ solve_precision(design.segments, rho, dD_Q))[None, None],
+        W=(1 + rho**2) * eye - rho * lag - Z.T * b[kind] @ Z,
+        A=(2 * rho * eye - lag - Z.T * db[kind] @ Z)[None],
+        B=(dD_Q.T @ solve_precision(segments, rho, dD_Q))[None, None],
         first=np.array([first]),
         second=np.array([[second]]),
     )
 
 
 def _traces(segments: Segments, rho: float) -> tuple[float, float]:
-    """``tr(V dD)`` and ``tr(V dD V dD)``, from the derivatives of ``log|D| = S log(1 - rho^2)``."""
-    S, rest = segments.starts.size, 1 - rho**2
-    second = -2 * S * (1 + rho**2) / rest**2
-    return -2 * rho * S / rest, 2 * (segments.n_rows - segments.weights.sum()) / rest - second
+    """``tr(V dD)`` and ``tr(V dD V dD)``, the derivatives of ``log|D|``: of the second, ``tr(V d2D)`` is the rest."""
+    S, rest, edges, d = segments.starts.size, 1 - rho**2, segments.edges, segments.distances
+    x = rho ** (2 * d)
+    first = -2 * rho * S / rest + np.sum(2 * d * rho ** (2 * d - 1) / (1 - x))
+    curvature = -2 * S * (1 + rho**2) / rest**2 + np.sum(2 * d * rho ** (2 * d - 2) * (2 * d - 1 + x) / (1 - x) ** 2)
+    # rows have variance 1 / (1 - rho^2), an edge (1 + s rho^d) times that
+    of_kind = edges.slopes(rho)[2] * (1 + edges.sign * rho**edges.distance)
+    at_edges = np.sum(edges.weights**2, axis=0) @ of_kind[edges.kind]
+    return float(first), float((2 * segments.n_rows - at_edges) / rest - curvature)
 
 
 def solve_precision(segments: Segments, rho: float, F: FloatArray) -> FloatArray:
     """``D(rho)^-1 F`` for F (T, n), by a banded Cholesky factorisation."""
+    edges = segments.edges
+    (i, j), (at_i, at_j) = edges.rows, edges.weights
+    b = edges.slopes(rho)[0][edges.kind]
     bands = np.empty((2, segments.n_rows))
-    bands[0] = 1 + rho**2
-    bands[0, segments.ends] -= rho**2 * segments.weights
-    bands[1] = -rho
+    bands[0], bands[1] = 1 + rho**2, -rho
     bands[1, segments.starts[1:] - 1] = 0.0
+    np.subtract.at(bands[0], i, b * at_i**2)
+    np.subtract.at(bands[0], j, b * at_j**2)
+    np.subtract.at(bands[1], i, b * at_i * at_j)
     return np.asarray(solveh_banded(bands, F, lower=True))
 
 

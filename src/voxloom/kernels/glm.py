@@ -12,14 +12,15 @@ from voxloom.kernels.ar_reml import ArSums, ar_reml, ar_sums, batch_size, solve_
 from voxloom.kernels.arma import ARMA_GRID, arma_index
 from voxloom.kernels.arma_reml import ArmaGrid, arma_reml, solve_arma
 from voxloom.kernels.lag_sums import LagSums, block_size, lag_sums
-from voxloom.kernels.lags import LagDesign, lag_design, segments_of
+from voxloom.kernels.lags import LagDesign, lag_design
 from voxloom.kernels.linalg import SUB_BLOCK, sub_blocks
 from voxloom.kernels.ols_residuals import Residuals, ols_residuals
 from voxloom.kernels.reml import reml_index, reml_weights
 from voxloom.kernels.rho_grid import RHO_GRID, grid_index, grid_inverse, solve_on_grid
+from voxloom.kernels.segments import segments_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -60,7 +61,7 @@ class BlockFit(NamedTuple):
     lost: NDArray[np.bool_]
 
 
-def fit_ols(X: ArrayLike, Y: NDArray[Any], *, segments: Sequence[int] = (0,), percent: bool = False) -> GLSFit:
+def fit_ols(X: ArrayLike, Y: NDArray[Any], *, scans: ArrayLike | None = None, percent: bool = False) -> GLSFit:
     """Minimise ``||Y_v - X b||^2`` for every column v.
 
     Parameters
@@ -70,8 +71,8 @@ def fit_ols(X: ArrayLike, Y: NDArray[Any], *, segments: Sequence[int] = (0,), pe
     Y : (T, V) array
         Signal, any real dtype. Column v of the result depends on Y[:, v] alone; a column that is constant or
         holds a value that is not finite gives NaN.
-    segments : sequence of int
-        First rows of gap-free segments. OLS does not depend on them.
+    scans : (T,) array_like of int, optional
+        Number of each row's scan (`kernels.segments`); by default none is left out. OLS does not depend on them.
     percent : bool
         Fit ``100 (y / mean - 1)``; NaN where the mean is not positive.
 
@@ -80,7 +81,7 @@ def fit_ols(X: ArrayLike, Y: NDArray[Any], *, segments: Sequence[int] = (0,), pe
     DesignError
         Where X and Y do not have the same rows, or no degrees of freedom are left.
     """
-    design = lag_design(X, segments_of(segments, len(Y), stationary=True))
+    design = lag_design(X, segments_of(scans, len(Y), stationary=True))
 
     def solve(voxels: slice) -> BlockFit:
         sums = lag_sums(design, Y[:, voxels], percent=percent)
@@ -93,17 +94,17 @@ def fit_ar1(
     X: ArrayLike,
     Y: NDArray[Any],
     *,
-    segments: Sequence[int] = (0,),
+    scans: ArrayLike | None = None,
     percent: bool = False,
     noise: FloatArray | None = None,
 ) -> GLSFit:
-    """Maximise the restricted likelihood of ``Y_v = X b + e`` with e stationary AR(1) in each segment.
+    """Maximise the restricted likelihood of ``Y_v = X b + e`` with e stationary AR(1), also across gaps.
 
     rho is the best value of `RHO_GRID` (step 0.01), or that nearest to `noise` (1, V) where it is given; beta and
     sigma2 are exact at it. Other parameters, NaN rules and errors as `fit_ols`. Source: Patterson and Thompson 1971
     (REML); docs/statistics.md.
     """
-    design = lag_design(X, segments_of(segments, len(Y), stationary=True))
+    design = lag_design(X, segments_of(scans, len(Y), stationary=True))
     inverse = grid_inverse(design)
     weights = reml_weights(design, inverse)
 
@@ -119,7 +120,7 @@ def fit_ar1_yule_walker(
     X: ArrayLike,
     Y: NDArray[Any],
     *,
-    segments: Sequence[int] = (0,),
+    scans: ArrayLike | None = None,
     percent: bool = False,
     noise: FloatArray | None = None,
 ) -> GLSFit:
@@ -130,7 +131,7 @@ def fit_ar1_yule_walker(
     constant; without it nilearn's numbers depend on which voxels are fitted together, these do not. Biased
     toward zero by the design: `fit_ar1` is not. Parameters, NaN rules and errors as `fit_ar1`.
     """
-    design = lag_design(X, segments_of(segments, len(Y), stationary=False))
+    design = lag_design(X, segments_of(scans, len(Y), stationary=False))
     inverse = grid_inverse(design)
     T = design.segments.n_rows
     unbias = T / max(T - design.segments.starts.size, 1)
@@ -153,7 +154,7 @@ def fit_ar(
     X: ArrayLike,
     Y: NDArray[Any],
     *,
-    segments: Sequence[int] = (0,),
+    scans: ArrayLike | None = None,
     percent: bool = False,
     noise: FloatArray | None = None,
 ) -> GLSFit:
@@ -161,7 +162,7 @@ def fit_ar(
 
     Parameters, NaN rules and errors as `fit_ar1`; DesignError too where a segment is shorter than the order.
     """
-    design = ar_design(X, order, segments, len(Y))
+    design = ar_design(X, order, scans, len(Y))
 
     def solve_known(voxels: slice, R: Residuals, known: NDArray[np.int64]) -> _Corrections:
         sums = ar_sums(design, R.unit[known])
@@ -181,16 +182,16 @@ def fit_arma11(
     X: ArrayLike,
     Y: NDArray[Any],
     *,
-    segments: Sequence[int] = (0,),
+    scans: ArrayLike | None = None,
     percent: bool = False,
     noise: FloatArray | None = None,
 ) -> GLSFit:
-    """Maximise the restricted likelihood with e stationary ARMA(1, 1) in each segment (`kernels.arma_reml`).
+    """Maximise the restricted likelihood with e stationary ARMA(1, 1), also across gaps (`kernels.arma_reml`).
 
     (a, b) is a point of `ARMA_GRID`, the nearest to `noise` (2, V) where it is given. Other parameters, NaN rules and
     errors as `fit_ols`.
     """
-    design = lag_design(X, segments_of(segments, len(Y), stationary=True))
+    design = lag_design(X, segments_of(scans, len(Y), stationary=True))
     grid = ArmaGrid(design)
 
     def solve_known(voxels: slice, R: Residuals, known: NDArray[np.int64]) -> _Corrections:

@@ -39,9 +39,9 @@ class LagSums(NamedTuple):
     gamma : (n, r) array
         OLS coefficients in the basis Q; NaN where the voxel cannot be fitted.
     cross : (n, r + m) array
-        ``(NQ)'R`` and ``e = lift' R[ends]``; so ``Q'ER = Z'e``, and ``Q'R`` is zero.
-    ss : (n, 3) array
-        ``R'R``, ``R'NR`` and ``R'ER - e'e``.
+        ``(NQ)'R`` and ``e = lift' U'R``; so ``Q'E_g R = Z_g'e_g``, and ``Q'R`` is zero.
+    ss : (n, 2 + g) array
+        ``R'R``, ``R'NR``, and for each kind of edge ``R'E_g R - e_g'e_g``; of a crowded design ``R'E_g R``.
     perfect : (n,) array of bool
         Where the residuals are nothing but rounding error (`NO_VARIANCE`).
     """
@@ -55,10 +55,10 @@ class LagSums(NamedTuple):
 def block_size(design: LagDesign, sums: int = 0) -> int:
     """Voxels per sub-block: a power of two up to 4096 whose float64 copy stays within `BLOCK_BYTES`.
 
-    With many gaps the REML search holds more numbers per voxel than the signal: about 32 per row of ``ends``. Other
-    noise models tell how many they hold, `sums`.
+    With many gaps the REML search holds more numbers per voxel than the signal: about 32 per row of ``ends``, or per
+    column of a crowded design. Other noise models tell how many they hold, `sums`.
     """
-    numbers = max(design.segments.n_rows, 32 * len(design.ends), sums)
+    numbers = max(design.segments.n_rows, 32 * min(len(design.ends), design.rank), sums)
     return int(2 ** np.clip(np.floor(np.log2(BLOCK_BYTES / (8 * numbers))), 4, 12))
 
 
@@ -80,29 +80,34 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
     centred = percent or design.ones is not None
     mean, ss = centre_and_square(block, design.segments.starts, centred, percent)
     total = ss[:, 0].copy()
-    gamma, cross = _residual_sums(design, block, ss)
+    gamma, cross, ss = _residual_sums(design, block, ss)
     if design.ones is not None and not percent:
         give_back(gamma, mean, design.ones)
     thin = np.flatnonzero(ss[:, 0] < THIN * total)
     if thin.size:
         rest = block[thin]
         rest -= (rest @ design.Q) @ design.Q.T
-        squares = _squares(rest, design.segments.starts)
-        more, cross[thin] = _residual_sums(design, rest, squares)
+        more, cross[thin], ss[thin] = _residual_sums(design, rest, _squares(rest, design.segments.starts))
         gamma[thin] += more
-        ss[thin] = squares
     length = total + T * (100.0 if percent else mean) ** 2 if centred else total
     return LagSums(gamma, cross, ss, ss[:, 0] <= NO_VARIANCE**2 * length)
 
 
-def _residual_sums(design: LagDesign, block: FloatArray, ss: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return gamma (n, r) and cross of `LagSums`; `ss` of the data become, in place, those of the residuals."""
-    segments, r = design.segments, design.rank
+def _residual_sums(
+    design: LagDesign, block: FloatArray, squares: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return gamma (n, r), cross and ss of `LagSums` from the data and their `_squares`."""
+    edges, r = design.segments.edges, design.rank
     products = block @ np.hstack([design.Q, design.NQ])
-    at_ends = block[:, segments.ends] - products[:, :r] @ design.Q[segments.ends].T
-    edge = at_ends @ design.lift
-    ss[:, 2] = at_ends**2 @ segments.weights - (edge**2).sum(axis=1)
-    return _split_products(products, edge, ss, design.eigenvalues)
+    (i, j), (a, b) = edges.rows, edges.weights
+    at_edges = block[:, i] * a + block[:, j] * b - products[:, :r] @ edges.across(design.Q).T
+    lifted = at_edges @ design.lift
+    kinds = np.eye(edges.sign.size)
+    at_kinds = at_edges**2 @ kinds[edges.kind]
+    if not design.is_crowded:
+        at_kinds -= lifted**2 @ kinds[design.kind]
+    ss = np.hstack([squares, at_kinds])
+    return *_split_products(products, lifted, ss, design.eigenvalues), ss
 
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)
@@ -114,7 +119,7 @@ def centre_and_square(
     Returns the means, and `_squares` of what is left.
     """
     n, T = block.shape
-    means, ss = np.empty(n), np.zeros((n, 3))
+    means, ss = np.empty(n), np.empty((n, 2))
     for v in range(n):
         y = block[v]
         changes, mean = 0, 0.0
@@ -157,8 +162,8 @@ def give_back(gamma: FloatArray, mean: FloatArray, ones: FloatArray) -> None:
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)
 def _squares(block: FloatArray, starts: NDArray[np.int64]) -> FloatArray:
-    """Sums of squares (n, 3) of the rows of a block (n, T), with the first two filled in."""
-    ss = np.zeros((len(block), 3))
+    """``y'y`` and ``y'Ny`` (n, 2) of the rows of a block (n, T)."""
+    ss = np.empty((len(block), 2))
     for v in range(len(block)):
         ss[v, 0], ss[v, 1] = _squares_of_row(block[v], starts)
     return ss

@@ -1,10 +1,7 @@
-"""The AR(1) precision matrix of a series with gaps, and a design in the basis that suits it.
+"""A design in the basis that suits the AR(1) precision matrix of a series with gaps.
 
-Within a gap-free segment the precision matrix of an AR(1) process of unit innovation variance is
-``D(rho) = (1 + rho^2) I - rho N - rho^2 E``: N joins neighbouring rows, E is diagonal and marks the rows at
-the ends of segments. Every cross product that a fit needs is then a combination of three that do not know
-rho, ``X'DY = (1 + rho^2) X'Y - rho (NX)'Y - rho^2 X'EY``, and likewise for ``Y'DY``. See
-docs/statistics.md.
+Every cross product that a fit needs is a combination of some that do not know rho (`kernels.segments`): ``X'DY = (1 +
+rho^2) X'Y - rho (NX)'Y - rho^2 sum_g f_g(rho) X'E_g Y``, and likewise for ``Y'DY``. See docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -12,70 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from voxloom.errors import DesignError
 from voxloom.kernels.linalg import reduce_design
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import ArrayLike, NDArray
 
+    from voxloom.kernels.segments import Segments
+
     FloatArray = NDArray[np.float64]
-
-
-class Segments(NamedTuple):
-    """Rows of a time series that follow each other without a gap, as the AR(1) precision needs them.
-
-    Attributes
-    ----------
-    starts : (S,) array of int
-        First row of each segment.
-    n_rows : int
-    ends : (m,) array of int
-        Rows where E is not zero.
-    weights : (m,) array
-        Diagonal of E at these rows.
-    """
-
-    starts: NDArray[np.int64]
-    n_rows: int
-    ends: NDArray[np.int64]
-    weights: FloatArray
-
-
-def segment_starts(kept: NDArray[np.int64]) -> list[int]:
-    """Rows, among the kept volumes (increasing indices), at which a stretch without a gap starts."""
-    return [0, *(np.flatnonzero(np.diff(kept) > 1) + 1).tolist()]
-
-
-def segments_of(starts: Sequence[int], n_rows: int, *, stationary: bool) -> Segments:
-    """Segments that start at these rows.
-
-    Parameters
-    ----------
-    starts : sequence of int
-        Increasing, the first one 0.
-    n_rows : int
-    stationary : bool
-        True: the process is stationary from the first row of a segment on, E counts the ends of segments at a
-        row (2 for a segment of one row). False: it starts from zero, E marks last rows alone (nilearn's
-        whitening, which leaves first rows as they are).
-
-    Raises
-    ------
-    DesignError
-        Where the starts are not increasing rows from 0.
-    """
-    first = np.asarray(starts, dtype=np.int64)
-    if first.size == 0 or first[0] != 0 or np.any(np.diff(first) <= 0) or first[-1] >= n_rows:
-        raise DesignError("segments", f"start at rows {first.tolist()} of {n_rows}.", "Increasing, from row 0.")
-    diagonal = np.zeros(n_rows)
-    diagonal[np.append(first[1:], n_rows) - 1] += 1.0
-    if stationary:
-        diagonal[first] += 1.0
-    ends = np.flatnonzero(diagonal)
-    return Segments(first, n_rows, ends, diagonal[ends])
 
 
 def neighbours(X: FloatArray, segments: Segments) -> FloatArray:
@@ -105,9 +49,12 @@ class LagDesign(NamedTuple):
         Coefficients of the constant in this basis where the design holds it: a mean may then be taken away
         from the data and given back to gamma without any other effect.
     ends : (m, r) array
-        Z with ``Q'EQ = Z'Z``: 2 rows for a run without gaps, never more than r.
-    lift : (number of end rows, m) array
-        ``Z = lift' Q[segments.ends]``.
+        Z with ``Q'E_g Q = Z_g'Z_g`` for the rows Z_g of each kind of edge: 2 for a run without gaps, never more than r
+        of a kind.
+    kind : (m,) array of int
+        Kind of each row of Z.
+    lift : (number of edges, m) array
+        ``Z = lift' U'Q``.
     segments : Segments
     rank : int
     """
@@ -118,6 +65,7 @@ class LagDesign(NamedTuple):
     back: FloatArray
     ones: FloatArray | None
     ends: FloatArray
+    kind: NDArray[np.int64]
     lift: FloatArray
     segments: Segments
     rank: int
@@ -126,6 +74,11 @@ class LagDesign(NamedTuple):
     def dof(self) -> int:
         """Rows minus rank."""
         return self.segments.n_rows - self.rank
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the edges are so many that the matrix (r, r) is smaller than what they change in it."""
+        return len(self.ends) > self.rank
 
 
 def lag_design(X: ArrayLike, segments: Segments) -> LagDesign:
@@ -152,17 +105,28 @@ def lag_design(X: ArrayLike, segments: Segments) -> LagDesign:
     Q = np.ascontiguousarray(basis.Q @ P)
     ones = Q.sum(axis=0)
     has_constant = np.abs(Q @ ones - 1).max() < 1e-9
-    root = np.sqrt(segments.weights)[:, None]
-    U, s, Vt = np.linalg.svd(root * Q[segments.ends], full_matrices=False)
-    seen = s > 1e-12
+    ends, kind, lift = _compressed(segments.edges.across(Q), segments.edges.kind)
     return LagDesign(
         Q=Q,
         NQ=neighbours(Q, segments),
         eigenvalues=eigenvalues,
         back=basis.back @ P,
         ones=ones if has_constant else None,
-        ends=s[seen, None] * Vt[seen],
-        lift=root * U[:, seen],
+        ends=ends,
+        kind=kind,
+        lift=lift,
         segments=segments,
         rank=basis.rank,
     )
+
+
+def _compressed(edges: FloatArray, kind: NDArray[np.int64]) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
+    """Z, its kinds and `lift` of `LagDesign` from ``U'Q``."""
+    ends, kinds, lift = [], [], []
+    for g in range(kind[-1] + 1):
+        U, s, Vt = np.linalg.svd(edges[kind == g], full_matrices=False)
+        seen = s > 1e-12
+        ends.append(s[seen, None] * Vt[seen])
+        kinds.append(np.full(seen.sum(), g))
+        lift.append(U[:, seen])
+    return np.vstack(ends), np.concatenate(kinds), np.asarray(block_diag(*lift))

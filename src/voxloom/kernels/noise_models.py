@@ -15,15 +15,15 @@ from voxloom.kernels.ar_reml import BATCH_BYTES
 from voxloom.kernels.arma_reml import KEPT_BYTES
 from voxloom.kernels.glm import fit_ar, fit_ar1, fit_ar1_yule_walker, fit_arma11, fit_ols
 from voxloom.kernels.lag_sums import BLOCK_BYTES
-from voxloom.kernels.lags import segments_of
 from voxloom.kernels.linalg import SUB_BLOCK, reduce_design
 from voxloom.kernels.rho_grid import RHO_GRID
+from voxloom.kernels.segments import segments_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from voxloom.kernels.glm import GLSFit
 
@@ -37,7 +37,7 @@ class NoiseModel(NamedTuple):
     Attributes
     ----------
     fit : callable
-        ``fit(X, Y, segments=, percent=) -> GLSFit``; with parameters also ``noise=`` (m, V), to fit with given ones.
+        ``fit(X, Y, scans=, percent=) -> GLSFit``; with parameters also ``noise=`` (m, V), to fit with given ones.
     parameters : tuple of str
         Names of the m parameters of a voxel.
     order : int
@@ -106,7 +106,7 @@ def noise_model(name: str) -> NoiseModel:
     return NOISE_MODELS[name]
 
 
-def require_estimable(name: str, X: FloatArray, segments: Sequence[int] = (0,), where: str = "") -> None:
+def require_estimable(name: str, X: FloatArray, scans: ArrayLike | None = None, where: str = "") -> None:
     """Refuse a design (T, K) whose residuals cannot tell the parameters of a noise model; `where` names the run.
 
     Raises
@@ -129,4 +129,4 @@ def require_estimable(name: str, X: FloatArray, segments: Sequence[int] = (0,), 
             f"{T} volumes.",
             "Take a smaller noise model, use fewer confounds or keep more volumes.",
         )
-    ar.require_stretches(model.order, segments_of(segments, T, stationary=True), where or "noise_model")
+    ar.require_stretches(model.order, segments_of(scans, T, stationary=True), where or "noise_model")

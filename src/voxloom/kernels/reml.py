@@ -30,10 +30,12 @@ EDGE = np.arange(RHO_GRID.size - 9, RHO_GRID.size)
 def reml_weights(design: LagDesign, inverse: GridInverse) -> FloatArray:
     """Factor (G,) such that rho maximises the REML likelihood where ``rss(rho) * factor`` is least.
 
-    ``log REML = -(T - r)/2 log rss + S/2 log(1 - rho^2) - 1/2 log|W|`` for S segments; a monotone function of
-    it needs no logarithm per voxel.
+    ``log REML = -(T - r)/2 log rss + 1/2 log|D| - 1/2 log|W|``, ``log|D|`` as in `kernels.segments`; a monotone
+    function of it needs no logarithm per voxel.
     """
-    determinants = design.segments.starts.size * np.log1p(-(RHO_GRID**2)) - inverse.log_det
+    segments = design.segments
+    gaps = np.log1p(-(RHO_GRID[:, None] ** (2 * segments.distances))).sum(axis=1)
+    determinants = segments.starts.size * np.log1p(-(RHO_GRID**2)) - gaps - inverse.log_det
     return np.asarray(np.exp(-determinants / design.dof))
 
 
@@ -91,12 +93,17 @@ def _profile(
     factor = inverse.factor[points].reshape(-1, cross.shape[1])
     with np.errstate(over="ignore", invalid="ignore"):  # voxels that are not finite, or beyond 1e154
         explained, y = diagonal @ (cross[:, : diagonal.shape[1]] ** 2).T, factor @ cross.T
-    return np.asarray(_weighted_rss(explained, y, squares, RHO_GRID[points], weights[points]))
+    return np.asarray(_weighted_rss(explained, y, squares, RHO_GRID[points], inverse.kinds[points], weights[points]))
 
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)
 def _weighted_rss(
-    explained: FloatArray, y: FloatArray, squares: FloatArray, rhos: FloatArray, weights: FloatArray
+    explained: FloatArray,
+    y: FloatArray,
+    squares: FloatArray,
+    rhos: FloatArray,
+    kinds: FloatArray,
+    weights: FloatArray,
 ) -> FloatArray:
     """Turn ``l'd l`` (points, n), in place, into ``rss * weights``."""
     P, n = explained.shape
@@ -106,7 +113,10 @@ def _weighted_rss(
         for j in range(p * m, (p + 1) * m):
             for v in range(n):
                 total[v] += y[j, v] * y[j, v]
+        for j in range(kinds.shape[1]):
+            for v in range(n):
+                total[v] += kinds[p, j] * squares[2 + j, v]
         for v in range(n):
-            rss = (1 + rho * rho) * squares[0, v] - rho * squares[1, v] - rho * rho * (squares[2, v] + total[v])
+            rss = (1 + rho * rho) * squares[0, v] - rho * squares[1, v] - rho * rho * total[v]
             total[v] = rss * weights[p]
     return explained

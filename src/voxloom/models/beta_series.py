@@ -15,7 +15,6 @@ from voxloom.errors import DesignError, InputError, VoxloomWarning
 from voxloom.kernels.convolve import check_frame_times, convolve_events, fine_grid
 from voxloom.kernels.gram_schmidt import orthogonalize
 from voxloom.kernels.hrf import hrf_kernels
-from voxloom.kernels.lags import segment_starts
 from voxloom.kernels.noise_models import require_estimable
 from voxloom.kernels.trials import lsa_weights, lss_weights, weighted_sums
 from voxloom.models.censoring import kept_rows
@@ -145,7 +144,7 @@ class _Model(NamedTuple):
 
 
 def _lsa(model: _Model, noise_model: str) -> FloatArray:
-    require_estimable(noise_model, model.all_trials, segment_starts(model.kept))
+    require_estimable(noise_model, model.all_trials, model.kept)
     return lsa_weights(model.trials, model.nuisance)
 
 
@@ -239,7 +238,7 @@ def _generalised(
     fit = fit_segments(
         signal,
         design,
-        segments=segment_starts(model.kept),
+        scans=model.kept,
         noise_model=noise_model,
         signal_scaling=signal_scaling,
     )

@@ -9,8 +9,8 @@ import numpy as np
 
 from voxloom.errors import DesignError, InputError, VoxloomWarning
 from voxloom.kernels.gram_schmidt import dependent
-from voxloom.kernels.lags import segment_starts
 from voxloom.kernels.linalg import reduce_design
+from voxloom.kernels.segments import FAR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +40,8 @@ def kept_rows(sample_mask: ArrayLike, n_volumes: int) -> NDArray[np.int64]:
     return mask.astype(np.int64)
 
 
-def run_segments(kept: NDArray[np.int64], run_starts: Sequence[int], n_volumes: int) -> list[int]:
-    """Rows, among the kept volumes, at which a stretch starts: after a gap, or with another run.
+def run_scans(kept: NDArray[np.int64], run_starts: Sequence[int], n_volumes: int) -> NDArray[np.int64]:
+    """Numbers of the kept volumes such that those of one run lie far from those of another (`kernels.segments`).
 
     Raises
     ------
@@ -51,8 +51,7 @@ def run_segments(kept: NDArray[np.int64], run_starts: Sequence[int], n_volumes: 
     first = np.asarray(run_starts, dtype=np.int64)
     if first.size == 0 or first[0] != 0 or np.any(np.diff(first) <= 0) or first[-1] >= n_volumes:
         raise InputError("run_starts", f"are {first.tolist()} of {n_volumes} volumes.", "Increasing, from 0.")
-    run_of = np.searchsorted(first, kept, side="right")
-    return sorted({*segment_starts(kept), *(np.flatnonzero(np.diff(run_of)) + 1).tolist()})
+    return kept + FAR * (np.searchsorted(first, kept, side="right") - 1)
 
 
 def keep_volumes(design: pd.DataFrame, sample_mask: ArrayLike, where: str = "design") -> pd.DataFrame:

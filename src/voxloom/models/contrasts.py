@@ -156,23 +156,22 @@ def _occurring(
     case: Callable[..., IntArray],
     X: FloatArray,
     C: FloatArray,
-    segments: tuple[int, ...],
+    scans: IntArray,
     *keys: NDArray[Any],
 ) -> tuple[IntArray, ContrastTable]:
     """Tabulate the cases that occur among these voxels."""
     of_voxel = case(*keys)
-    return of_voxel, make(X, C, segments, np.unique(of_voxel[np.isfinite(keys).all(axis=0)]))
+    return of_voxel, make(X, C, scans, np.unique(of_voxel[np.isfinite(keys).all(axis=0)]))
 
 
-def _each_voxel(
-    X: FloatArray, C: FloatArray, segments: tuple[int, ...], *phi: NDArray[Any]
-) -> tuple[IntArray, ContrastTable]:
+def _each_voxel(X: FloatArray, C: FloatArray, scans: IntArray, *phi: NDArray[Any]) -> tuple[IntArray, ContrastTable]:
     """A case per voxel."""
-    return np.arange(len(phi[0])), ar_contrasts(X, C, np.array(phi), segments)
+    return np.arange(len(phi[0])), ar_contrasts(X, C, np.array(phi), scans)
 
 
-def _segments(fit: xr.Dataset) -> tuple[int, ...]:
-    return tuple(int(start) for start in np.atleast_1d(fit.attrs.get("segments", 0)))
+def _scans(fit: xr.Dataset) -> IntArray:
+    """Number of each row's scan; a fit that does not say has left none out."""
+    return np.asarray(fit["scan"]) if "scan" in fit.coords else np.arange(fit.sizes["time"])
 
 
 def _present(fit: xr.Dataset) -> NDArray[np.bool_]:
@@ -184,19 +183,19 @@ def _present(fit: xr.Dataset) -> NDArray[np.bool_]:
 _MODELS: dict[str, _NoiseModel] = {
     "ols": _NoiseModel(("sigma2",), lambda fit, C: partial(_tabulated, ols_table(_design(fit), C), _one_case)),
     "ar1": _NoiseModel(
-        ("rho",), lambda fit, C: partial(_occurring, ar1_table, grid_index, _design(fit), C, _segments(fit))
+        ("rho",), lambda fit, C: partial(_occurring, ar1_table, grid_index, _design(fit), C, _scans(fit))
     ),
     "ar1-yule-walker": _NoiseModel(
         ("rho",),
-        lambda fit, C: partial(_tabulated, yule_walker_table(_design(fit), C, _segments(fit)), grid_index),
+        lambda fit, C: partial(_tabulated, yule_walker_table(_design(fit), C, _scans(fit)), grid_index),
     ),
     "arma11": _NoiseModel(
-        ("ar", "ma"), lambda fit, C: partial(_occurring, arma_table, arma_index, _design(fit), C, _segments(fit))
+        ("ar", "ma"), lambda fit, C: partial(_occurring, arma_table, arma_index, _design(fit), C, _scans(fit))
     ),
     **{
         f"ar{order}": _NoiseModel(
             NOISE_MODELS[f"ar{order}"].parameters,
-            lambda fit, C: partial(_each_voxel, _design(fit), C, _segments(fit)),
+            lambda fit, C: partial(_each_voxel, _design(fit), C, _scans(fit)),
         )
         for order in range(2, MAX_ORDER + 1)
     },

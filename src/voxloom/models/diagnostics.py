@@ -86,7 +86,7 @@ def design_diagnostics(
     contrasts: Mapping[str, Expression] | None = None,
     *,
     rho: float = 0.0,
-    segments: Sequence[int] = (0,),
+    scans: ArrayLike | None = None,
 ) -> DesignDiagnostics:
     """Variance inflation, correlation, rank, efficiency and degrees of freedom of a design.
 
@@ -101,8 +101,8 @@ def design_diagnostics(
         As `contrast` takes them; by default every column.
     rho : float
         Coefficient of the AR(1) noise for which the efficiency is wanted: that of the whitened design.
-    segments : sequence of int
-        Rows at which a stretch without a gap starts, where volumes have been left out.
+    scans : (time,) array_like of int, optional
+        Number of each row's volume, where some have been left out.
 
     Returns
     -------
@@ -111,14 +111,14 @@ def design_diagnostics(
     Raises
     ------
     DesignError
-        No rows or columns, values that are not finite, or `rho` not between -1 and 1.
+        No rows or columns, values that are not finite, `rho` not between -1 and 1, or `scans` not increasing.
     ContrastError
         A contrast names columns that the design does not have.
     """
     X, names = _matrix(design), [str(name) for name in design.columns]
     if not -1 < rho < 1:
         raise DesignError("rho", f"is {rho!r}.", "Give a coefficient between -1 and 1.")
-    basis, whitened = reduce_design(X), collinearity.whiten_ar1(X, rho, segments)
+    basis, whitened = reduce_design(X), collinearity.whiten_ar1(X, rho, scans)
     wanted = {name: name for name in names} if contrasts is None else contrasts
     rows = {name: _rows(expression, names, contrasts is None) for name, expression in wanted.items()}
     each = list(np.eye(len(names))[:, np.newaxis])

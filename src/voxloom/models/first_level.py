@@ -13,7 +13,8 @@ from voxloom.errors import DesignError, InputError
 from voxloom.kernels import contrast as kernel
 from voxloom.kernels.noise_models import noise_model as noise_model_of
 from voxloom.kernels.noise_models import require_estimable
-from voxloom.models.censoring import kept_rows, run_segments
+from voxloom.kernels.segments import numbered
+from voxloom.models.censoring import kept_rows, run_scans
 from voxloom.models.noise import given_noise, smooth_noise
 from voxloom.schema import grid_of, validate
 
@@ -57,8 +58,8 @@ def fit_first_level(
         0: fit ``100 (y / mean - 1)``, percent signal change. nilearn's numbers wherever a mean is at least 1
         (it divides by 1 below that); a mean that is not positive gives NaN.
     sample_mask : array_like, optional
-        Volumes to keep, as indices or bool per volume. The others leave data and design; AR(1) does not reach
-        over the gaps.
+        Volumes to keep, as indices or bool per volume. The others leave data and design. `ar1` and `arma11` know how
+        many are missing in each gap; with AR(p) and nilearn's rule the stretches between gaps are series of their own.
     run_starts : sequence of int
         First volume of every run, where runs follow each other in `bold` (`concatenate_runs`): noise does not reach
         from one to the next.
@@ -68,8 +69,9 @@ def fit_first_level(
     Dataset
         Of kind "fit" (`schema.SCHEMAS`): ``beta(regressor, voxel)``, ``sigma2(voxel)`` (of the innovations),
         ``design``, and over voxels ``rho`` for AR(1), ``phi_1`` to ``phi_p`` for AR(p), ``ar`` and ``ma`` for
-        ARMA(1, 1); NaN at voxels whose signal is constant or not finite. Coordinate ``volume(time)``: the volumes of
-        `bold` that were kept; attribute ``signal_scaling`` where it is 0.
+        ARMA(1, 1); NaN at voxels whose signal is constant or not finite. Coordinates ``volume(time)``: the volumes of
+        `bold` that were kept, and ``scan(time)``: their numbers in time, by which the noise is modelled
+        (`fit_segments`). Attribute ``signal_scaling`` where it is 0.
 
     Raises
     ------
@@ -82,17 +84,10 @@ def fit_first_level(
     signal = signal_of(bold)
     _require_rows(design, signal)
     keep = kept_rows(np.ones(len(design), bool) if sample_mask is None else sample_mask, len(design))
-    segments = run_segments(keep, run_starts, len(design))
+    scans = run_scans(keep, run_starts, len(design))
     if sample_mask is not None:
         signal, design = signal.isel(time=keep), design.iloc[keep]
-    fit = partial(
-        fit_segments,
-        signal,
-        design,
-        segments=segments,
-        noise_model=noise_model,
-        signal_scaling=signal_scaling,
-    )
+    fit = partial(fit_segments, signal, design, scans=scans, noise_model=noise_model, signal_scaling=signal_scaling)
     if noise_smoothing_fwhm is None:
         return fit(noise=noise).assign_coords(volume=("time", keep))
     if noise is not None:
@@ -105,7 +100,7 @@ def fit_segments(
     signal: xr.DataArray,
     design: pd.DataFrame,
     *,
-    segments: Sequence[int] = (0,),
+    scans: ArrayLike | None = None,
     noise_model: str = "ar1",
     noise: xr.Dataset | None = None,
     signal_scaling: int | bool | None = None,
@@ -118,18 +113,20 @@ def fit_segments(
         (voxel, time): the kept volumes.
     design : DataFrame
         Their rows.
-    segments : sequence of int
-        Rows at which a stretch without a gap starts (`kernels.lags.segment_starts`).
+    scans : (time,) array_like of int, optional
+        Number of each volume, increasing by 1 where none is left out; those of another run begin `kernels.segments.FAR`
+        further on. By default none is left out.
 
     Others, what is returned and what is raised as in `fit_first_level`.
     """
     percent = wants_percent(signal_scaling)
     parameters = noise_model_of(noise_model).parameters
     X = _matrix(design, signal)
-    require_estimable(noise_model, X, segments)
+    scans = numbered(scans, len(X))
+    require_estimable(noise_model, X, scans)
     given = () if noise is None else given_noise(noise, parameters, signal)
     maps = map_voxels(
-        partial(_fit_block, noise_model, X, segments, percent),
+        partial(_fit_block, noise_model, X, scans, percent),
         signal,
         *given,
         outputs={"beta": ("regressor",), "sigma2": (), **dict.fromkeys(parameters, ())},
@@ -138,17 +135,16 @@ def fit_segments(
     times = signal["time"].values if "time" in signal.coords else np.asarray(design.index)
     return xr.Dataset(
         {**maps, "design": (("time", "regressor"), X)},
-        coords={"regressor": [str(name) for name in design.columns], "time": times},
-        attrs={"noise_model": noise_model, "segments": [int(start) for start in segments]}
-        | ({"signal_scaling": 0} if percent else {}),
+        coords={"regressor": [str(name) for name in design.columns], "time": times, "scan": ("time", scans)},
+        attrs={"noise_model": noise_model} | ({"signal_scaling": 0} if percent else {}),
     )
 
 
 def _fit_block(
-    noise_model: str, X: FloatArray, segments: Sequence[int], percent: bool, Y: NDArray[Any], *given: FloatArray
+    noise_model: str, X: FloatArray, scans: NDArray[np.int64], percent: bool, Y: NDArray[Any], *given: FloatArray
 ) -> tuple[FloatArray, ...]:
     more = {"noise": np.array(given)} if given else {}
-    fit = noise_model_of(noise_model).fit(X, Y, segments=segments, percent=percent, **more)
+    fit = noise_model_of(noise_model).fit(X, Y, scans=scans, percent=percent, **more)
     return fit.beta, fit.sigma2, *fit.noise
 
 

@@ -15,7 +15,6 @@ from voxloom.io.denoise import Denoising, denoise
 from voxloom.io.objects import Objects
 from voxloom.io.runs import read_run
 from voxloom.kernels.expression import contrast_matrix
-from voxloom.kernels.lags import segment_starts
 from voxloom.kernels.noise_models import require_estimable
 from voxloom.models.censoring import keep_volumes
 from voxloom.models.design import design_matrix, frame_times
@@ -112,7 +111,7 @@ def build(run: RunTables, first_level: FirstLevel) -> RunDesign:
         where=run.id,
     )
     kept, matrix = np.flatnonzero(found.sample_mask), keep_volumes(matrix, found.sample_mask, run.id)
-    require_estimable(first_level.noise_model, matrix.to_numpy(dtype=float), segment_starts(kept), run.id)
+    require_estimable(first_level.noise_model, matrix.to_numpy(dtype=float), kept, run.id)
     return RunDesign(
         matrix,
         kept,

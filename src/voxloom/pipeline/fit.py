@@ -70,7 +70,7 @@ def fit_shard(*, store: str, run_id: str, fit_path: str, start: int, stop: int, 
         found = fit_segments(
             signal,
             design.matrix,
-            segments=design.segments,
+            scans=design.kept,
             noise_model=design.noise_model,
             signal_scaling=signal_scaling,
         )

@@ -11,7 +11,6 @@ import xarray as xr
 from voxloom.engine.ledger import Ledger
 from voxloom.io.arrays import create_array, open_array
 from voxloom.io.regions import read_voxels, write_region, write_voxels
-from voxloom.kernels.lags import segment_starts
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.schema import bold_chunks, shard_slices
 
@@ -35,11 +34,6 @@ class StoredDesign(NamedTuple):
     noise_model: str
     kept: NDArray[np.int64]
     n_volumes: int
-
-    @property
-    def segments(self) -> list[int]:
-        """Rows at which a stretch without a gap starts."""
-        return segment_starts(self.kept)
 
     @property
     def left_out(self) -> list[int]:
@@ -139,6 +133,10 @@ def load_fit(objects: Objects, fit_path: str, voxels: slice) -> xr.Dataset:
     variables["design"] = (("time", "regressor"), design.matrix.to_numpy())
     return xr.Dataset(
         variables,
-        coords={"regressor": list(design.matrix.columns), "time": design.matrix.index.to_numpy()},
-        attrs={"noise_model": design.noise_model, "segments": design.segments},
+        coords={
+            "regressor": list(design.matrix.columns),
+            "time": design.matrix.index.to_numpy(),
+            "scan": ("time", design.kept),
+        },
+        attrs={"noise_model": design.noise_model},
     )
