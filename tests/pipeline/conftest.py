@@ -98,6 +98,12 @@ def undisturbed_store(undisturbed_run) -> dict[str, str]:
 
 
 @pytest.fixture
+def already_run(undisturbed_run, tmp_path) -> None:
+    """A copy of its store for a test that begins with a run like it, which then has the maps alone to write."""
+    shutil.copytree(undisturbed_run.store, tmp_path / "study.zarr")
+
+
+@pytest.fixture
 def store_digests_of() -> Callable[[str], dict[str, str]]:
     """`store_digests`, as a fixture."""
     return store_digests

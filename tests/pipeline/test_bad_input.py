@@ -247,6 +247,7 @@ def test_flat_voxels_are_missing_not_zero(bids, tmp_path, analysis_of):
     assert nibabel.load(path).get_fdata()[5, 6, 4] == 3
 
 
+@pytest.mark.usefixtures("already_run")
 def test_store_of_a_newer_schema_is_refused(bids, tmp_path, analysis_of):
     analysis = analysis_of(bids, tmp_path)
     voxloom.run(analysis)
@@ -276,6 +277,7 @@ def test_given_mask_on_another_grid_is_named(bids, tmp_path, analysis_of):
             attempt(analysis)
 
 
+@pytest.mark.usefixtures("already_run")
 def test_changed_mask_rule_needs_another_store(bids, tmp_path, analysis_of):
     voxloom.run(analysis_of(bids, tmp_path))
     analysis = analysis_of(bids, tmp_path)
@@ -284,6 +286,7 @@ def test_changed_mask_rule_needs_another_store(bids, tmp_path, analysis_of):
         voxloom.run(analysis)
 
 
+@pytest.mark.usefixtures("already_run")
 def test_changed_source_is_ingested_again_and_only_what_depends_on_it(bids, tmp_path, analysis_of):
     from voxloom.engine.ledger import Ledger
     from voxloom.io.store import Objects

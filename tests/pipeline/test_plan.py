@@ -83,6 +83,7 @@ def test_plan_is_what_the_ledger_counts_and_the_files_are_those_written(bids, tm
     assert not any(stage.bytes_read or stage.bytes_written for stage in after.stages)
 
 
+@pytest.mark.usefixtures("already_run")
 def test_plan_of_a_broken_off_run_is_what_is_left(bids, tmp_path, analysis_of):
     analysis = analysis_of(bids, tmp_path)
     result = voxloom.run(analysis)

@@ -116,6 +116,7 @@ def test_second_process_is_refused_with_the_holders_name(pristine_study, tmp_pat
     assert f"pid {os.getpid()}" in output.decode()
 
 
+@pytest.mark.usefixtures("already_run")
 @pytest.mark.parametrize("missing", ["a map", "the folder", "overwritten by another analysis"])
 def test_deleted_output_is_written_again(pristine_study, tmp_path, analysis_of, digests_of, missing):
     import shutil

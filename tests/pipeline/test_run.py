@@ -41,6 +41,7 @@ def test_output_does_not_depend_on_how_it_was_computed(
     assert {name: found[name] for name in images} == {name: undisturbed[name] for name in images}
 
 
+@pytest.mark.usefixtures("already_run")
 def test_second_run_does_nothing_and_a_changed_contrast_does_not_refit(pristine_study, tmp_path, analysis_of):
     first = voxloom.run(analysis_of(pristine_study, tmp_path))
     before = {stage: done(first.store, stage) for stage in ("ingest", "design", "fit", "combine", "group", "export")}
@@ -60,6 +61,7 @@ def test_second_run_does_nothing_and_a_changed_contrast_does_not_refit(pristine_
     assert len(done(first.store, "fit")) == 2 * len(before["fit"])
 
 
+@pytest.mark.usefixtures("already_run")
 def test_smoothing_keeps_both_versions(pristine_study, tmp_path, analysis_of):
     plain = voxloom.run(analysis_of(pristine_study, tmp_path))
     level = {"confounds": ["trans_?"], "contrasts": {"face": "face"}, "smoothing_fwhm": 12}
@@ -71,9 +73,9 @@ def test_smoothing_keeps_both_versions(pristine_study, tmp_path, analysis_of):
         np.testing.assert_allclose(study.run(name).bold, image.get_fdata()[study.mask], rtol=1e-4)
 
 
-def test_group_maps_follow_from_subject_maps(pristine_study, tmp_path, analysis_of):
+def test_group_maps_follow_from_subject_maps(undisturbed_run):
     """Written subject maps through plain NumPy give the written group maps."""
-    result = voxloom.run(analysis_of(pristine_study, tmp_path))
+    result = undisturbed_run
     subjects = [
         nibabel.load(path).get_fdata()
         for path in sorted(result.output.glob("sub-*/func/*faceVsHouse_stat-effect_*.nii.gz"))
@@ -93,8 +95,8 @@ def test_group_maps_follow_from_subject_maps(pristine_study, tmp_path, analysis_
     np.testing.assert_allclose(t[half], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_results_are_lazy_datasets_with_names(pristine_study, tmp_path, analysis_of):
-    result = voxloom.run(analysis_of(pristine_study, tmp_path))
+def test_results_are_lazy_datasets_with_names(undisturbed_run):
+    result = undisturbed_run
     study = voxloom.open_study(result.store)
     maps = study.results(result.results_name)
     assert maps.effect.chunks is not None
@@ -118,6 +120,7 @@ def test_status_and_plan_agree_with_what_was_done(pristine_study, tmp_path, anal
     assert {stage.name: stage.n_done for stage in voxloom.plan(analysis).stages} == counts
 
 
+@pytest.mark.usefixtures("already_run")
 @pytest.mark.parametrize("change", [{"two_sided": False}, {"n_perm": 8}, {"scheme": "flip", "seed": 5}], ids=str)
 def test_other_inference_settings_are_computed_and_the_first_ones_come_back(
     pristine_study, tmp_path, analysis_of, digests_of, change
@@ -159,6 +162,7 @@ def test_subjects_that_come_and_go_leave_no_trace(bids, tmp_path, analysis_of, d
         assert all(some[name] != whole[name] for name in whole)
 
 
+@pytest.mark.usefixtures("already_run")
 def test_run_that_changes_its_length_and_back(bids, tmp_path, analysis_of, digests_of, undisturbed):
     """Arrays of another shape replace the fit; back at the old shape, old records must not stand for lost data."""
     import shutil

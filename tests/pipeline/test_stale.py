@@ -78,6 +78,7 @@ def test_kill_after_making_room_leaves_no_mixture(bids, tmp_path, analysis_of, d
     assert images(digests_of(result.output)) == images(undisturbed)
 
 
+@pytest.mark.usefixtures("already_run")
 def test_p_values_that_nobody_asks_for_any_more_go(pristine_study, tmp_path, analysis_of):
     result = voxloom.run(analysis_of(pristine_study, tmp_path))
     name = result.group_names["mean"]
@@ -92,6 +93,7 @@ def test_p_values_that_nobody_asks_for_any_more_go(pristine_study, tmp_path, ana
     assert not {"p_max_stat", "p_bonferroni", "null_max_stat"} & set(after)
 
 
+@pytest.mark.usefixtures("already_run")
 def test_renamed_run_gives_maps_and_files_of_its_new_name(bids, tmp_path, analysis_of, digests_of, undisturbed):
     analysis = analysis_of(bids, tmp_path)
     voxloom.run(analysis)
@@ -107,6 +109,7 @@ def test_renamed_run_gives_maps_and_files_of_its_new_name(bids, tmp_path, analys
     assert images(found) == images(undisturbed)
 
 
+@pytest.mark.usefixtures("already_run")
 def test_subject_without_a_run_leaves_the_group_and_is_named(bids, tmp_path, analysis_of):
     analysis = analysis_of(bids, tmp_path)
     assert not any("left out" in text or "earlier runs" in text for text in voxloom.run(analysis).warnings)
@@ -135,6 +138,7 @@ def test_group_model_that_lost_its_subjects_costs_nothing_else(bids, tmp_path, a
     assert list(result.output.glob("sub-01/func/*stat-t_statmap.nii.gz"))
 
 
+@pytest.mark.usefixtures("already_run")
 def test_status_and_plan_while_subjects_are_missing(pristine_study, tmp_path, analysis_of):
     """One subject is combined, the group model needs two: no error, the stages behind are not in sight yet."""
     analysis = analysis_of(pristine_study, tmp_path)
@@ -182,6 +186,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.usefixtures("already_run")
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_flipped_byte_is_named_and_gives_no_numbers(pristine_study, tmp_path, analysis_of, damage):
     pattern, reader = DAMAGED[damage]
@@ -209,6 +214,7 @@ def test_flipped_byte_is_named_and_gives_no_numbers(pristine_study, tmp_path, an
     assert {key: after[key].digest for key in good} == {key: before[key].digest for key in good}
 
 
+@pytest.mark.usefixtures("already_run")
 def test_unreadable_metadata_is_named(pristine_study, tmp_path, analysis_of):
     store = voxloom.run(analysis_of(pristine_study, tmp_path)).store
     path = next((tmp_path / "study.zarr/fits").rglob("beta/zarr.json"))

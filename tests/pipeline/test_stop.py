@@ -134,6 +134,7 @@ def finished(store: Path, stage: str) -> dict[str, str]:
     return {key: record.finished for key, record in records.items() if record.status == "done"}
 
 
+@pytest.mark.usefixtures("already_run")
 def test_every_long_stage_looks_whether_to_stop(
     pristine_study: Path, tmp_path: Path, analysis_of: Callable[..., dict[str, Any]]
 ) -> None:

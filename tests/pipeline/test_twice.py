@@ -6,6 +6,7 @@ import multiprocessing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 
 from voxloom.engine.ledger import Ledger
 from voxloom.engine.worker import execute
@@ -48,6 +49,7 @@ def start_two(target: Callable[..., None], *args: tuple[Any, Any]) -> tuple[list
     return processes, barrier
 
 
+@pytest.mark.usefixtures("already_run")
 def test_tasks_run_twice_at_once_leave_the_bytes_of_one_run_and_are_there_all_the_while(
     pristine_study: Path,
     tmp_path: Path,
