@@ -81,6 +81,7 @@ def images(digests: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in digests.items() if name.endswith(".nii.gz")}
 
 
+@pytest.mark.slow  # the drills kill a worker too, on a cluster that is not ours
 def test_killed_workers_do_not_show_in_the_result(pristine_study, tmp_path, analysis_of, digests_of, undisturbed):
     """A worker dies in the fit, and one in the group stage; the cluster replaces them."""
     import voxloom

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from voxloom.engine.task import Task
 
-TIMES = 3
+TIMES = 2
 
 
 def run_often(tasks: list[Task], nowhere: str, barrier: Any) -> None:

@@ -308,6 +308,7 @@ def test_no_reader_gives_another_number(finished: dict[str, Any], analysis: dict
     assert refused > 20
 
 
+@pytest.mark.slow  # 28 s of CPU; in test_object_store verify alone is quick
 def test_verify_and_repair_in_a_bucket(small_bids: Path, tmp_path: Path, bucket: str) -> None:
     mine = make_analysis(small_bids, tmp_path, store={"path": f"{bucket}/study"}, group={})
     assert voxloom.run(mine).ok
