@@ -38,5 +38,5 @@ def test_the_parts_of_the_benchmark_fit_together():
 def test_false_positives_hold_inside_the_model(noise, model, kind):
     """20,000 voxels, three contrasts: standard errors 0.15 at p < .001 and 0.03 at p < .05."""
     found = measure(SCENES["TR 2, 24"], kind, noise, 20_000, (model,))[model]
-    assert found["001"] < 1.8
+    assert found["001"] < 2.0
     assert found["05"] < 1.16
