@@ -71,6 +71,31 @@ def test_ar_residuals_are_not_whitened_and_explain_no_more_than_least_squares():
     assert (r_squared(data, ar1) <= r_squared(data, ols) + 1e-12).all()
 
 
+@pytest.mark.parametrize("noise_model", MODELS)
+@pytest.mark.parametrize("options", [{}, {"sample_mask": KEEP, "signal_scaling": 0}], ids=["all", "scrubbed"])
+def test_squares_of_whitened_residuals_are_those_that_the_fit_reports(noise_model, options):
+    data = bold(dtype=np.float64)
+    fit = fit_first_level(data, design(), noise_model=noise_model, **options)
+    white = residuals(data, fit, whitened=True)
+    dof = fit.sizes["time"] - 4
+    np.testing.assert_allclose((white**2).sum("time"), fit["sigma2"] * dof, rtol=1e-8)
+    lazy = residuals(data.chunk(voxel=20), fit.chunk(voxel=20), whitened=True)
+    xr.testing.assert_allclose(lazy.compute(), white, rtol=1e-10)
+
+
+def test_whitened_residuals_of_the_right_model_are_white():
+    data, rng = bold(V=300, dtype=np.float64), np.random.default_rng(5)
+    e = rng.standard_normal((T, 300))
+    for t in range(1, T):
+        e[t] += 0.6 * e[t - 1]
+    data["bold"][:] = 500 + e.T
+    fit = fit_first_level(data, design(), noise_model="ar1")
+    raw, white = (residuals(data, fit, whitened=whitened).to_numpy() for whitened in (False, True))
+    lags = [(r[:, 1:] * r[:, :-1]).sum() / (r**2).sum() for r in (raw, white)]
+    assert lags[0] > 0.45
+    assert abs(lags[1]) < 0.06
+
+
 def test_a_scaled_fit_gives_residuals_in_percent():
     data = bold(dtype=np.float64)
     fit = fit_first_level(data, design(), noise_model="ar1", signal_scaling=0, sample_mask=KEEP)

@@ -18,6 +18,7 @@ from voxloom.kernels.lag_sums import BLOCK_BYTES
 from voxloom.kernels.linalg import SUB_BLOCK, reduce_design
 from voxloom.kernels.rho_grid import RHO_GRID
 from voxloom.kernels.segments import segments_of
+from voxloom.kernels.whiten import whiten_ar, whiten_ar1, whiten_arma11
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,6 +45,8 @@ class NoiseModel(NamedTuple):
         Volumes without a gap that it needs.
     autocorrelations, from_autocorrelations : callable
         Parameters (m, V) to autocorrelations at lags 1 to m, and back.
+    whiten : callable
+        ``whiten(R, parameters, scans)``: innovations of residuals (T, V) (`kernels.whiten`).
     held : callable
         ``held(T, K)``, bytes that a fit holds beside one float64 copy of a block and AR(1)'s sums.
     cases : int
@@ -55,6 +58,7 @@ class NoiseModel(NamedTuple):
     order: int = 1
     autocorrelations: Convert = lambda parameters: parameters
     from_autocorrelations: Convert = lambda rho: rho
+    whiten: Callable[[FloatArray, FloatArray, ArrayLike], FloatArray] = lambda R, _, __: R
     held: Callable[[int, int], int] = lambda T, K: 0
     cases: int = RHO_GRID.size
 
@@ -66,6 +70,7 @@ def _autoregressive(order: int) -> NoiseModel:
         order,
         lambda phi: ar.autocorrelations(phi.T).T,
         lambda rho: ar.from_autocorrelations(rho.T).T,
+        whiten_ar,
         lambda T, K: 8 * order * (T * K + (order + 3) * K**2) + BLOCK_BYTES + 4 * BATCH_BYTES,
         2000,
     )
@@ -79,13 +84,14 @@ def _arma_held(T: int, K: int) -> int:
 
 NOISE_MODELS: Mapping[str, NoiseModel] = {
     "ols": NoiseModel(fit_ols),
-    "ar1": NoiseModel(fit_ar1, ("rho",)),
-    "ar1-yule-walker": NoiseModel(fit_ar1_yule_walker, ("rho",)),
+    "ar1": NoiseModel(fit_ar1, ("rho",), whiten=whiten_ar1),
+    "ar1-yule-walker": NoiseModel(fit_ar1_yule_walker, ("rho",), whiten=partial(whiten_ar1, stationary=False)),
     "arma11": NoiseModel(
         fit_arma11,
         ("ar", "ma"),
         autocorrelations=lambda ab: arma.autocorrelations(*ab),
         from_autocorrelations=arma.from_autocorrelations,
+        whiten=whiten_arma11,
         held=_arma_held,
         cases=len(arma.ARMA_GRID),
     ),

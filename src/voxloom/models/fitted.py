@@ -10,6 +10,7 @@ import numpy as np
 from voxloom.blocks import map_voxels
 from voxloom.errors import InputError
 from voxloom.kernels import fitted as kernel
+from voxloom.kernels.noise_models import noise_model
 from voxloom.models.first_level import signal_of
 from voxloom.models.noise import same_voxels
 from voxloom.schema import validate
@@ -46,7 +47,7 @@ def predicted(fit: xr.Dataset) -> xr.DataArray:
     return _series(fit, "predicted", maps)
 
 
-def residuals(bold: xr.Dataset | xr.DataArray, fit: xr.Dataset) -> xr.DataArray:
+def residuals(bold: xr.Dataset | xr.DataArray, fit: xr.Dataset, *, whitened: bool = False) -> xr.DataArray:
     """Residuals of a first-level fit, ``bold - design @ beta``.
 
     Parameters
@@ -56,13 +57,16 @@ def residuals(bold: xr.Dataset | xr.DataArray, fit: xr.Dataset) -> xr.DataArray:
         computed that is not asked for.
     fit : Dataset
         Of `fit_first_level` or `Study.fit`, on the same voxels.
+    whitened : bool
+        True: innovations under the fit's noise model, for diagnostics: white where the model is right. Their squares
+        add up to ``sigma2`` times the degrees of freedom. False: autocorrelated as the noise is.
 
     Returns
     -------
     DataArray
-        (voxel, time), in units of the signal, or in percent for a fit with ``signal_scaling=0``; never whitened, so
-        autocorrelated as the noise is. Volumes that the fit left out are absent: the coordinates ``time`` (s) and
-        ``volume`` (index) say which are there. NaN where the fit is.
+        (voxel, time), in units of the signal, or in percent for a fit with ``signal_scaling=0``. Volumes
+        that the fit left out are absent: the coordinates ``time`` (s) and ``volume`` (index) say which are there. NaN
+        where the fit is.
 
     Raises
     ------
@@ -70,8 +74,10 @@ def residuals(bold: xr.Dataset | xr.DataArray, fit: xr.Dataset) -> xr.DataArray:
         `fit` is not a fit, or of other voxels or volumes.
     """
     signal = _fitted_signal(bold, fit)
-    block = partial(_residuals_block, _design(fit), _is_percent(fit))
-    maps = map_voxels(block, signal, fit["beta"], outputs={"residuals": ("time",)}, sizes=_T(fit))
+    model = noise_model(fit.attrs["noise_model"])
+    noise = [fit[name] for name in model.parameters] if whitened else []
+    block = partial(_residuals_block, _design(fit), _is_percent(fit), fit.attrs["noise_model"], fit["scan"].to_numpy())
+    maps = map_voxels(block, signal, fit["beta"], *noise, outputs={"residuals": ("time",)}, sizes=_T(fit))
     return _series(fit, "residuals", maps)
 
 
@@ -108,8 +114,17 @@ def _predicted_block(X: FloatArray, beta: FloatArray) -> tuple[FloatArray]:
     return (X @ beta,)
 
 
-def _residuals_block(X: FloatArray, percent: bool, Y: NDArray[Any], beta: FloatArray) -> tuple[FloatArray]:
-    return (kernel.residuals(X, Y, beta, percent=percent),)
+def _residuals_block(
+    X: FloatArray,
+    percent: bool,
+    name: str,
+    scans: NDArray[np.int64],
+    Y: NDArray[Any],
+    beta: FloatArray,
+    *noise: FloatArray,
+) -> tuple[FloatArray]:
+    left = kernel.residuals(X, Y, beta, percent=percent)
+    return (noise_model(name).whiten(left, np.array(noise), scans) if noise else left,)
 
 
 def _r_squared_block(X: FloatArray, percent: bool, Y: NDArray[Any], beta: FloatArray) -> tuple[FloatArray]:
