@@ -35,7 +35,7 @@ from voxloom.pipeline import (
 from voxloom.pipeline.stored_fit import make_room
 from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
 from voxloom.schema import Grid, MiB, shard_slices
-from voxloom.spec import Contrast, Inference
+from voxloom.spec import Contrast, FirstLevel, Inference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +108,9 @@ def fit_case(folder: Path, n_voxels: int, n_volumes: int, n_regressors: int, noi
     case = ingest_case(folder, n_voxels, n_volumes)
     case.function(**case.kwargs)
     objects = Objects(folder / "study.zarr")
-    shards = make_room(objects, "f/sub-01", random_run(n_volumes, n_regressors), n_voxels, 2, noise_model)
+    shards = make_room(
+        objects, "f/sub-01", random_run(n_volumes, n_regressors), n_voxels, 2, FirstLevel(noise_model=noise_model)
+    )
     kwargs = {"run_id": "sub-01", "fit_path": "f/sub-01", "start": shards[0].start, "stop": shards[0].stop}
     predicted = memory.fit_memory(n_voxels, n_volumes, 2, n_regressors, n_volumes, noise_model)
     return Case(fit.fit_shard, {"store": objects.url, "signal_scaling": None, **kwargs}, predicted)
@@ -133,14 +135,15 @@ def combine_case(folder: Path, n_voxels: int, n_regressors: int, n_runs: int, co
     rng, paths = np.random.default_rng(2), {}
     for run in range(n_runs):
         paths[f"run-{run}"] = path = f"f/run-{run}"
-        shards = make_room(objects, path, random_run(100, n_regressors), n_voxels, 2, "ar1")
+        shards = make_room(objects, path, random_run(100, n_regressors), n_voxels, 2, FirstLevel(noise_model="ar1"))
         for shard in shards:
             n = shard.stop - shard.start
             write_block(objects, f"fits/{path}/beta", (0, shard.start), rng.standard_normal((n_regressors, n)))
             write_block(objects, f"fits/{path}/sigma2", (shard.start,), rng.chisquare(50, n))
             write_block(objects, f"fits/{path}/rho", (shard.start,), np.round(rng.uniform(-0.9, 0.95, n), 2))
     wanted = {name: Contrast.model_validate(expression) for name, expression in contrasts.items()}
-    kwargs = {"results": "r", "subject": "sub-01", "fits": paths, "contrasts": wanted, "n_voxels": n_voxels}
+    levels = {"subjects/sub-01": list(paths)}
+    kwargs = {"results": "r", "levels": levels, "fits": paths, "contrasts": wanted, "n_voxels": n_voxels}
     predicted = memory.combine_memory(n_voxels, n_regressors, wanted.values(), n_runs)
     return Case(combine.combine_subject, {"store": objects.url, "precision_weighted": False, **kwargs}, predicted)
 
@@ -252,12 +255,12 @@ def export_case(folder: Path, n_voxels: int) -> Case:
     """The maps of one subject with a t and an F."""
     objects, grid = study(folder, n_voxels)
     contrasts = {"f": Contrast.model_validate(["a", "b"]), "t": Contrast.model_validate("a")}
-    make_room(objects, "f/run-1", random_run(100, 8), n_voxels, 2, "ar1")
+    make_room(objects, "f/run-1", random_run(100, 8), n_voxels, 2, FirstLevel(noise_model="ar1"))
     make_maps(objects, "results/r/subjects/sub-01", list(contrasts), n_voxels)
     for statistic in STATISTICS:
         values = np.random.default_rng(7).uniform(1, 9, (2, n_voxels))
         write_block(objects, f"results/r/subjects/sub-01/{statistic}", (0, 0), values)
-    kwargs = {"store": objects.url, "output": str(folder / "out"), "results": "r", "subject": "sub-01"}
-    runs = [({"sub": "01"}, "f/run-1")]
-    kwargs |= {"runs": runs, "contrasts": contrasts, "model": {}, "inputs": "i"}
+    kwargs = {"store": objects.url, "output": str(folder / "out"), "results": "r"}
+    levels = {"subjects/sub-01": [write_subject.LevelRun("run-1", {"sub": "01"}, "f/run-1")]}
+    kwargs |= {"levels": levels, "contrasts": contrasts, "model": {}, "inputs": "i"}
     return Case(write_subject.export_subject, kwargs, memory.export_memory(n_voxels, math.prod(grid.shape)))
