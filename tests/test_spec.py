@@ -44,7 +44,7 @@ REFUSED = {
         "Did you mean `hrf_model`?",
     ),
     "unknown section": ("frist_level: {}\n", ":2: frist_level", "Did you mean `first_level`?"),
-    "unknown value": ("first_level: {noise_model: ar2}\n", ":2: first_level.noise_model", "'ols'"),
+    "unknown value": ("first_level: {noise_model: ar9}\n", ":2: first_level.noise_model", "'ols'"),
     "not positive": ("first_level: {high_pass: 0}\n", ":2: first_level.high_pass", "greater than 0"),
     "period for frequency": ("first_level: {high_pass: 128}\n", "first_level.high_pass", "1/128 Hz"),
     "not finite": ("first_level: {high_pass: .nan}\n", "first_level.high_pass", "number"),

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Seconds from the signal to the end of the process; 0.8 on two cores under a load of 8.
 AT_MOST = 2.0
+#: About 4 s of ingest on an idle machine; NIfTI-1 counts to 32,767.
+N_VOLUMES = 32_000
 
 
 def start(path: Path) -> subprocess.Popen[str]:
@@ -67,7 +69,7 @@ def write_analysis(analysis: dict[str, Any], folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study whose one run takes long to decode: 20,000 volumes of nothing, a file with a hole for most of it."""
+    """A study whose one run takes long to decode: 32,000 volumes of nothing, a file with a hole for most of it."""
     folder = tmp_path_factory.mktemp("long") / "bids"
     write_bids_study(folder, n_subjects=1, n_runs=1, shape=(26, 30, 24), n_volumes=20)
     bold = next(folder.rglob("*_desc-preproc_bold.nii.gz"))
@@ -75,13 +77,13 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import nibabel as nib
 
     header = nib.load(bold).header.copy()
-    header.set_data_shape((26, 30, 24, 20_000))
+    header.set_data_shape((26, 30, 24, N_VOLUMES))
     header.set_data_dtype(np.int16)
     header["vox_offset"] = 352
     plain = bold.with_suffix("")
     plain.write_bytes(bytes(header.binaryblock) + bytes(4))
     with plain.open("r+b") as file:
-        file.truncate(352 + 26 * 30 * 24 * 20_000 * 2)
+        file.truncate(352 + 26 * 30 * 24 * N_VOLUMES * 2)
     bold.unlink()
     return folder
 
@@ -90,15 +92,15 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_stop_in_a_long_ingest_takes_two_seconds_at_most(
     long_run: Path, tmp_path: Path, analysis_of: Callable[..., dict[str, Any]], cluster: str, signum: int
 ) -> None:
-    analysis = analysis_of(long_run, tmp_path, cluster=cluster, memory_budget="128MiB") | {"group": {}}
+    analysis = analysis_of(long_run, tmp_path, cluster=cluster, memory_budget="192MiB") | {"group": {}}
     del analysis["first_level"]["confounds"]
     since: list[float] = []
 
     def has_begun(said: list[str]) -> bool:
-        """Whether the ingest has had a second."""
+        """Whether the ingest has had half a second."""
         if any(line.startswith("ingest: ") for line in said):
             since.append(time.monotonic())
-        return bool(since) and since[-1] - since[0] > 1
+        return bool(since) and since[-1] - since[0] > 0.5
 
     taken, said = stop_when(write_analysis(analysis, tmp_path), has_begun, signum)
     assert taken < AT_MOST

@@ -120,16 +120,22 @@ def dask_teardown(worker: Any) -> None:
 
 
 class _SchedulerFlag:
-    """Whether the named event is set, asked of the scheduler at most every `ASK_EVERY_SECONDS`."""
+    """Whether the named event is set, asked of the scheduler at most every `ASK_EVERY_SECONDS`.
+
+    By the worker's own connection: `distributed.Event` would make a client in every worker, and one that is still
+    there when its process ends says so with a traceback.
+    """
 
     def __init__(self, name: str) -> None:
         self.name, self.asked, self.answer = name, 0.0, False
 
     def __call__(self) -> bool:
         if not self.answer and time.monotonic() - self.asked >= ASK_EVERY_SECONDS:
-            import distributed  # 0.5 s, which a run without a cluster need not spend
+            from distributed import get_worker  # 0.5 s, which a run without a cluster need not spend
+            from distributed.utils import sync
 
-            self.answer = bool(distributed.Event(self.name).is_set())
+            worker = get_worker()
+            self.answer = bool(sync(worker.loop, worker.scheduler.event_is_set, name=self.name))
             self.asked = time.monotonic()
         return self.answer
 
