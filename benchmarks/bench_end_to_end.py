@@ -1,4 +1,4 @@
-"""One run, `.nii.gz` to z map, as a whole process: `voxloom.run` against nilearn's FirstLevelModel, AR(1).
+"""One run, `.nii.gz` to z map, as a whole process: `voxloom run` against nilearn's FirstLevelModel, AR(1).
 
 Both sides read the same file, mask and events, build the same design (SPM HRF, cosine drift, 24 confounds) and
 write the z map of one contrast. voxloom goes the whole line: ingest into a store, fit, combine, export of six
@@ -32,12 +32,6 @@ bold, mask, events, confounds, out = sys.argv[1:]
 model = FirstLevelModel(t_r={t_r}, hrf_model="spm", noise_model="ar1", mask_img=mask, signal_scaling=False, n_jobs=1)
 model.fit(bold, events, pd.read_csv(confounds, sep="\\t"))
 model.compute_contrast("face - house").to_filename(out)
-"""
-VOXLOOM = """
-import sys
-import voxloom
-result = voxloom.run(sys.argv[1])
-assert result.ok, result
 """
 
 
@@ -106,10 +100,9 @@ def run(repeats: int = 3) -> dict[str, Any]:
         folder = Path(name)
         files = write_dataset(folder / "bids")
         analysis = write_analysis(folder / "bids", folder)
-        for side, code in (("ours.py", VOXLOOM), ("theirs.py", NILEARN.format(t_r=T_R))):
-            (folder / side).write_text(code)
+        (folder / "theirs.py").write_text(NILEARN.format(t_r=T_R))
         # a fresh store every time: the shell removes it first, which costs milliseconds
-        ours = f"rm -rf {folder}/study.zarr {folder}/results; exec {sys.executable} {folder}/ours.py {analysis}"
+        ours = f"rm -rf {folder}/study.zarr {folder}/results; exec {sys.executable} -m voxloom run {analysis}"
         theirs = [
             sys.executable,
             str(folder / "theirs.py"),
@@ -123,7 +116,7 @@ def run(repeats: int = 3) -> dict[str, Any]:
         )
         ratio = measured["ratio_b_over_a"]
         return {
-            "what": "one run, .nii.gz to z map; a: voxloom.run, REML AR(1); b: nilearn FirstLevelModel, ar1",
+            "what": "one run, .nii.gz to z map; a: voxloom run, REML AR(1); b: nilearn FirstLevelModel, ar1",
             "shape": [*SHAPE, N_VOLUMES],
             "file_mib": files["bold"].stat().st_size / 2**20,
             "cpu_ratio_nilearn_over_voxloom": ratio["cpu"]["median"],

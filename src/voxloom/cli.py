@@ -32,6 +32,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 a stage failed or inputs were quarantined; 2 file or arguments are wrong.",
 )
 
+#: New objects between two collections. The libraries make a million that stay: looking at them less saves 0.2 s.
+GC_THRESHOLD = 100_000
+
 AnalysisFile = Annotated[Path, typer.Argument(metavar="ANALYSIS", help="Analysis file, YAML or JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks of errors.")]
@@ -49,6 +52,7 @@ Reports = Annotated[
 
 def main() -> None:
     """Entry point of the ``voxloom`` command."""
+    gc.set_threshold(GC_THRESHOLD)
     try:
         app(prog_name="voxloom")
     finally:
