@@ -74,11 +74,7 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
     percent : bool
         Fit ``100 (y / mean - 1)`` in place of y; a mean that is not positive gives NaN.
     """
-    T, V = Y.shape
-    block = np.empty((V, T))
-    block[...] = Y.T
-    centred = percent or design.ones is not None
-    mean, ss = centre_and_square(block, design.segments.starts, centred, percent)
+    block, mean, ss, whole = centred_block(design, Y, percent)
     total = ss[:, 0].copy()
     gamma, cross, ss = _residual_sums(design, block, ss)
     if design.ones is not None and not percent:
@@ -89,8 +85,24 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
         rest -= (rest @ design.Q) @ design.Q.T
         more, cross[thin], ss[thin] = _residual_sums(design, rest, _squares(rest, design.segments.starts))
         gamma[thin] += more
-    length = total + T * (100.0 if percent else mean) ** 2 if centred else total
-    return LagSums(gamma, cross, ss, ss[:, 0] <= NO_VARIANCE**2 * length)
+    return LagSums(gamma, cross, ss, ss[:, 0] <= NO_VARIANCE**2 * whole)
+
+
+def centred_block(
+    design: LagDesign, Y: NDArray[np.generic], percent: bool
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Copy the columns of Y to float64, voxels first and means taken away where the design can give them back.
+
+    Returns the block (n, T), the means and `_squares` of the block, and the squared length of each voxel with its mean.
+    """
+    T, V = Y.shape
+    block = np.empty((V, T))
+    block[...] = Y.T
+    centred = percent or design.ones is not None
+    mean, ss = centre_and_square(block, design.segments.starts, centred, percent)
+    total = ss[:, 0].copy()
+    whole = total + T * (100.0 if percent else mean) ** 2 if centred else total
+    return block, mean, ss, np.asarray(whole)
 
 
 def _residual_sums(

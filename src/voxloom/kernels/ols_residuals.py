@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from voxloom.kernels.lag_sums import centre_and_square, give_back
+from voxloom.kernels.lag_sums import centred_block, give_back
 from voxloom.kernels.linalg import NO_VARIANCE
 
 if TYPE_CHECKING:
@@ -40,13 +40,8 @@ class Residuals(NamedTuple):
 @np.errstate(over="ignore", invalid="ignore")  # voxels that are not finite, or beyond 1e154
 def ols_residuals(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False) -> Residuals:
     """Fit the columns of Y (T, n), one sub-block; parameters and NaN rules as `lag_sums`."""
-    T, V = Y.shape
-    block = np.empty((V, T))
-    block[...] = Y.T
-    centred = percent or design.ones is not None
-    mean, ss = centre_and_square(block, design.segments.starts, centred, percent)
-    total = ss[:, 0].copy()
-    gamma = np.zeros((V, design.rank))
+    block, mean, _, whole = centred_block(design, Y, percent)
+    gamma = np.zeros((len(block), design.rank))
     for _ in range(2):  # once leaves 1e-16 of the signal, which is much beside the residuals of a thin voxel
         more = block @ design.Q
         block -= more @ design.Q.T
@@ -54,10 +49,9 @@ def ols_residuals(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = 
     if design.ones is not None and not percent:
         give_back(gamma, mean, design.ones)
     length = np.sqrt((block**2).sum(axis=1))
-    size = np.sqrt(total + T * (100.0 if percent else mean) ** 2 if centred else total)
     finite = np.isfinite(length)
     gamma[~finite] = np.nan
-    lost = ~finite | (length <= NO_VARIANCE * size)
+    lost = ~finite | (length <= NO_VARIANCE * np.sqrt(whole))
     block[lost] = 0.0
     block /= np.where(lost, 1.0, length)[:, None]
     return Residuals(gamma, block, length, lost)

@@ -10,8 +10,9 @@ from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
 from voxloom.io.objects import Objects
 from voxloom.io.runs import read_bold, read_run
+from voxloom.kernels.linalg import SUB_BLOCK
 from voxloom.models.first_level import fit_segments
-from voxloom.pipeline.memory import SUB_BLOCK, fit_piece
+from voxloom.pipeline.memory import fit_piece
 from voxloom.pipeline.stored_fit import empty_fit, load_design, write_fit
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.schema import bold_chunks, shard_slices

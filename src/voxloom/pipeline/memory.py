@@ -15,6 +15,7 @@ from voxloom.io.regions import READ_BYTES
 from voxloom.io.run_memory import peak_memory as ingest_peak
 from voxloom.kernels.group import block_size
 from voxloom.kernels.lag_sums import BLOCK_BYTES
+from voxloom.kernels.linalg import SUB_BLOCK
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.pieces import PIECES_BYTES
 from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 #: Any task: Python objects, Zarr's threads, what the allocator keeps. Tasks of a few voxels take 0.2-1 MiB, those of
 #: 40-260 MiB up to 7 MiB more than the rest of this model says.
 TASK_OVERHEAD = 8 * MiB
-#: Voxels a kernel works on at once, as float64.
-SUB_BLOCK = 4096
 FLOAT64 = 8
 #: Numbers a voxel that the search for rho holds beside its T values and 5 K sums.
 SEARCH_NUMBERS = 200
