@@ -23,6 +23,7 @@ from voxloom.spec import (
     schema_text,
 )
 from voxloom.spec.confounds import PARAMETERS, PRESETS
+from voxloom.spec.digests import GENERATIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -429,6 +430,16 @@ def test_names_of_an_analysis_of_one_dataset_do_not_change_between_versions():
     """A store that an earlier version wrote is gone on with: these were taken before there were sites."""
     assert parse_analysis(FULL).ingest_digest == "abd8e2a08bad"
     assert parse_analysis(FULL).data.chosen == {"task": "faces", "filters": {"run": ("1", "2")}}
+
+
+@pytest.mark.parametrize("stage", sorted(GENERATIONS))
+def test_results_of_other_numbers_have_other_names_and_what_is_before_them_keeps_its_own(stage, monkeypatch):
+    """A store that was fitted before the numbers changed keeps them beside the new ones."""
+    before = stage_digests(FULL)
+    monkeypatch.setitem(GENERATIONS, stage, 2)
+    after = stage_digests(FULL)
+    altered = [name for name in STAGES if before[name] != after[name]]
+    assert altered == list(STAGES[STAGES.index(stage) :])
 
 
 def test_a_site_more_renames_no_fit_and_a_choice_within_one_renames_subjects():

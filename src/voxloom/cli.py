@@ -204,13 +204,13 @@ def verify(
     """Read all of a store again, check every checksum, and look for what is missing."""
     with session(quiet=quiet, verbose=verbose) as listener:
         analysis = _load(Path(store), cluster, workers) if _is_file(store) else None
-        if analysis is None and (against_source or repair or cluster or workers):
+        if analysis is None and (against_source or repair or cluster):
             raise typer.BadParameter("these options need the analysis file instead of the store")
         from voxloom import pipeline
 
         problems = pipeline.repair(analysis, on_event=listener) if analysis and repair else None
         if problems is None:
-            problems = pipeline.verify(analysis or store, on_event=listener)
+            problems = pipeline.verify(analysis or store, workers=workers, on_event=listener)
         if analysis and against_source:
             problems += pipeline.verify_sources(analysis, on_event=listener)
     url = analysis.store.path if analysis else store

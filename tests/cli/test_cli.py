@@ -268,7 +268,8 @@ def test_status_shows_stages_and_reasons(pipeline: Pipeline, analysis: Path) -> 
 
 def test_verify_takes_a_store_or_an_analysis(pipeline: Pipeline, analysis: Path) -> None:
     pipeline.answers["verify"] = []
-    assert invoke("verify", "s3://bucket/study.zarr").out == "s3://bucket/study.zarr: sound\n"
+    assert invoke("verify", "s3://bucket/study.zarr", "--workers=2").out == "s3://bucket/study.zarr: sound\n"
+    assert pipeline.calls[0][2] == {"workers": 2}
     assert invoke("verify", analysis).code == 0
     given = [call[1] for call in pipeline.calls]
     assert given[0] == "s3://bucket/study.zarr"
@@ -286,7 +287,7 @@ def test_verify_repairs_then_compares_with_the_sources(pipeline: Pipeline, analy
     pipeline.answers["verify_sources"] = ["runs/a: its source is gone"]
     bad = invoke("verify", analysis, "--repair", "--against-source")
     assert (bad.code, bad.out) == (1, "runs/a: its source is gone\n")
-    for option in ("--repair", "--against-source", "--workers=2"):
+    for option in ("--repair", "--against-source", "--cluster=local"):
         assert invoke("verify", "s3://bucket/study.zarr", option).code == 2
 
 

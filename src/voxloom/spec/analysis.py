@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from voxloom.errors import InputError
 from voxloom.spec.data import Data, Output, Store
-from voxloom.spec.digests import digest
+from voxloom.spec.digests import digest, name_of
 from voxloom.spec.first_level import FirstLevel, SubjectLevel
 from voxloom.spec.group import GroupModel
 from voxloom.spec.labels import require_distinct_labels
@@ -112,25 +112,25 @@ class Analysis(Section):
     @property
     def fit_digest(self) -> str:
         """Digest of what determines the fit of a run; contrasts do not."""
-        return digest([self.ingest_digest, self.first_level.fitted_with])
+        return name_of("fit", self.ingest_digest, self.first_level.fitted_with)
 
     @property
     def contrast_digest(self) -> str:
         """Digest of what determines the contrasts of a run."""
-        return digest([self.fit_digest, self.first_level.model_dump(include={"contrasts"})])
+        return name_of("contrast", self.fit_digest, self.first_level.model_dump(include={"contrasts"}))
 
     @property
     def combine_digest(self) -> str:
         """Digest of what determines the maps of a subject: contrasts, the choice of runs, fixed effects."""
-        return digest([self.contrast_digest, self.data.chosen, self.subject_level.settings])
+        return name_of("combine", self.contrast_digest, self.data.chosen, self.subject_level.settings)
 
     def group_digest(self, model: str) -> str:
         """Digest of what determines the fit and the contrasts of a group model; inference does not."""
-        return digest([self.combine_digest, self.group[model].model_dump(exclude={"inference"})])
+        return name_of("group", self.combine_digest, self.group[model].model_dump(exclude={"inference"}))
 
     def infer_digest(self, model: str) -> str:
         """Digest of what determines the inference of a group model."""
-        return digest([self.group_digest(model), self.group[model].inference.model_dump(), self.seed])
+        return name_of("infer", self.group_digest(model), self.group[model].inference.model_dump(), self.seed)
 
     def digest(self) -> str:
         """Digest of all that determines results; not where they are kept, nor who computes them."""

@@ -10,6 +10,9 @@ from typing import Any
 
 #: Hex digits kept: 48 bits, so a million analyses in one store collide with probability 2e-3.
 LENGTH = 12
+#: How often the numbers of a stage have changed beyond rounding, the first counted: raised with such a change, so
+#: that the results a store holds of before are not taken for those of now.
+GENERATIONS = {"fit": 1, "contrast": 1, "combine": 1, "group": 1, "infer": 1}
 
 
 def canonical(value: Any) -> Any:
@@ -33,3 +36,9 @@ def digest(value: Any) -> str:
     """First `LENGTH` hex digits of the SHA-256 of the canonical JSON of a JSON-able value."""
     text = json.dumps(canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def name_of(stage: str, *parts: Any) -> str:
+    """Digest of all that determines the numbers of a stage: these parts, and how it computes them."""
+    generation = GENERATIONS[stage]
+    return digest([*parts, {"generation": generation}] if generation > 1 else list(parts))

@@ -17,6 +17,7 @@ from voxloom.pipeline.verification.axis import mend_axis
 from voxloom.pipeline.verification.damage import find_damage, require_study
 from voxloom.pipeline.verification.mending import mend
 from voxloom.pipeline.workspace import Workspace
+from voxloom.schema import MEMORY_BUDGET
 from voxloom.spec import Analysis
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def verify(
     store: str | PathLike[str] | Analysis,
     client: distributed.Client | None = None,
     *,
+    workers: int | None = None,
     on_event: OnEvent | None = None,
 ) -> list[Damage]:
     """Read every object of a store again and check it against its checksums; look for those that should be there.
@@ -44,7 +46,9 @@ def verify(
     ----------
     store : path-like, str or Analysis
     client : distributed.Client, optional
-        Where to run; in this process, or on the cluster of the analysis, when not given.
+        Where to run; on the cluster of the analysis when not given, and in this process where there is none.
+    workers : int, optional
+        Worker processes to start for a store that is named without an analysis.
     on_event : callable, optional
         Called with each event of the engine.
 
@@ -62,7 +66,9 @@ def verify(
     if isinstance(store, Analysis):
         with _cluster(store, client) as connected:
             return find_damage(Objects(store.store.path), connected, on_event)
-    return find_damage(Objects(store), client, on_event)
+    spec = "local" if workers and client is None else "threads"
+    with connect(spec, workers=workers, memory_budget=MEMORY_BUDGET) as started:
+        return find_damage(Objects(store), client or started, on_event)
 
 
 def verify_sources(
