@@ -109,3 +109,11 @@ def test_edges():
     assert np.isnan([t_to_z(1, 0), t_to_p(1, -1), f_to_z(1, 2, np.nan), z_to_t(1, 0), z_to_t(np.nan, 5)]).all()
     assert t_to_z(2.0, 10).shape == ()
     assert t_to_z(np.ones((2, 3)), np.full(3, 9.0)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("df1", "df2"), [(5, np.inf), (2, 1e6), (100, 1000), (40, 17)])
+def test_lower_tail_of_f_is_its_power_law_where_p_underflows(df1, df2):
+    """P(F) ~ x^(df1 / 2) / (df1 / 2 B(df1 / 2, df2 / 2)) with x = df1 F / df2 as F goes to 0."""
+    F, large = 10.0 ** -np.arange(20.0, 200, 18), min(df2, 1e15)
+    expected = df1 / 2 * np.log(df1 * F / large) - np.log(df1 / 2) - special.betaln(df1 / 2, large / 2)
+    np.testing.assert_allclose(special.log_ndtr(f_to_z(F, df1, df2)), expected, rtol=1e-11)

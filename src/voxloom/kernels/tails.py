@@ -22,7 +22,7 @@ P_FLOOR = float(np.finfo(np.float64).tiny)
 #: Probabilities below this come from a continued fraction of their logarithm.
 FAR = 1e-280
 #: |t| below this goes through a power series: its tail is too near 1/2 to tell z.
-SMALL_T = 1e-3
+SMALL_T = 0.02
 #: scipy's quantile of t loses digits beyond this |z| (at 3 degrees of freedom all of them beyond 30).
 FAR_Z = 6.0
 #: More degrees of freedom than this (infinity included) count as this many: t is normal to 1e-12.
@@ -56,7 +56,10 @@ def f_to_z(F: ArrayLike, df1: ArrayLike, df2: ArrayLike) -> FloatArray:
     p = np.asarray(special.fdtrc(df1, df2, F), dtype=np.float64)
     z = np.asarray(-special.ndtri_exp(_log_or_far(p, F, df1, df2)), dtype=np.float64)
     low = p > 0.5
-    z[low] = special.ndtri(special.fdtr(df1[low], df2[low], F[low]))
+    F, df1, df2 = F[low], df1[low], df2[low]
+    with np.errstate(divide="ignore"):  # the lower tail of F is the upper tail of 1 / F
+        log_p = _log_or_far(np.asarray(special.fdtr(df1, df2, F)), 1 / F, df2, df1)
+    z[low] = special.ndtri_exp(log_p)
     return z
 
 
@@ -96,11 +99,19 @@ def _floor(p: ArrayLike) -> FloatArray:
 
 
 def _small_t_to_z(t: FloatArray, dof: FloatArray) -> FloatArray:
-    """Turn a small t >= 0 into z by the first three terms of the integral of the density over (0, t)."""
+    """Turn a small t >= 0 into z by the first four terms of the integral of the density over (0, t)."""
     u = (dof + 1) / dof * t**2
-    area = t * (1 - u / 6 * (1 - 3 * (dof + 3) / (dof + 1) * u / 20))
-    at_zero = np.exp(-special.betaln(dof / 2, 0.5)) / np.sqrt(dof)
-    return np.asarray(np.sqrt(2) * special.erfinv(2 * at_zero * area))
+    rest = 1 - 5 * (dof + 5) / (dof + 1) * u / 42
+    area = t * (1 - u / 6 * (1 - 3 * (dof + 3) / (dof + 1) * u / 20 * rest))
+    return np.asarray(np.sqrt(2) * special.erfinv(2 * _density_at_zero(dof) * area))
+
+
+def _density_at_zero(dof: FloatArray) -> FloatArray:
+    """Density of t at 0; of many degrees of freedom by a series, as betaln has lost five digits at 1e6."""
+    y = 1 / (4 * dof)
+    series = 1 - y * (1 - y * (1 / 2 + y * (5 / 2 - y * (21 / 8 + y * 399 / 8))))
+    few = np.exp(-special.betaln(dof / 2, 0.5)) / np.sqrt(dof)
+    return np.where(dof > 200, series / np.sqrt(2 * np.pi), few)
 
 
 def _log_t_sf(t: FloatArray, dof: FloatArray) -> FloatArray:
