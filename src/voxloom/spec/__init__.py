@@ -12,11 +12,24 @@ from voxloom.spec.files import load_analysis, parse_analysis, parse_confounds
 from voxloom.spec.first_level import FirstLevel, FixedEffects, SubjectLevel
 from voxloom.spec.group import GroupModel, Inference
 from voxloom.spec.labels import bids_label, require_distinct_labels
+from voxloom.spec.statistics import (
+    TFCE,
+    ClusterMass,
+    ClusterSize,
+    MaxStat,
+    Statistic,
+    Statistics,
+    as_statistics,
+    by_result_name,
+)
 from voxloom.spec.values import parse_bytes
 
 __all__ = [
     "MASK_RULES",
+    "TFCE",
     "Analysis",
+    "ClusterMass",
+    "ClusterSize",
     "Confounds",
     "Contrast",
     "Data",
@@ -24,11 +37,16 @@ __all__ = [
     "FixedEffects",
     "GroupModel",
     "Inference",
+    "MaxStat",
     "Output",
+    "Statistic",
+    "Statistics",
     "Store",
     "SubjectLevel",
     "Template",
+    "as_statistics",
     "bids_label",
+    "by_result_name",
     "digest",
     "json_schema",
     "load_analysis",

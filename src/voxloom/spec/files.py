@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from voxloom.errors import InputError
 from voxloom.spec.analysis import Analysis
 from voxloom.spec.confounds import Confounds
+from voxloom.spec.section import first_complaint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -119,25 +120,14 @@ def parse_confounds(raw: Any) -> Confounds:
 def _as_input_error(error: ValidationError, raw: Any, where: str, node: yaml.Node | None) -> InputError:
     """Make our error of pydantic's first complaint; name the keys of the others."""
     complaints = [_place(details, raw) for details in error.errors()]
-    details, keys = error.errors()[0], complaints[0]
+    keys = complaints[0]
     line = _line(node, keys)
-    what, remedy = _words(details)
+    _, what, remedy = first_complaint(error)
     others = sorted({_dotted(k) for k in complaints} - {_dotted(keys)})
     if others:
         remedy += f" Also wrong: {', '.join(others)}."
     source = where if line is None else f"{where}:{line}"
     return InputError(f"{source}: {_dotted(keys)}" if keys else source, what, remedy.strip())
-
-
-def _words(details: ErrorDetails) -> tuple[str, str]:
-    """Say what was found and what was wanted."""
-    own = details.get("ctx", {}).get("error")
-    if isinstance(own, InputError):
-        return own.what, own.remedy
-    if details["type"] == "missing":
-        return "is missing.", "Add it."
-    wanted = details["msg"].replace("Input should be", "It should be")
-    return f"is {details['input']!r}.", f"{wanted}."
 
 
 def _place(details: ErrorDetails, raw: Any) -> tuple[str | int, ...]:

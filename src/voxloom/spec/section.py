@@ -12,6 +12,8 @@ from voxloom.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pydantic import ValidationError
+
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`Did you mean ...?` with the nearest known name, or the list of the first dozen."""
@@ -40,3 +42,16 @@ class Section(BaseModel):
             if key not in cls.model_fields:
                 raise InputError(str(key), "is not a known key.", did_you_mean(str(key), cls.model_fields))
         return raw
+
+
+def first_complaint(error: ValidationError) -> tuple[tuple[str, ...], str, str]:
+    """Keys to the place of pydantic's first complaint, what was found there, and what was wanted."""
+    details = error.errors()[0]
+    own = details.get("ctx", {}).get("error")
+    keys = tuple(map(str, details["loc"]))
+    if isinstance(own, InputError):
+        return (*keys, own.where) if own.where else keys, own.what, own.remedy
+    if details["type"] == "missing":
+        return keys, "is missing.", "Add it."
+    wanted = details["msg"].replace("Input should be", "It should be")
+    return keys, f"is {details['input']!r}.", f"{wanted}."
