@@ -216,6 +216,20 @@ def test_creating_again_keeps_equal_and_replaces_other_arrays(objects: Objects, 
         read_voxels(objects, path, slice(0, 100))
 
 
+def test_an_array_is_resized_along_one_axis_without_losing_data(objects: Objects, values: np.ndarray) -> None:
+    path, forgotten = bold(objects, values), list[str]()
+    same = {"dims": ("voxel", "time"), "dtype": values.dtype, "chunks": (16, 7), "shards": (64, 7)}
+    same |= {"resizable": "voxel", "on_replace": lambda: forgotten.append(path)}
+    for n in (300, 80, 100):
+        create_array(objects, path, **(same | {"shape": (n, 7)}))
+        np.testing.assert_array_equal(read_voxels(objects, path, slice(0, min(n, 100))), values[:n])
+    assert not forgotten
+    create_array(objects, path, **(same | {"shape": (300, 7), "attrs": {"of": "another"}}))
+    assert forgotten == [path]
+    with pytest.raises(CorruptionError, match="missing"):
+        read_voxels(objects, path, slice(0, 64))
+
+
 def test_zeros_are_written_and_a_lost_shard_is_not_zeros(objects: Objects, values: np.ndarray) -> None:
     path = bold(objects, np.zeros_like(values))
     assert not read_voxels(objects, path, slice(0, 100)).any()

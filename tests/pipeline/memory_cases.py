@@ -29,6 +29,7 @@ from voxloom.pipeline import (
     infer,
     ingest,
     memory,
+    nulls,
     sizes,
     write_subject,
 )
@@ -220,10 +221,9 @@ def infer_case(
     objects, _ = study(folder, n_voxels)
     test, wanted = group_test(objects, n_voxels, n_subjects, n_columns), Inference(n_perm=n_perm)
     stretches = infer.voxel_stretches(n_voxels, test, budget)
-    batch = min(infer.BATCH, n_perm)
-    create_array(
-        objects, "nulls/n/0-0", dims=("stretch", "permutation"), shape=(len(stretches), n_perm), chunks=(1, batch)
-    )
+    batch = min(nulls.BATCH, n_perm)
+    shape = (len(stretches), n_perm)
+    create_array(objects, "nulls/n/0-0/max_stat", dims=("stretch", "permutation"), shape=shape, chunks=(1, nulls.CHUNK))
     column = n_columns - 1
     kwargs = {"path": "nulls/n/0-0", "test": test, "row": 0, "column": column, "stretch": 0, "batch": (0, batch)}
     voxels = (stretches[0].start, stretches[0].stop)
@@ -236,10 +236,10 @@ def correct_case(folder: Path, n_voxels: int) -> Case:
     objects, _ = study(folder, n_voxels)
     test, wanted = group_test(objects, 64, 12, 1), Inference(n_perm=2_000)
     make_group_arrays(objects, test, n_voxels, values=True)
-    rng, name = np.random.default_rng(6), infer.null_name(test, wanted, 0)
-    n_perm = infer.prepared_all(test, wanted, 0)[0].n_perm
-    create_array(objects, f"nulls/{name}/0-0", dims=("stretch", "permutation"), shape=(1, n_perm), chunks=(1, n_perm))
-    write_block(objects, f"nulls/{name}/0-0", (0, 0), rng.uniform(3, 6, (1, n_perm)))
+    rng, null = np.random.default_rng(6), nulls.nulls_of(test, wanted, 0)[0]
+    n_perm, path = null.setup.n_perm, f"{null.path}/max_stat"
+    create_array(objects, path, dims=("stretch", "permutation"), shape=(1, n_perm), chunks=(1, n_perm))
+    write_block(objects, path, (0, 0), rng.uniform(3, 6, (1, n_perm)))
     create_array(
         objects,
         "results/g/null_max_stat",

@@ -13,7 +13,7 @@ from zarr.storage import StorePath
 
 from voxloom.errors import StoreError
 from voxloom.io.shard import CLEVEL, CNAME, encode_shard
-from voxloom.sealed import BLANK, KEY, require_sealed, seal
+from voxloom.sealed import BLANK, KEY, is_sealed, require_sealed, seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +41,7 @@ def create_array(
     fill_value: Any = None,
     attrs: Mapping[str, Any] | None = None,
     on_replace: Callable[[], None] | None = None,
+    resizable: str | None = None,
 ) -> Array:
     """Make room for an array; one that is there with the same metadata is kept, another is replaced.
 
@@ -60,19 +61,30 @@ def create_array(
         JSON-able.
     on_replace : callable, optional
         Called before an array is removed for another one: whoever keeps account of its data forgets it here.
+    resizable : str, optional
+        Axis along which one that is there is made longer or shorter instead: its data stay where they are.
     """
     memory: dict[str, Any] = {}
     _create(memory, dims, tuple(shape), tuple(chunks), tuple(shards) if shards else None, dtype, fill_value, attrs)
     wanted, key = _sealed(json.loads(memory["zarr.json"].to_bytes())), _metadata_key(path)
     found = objects.get(key)
     if found != wanted:
-        if found is not None:
+        if found is not None and (resizable is None or _resized(found, shape, dims.index(resizable)) != wanted):
             if on_replace is not None:
                 on_replace()
             objects.delete_tree(path)
         _put_parents(objects, path)
         objects.put(key, wanted)
     return open_array(objects, path, writable=True)
+
+
+def _resized(found: bytes, shape: Sequence[int], axis: int) -> bytes | None:
+    """Metadata of an array with another length along one axis; None for a group, or what is not what was written."""
+    node = json.loads(found) if is_sealed(found) else {}
+    if node.get("node_type") != "array" or len(node["shape"]) != len(shape):
+        return None
+    node["shape"][axis] = shape[axis]
+    return _sealed(node)
 
 
 def _create(

@@ -18,7 +18,8 @@ from voxloom.kernels.multiplicity import bonferroni, fdr
 from voxloom.kernels.tails import z_to_p
 from voxloom.models.permutation import fwe_p
 from voxloom.pipeline.group import GroupTest, group_tests, outcome_of, shard_tasks
-from voxloom.pipeline.infer import null_name, null_tasks, prepared_all
+from voxloom.pipeline.infer import null_tasks
+from voxloom.pipeline.nulls import null_path, nulls_of, prepared
 from voxloom.pipeline.stored_maps import make_map_array, write_block
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.spec import digest
@@ -40,9 +41,8 @@ def tasks(ws: Workspace) -> list[Task]:
     found = []
     for test in complete_tests(ws):
         wanted = ws.analysis.group[test.name].inference
-        name = null_name(test, wanted, ws.analysis.seed)
-        nulls = {key: r.digest for key, r in ws.done("infer").items() if key.startswith(f"{name}/")}
-        inputs = digest([outcome_of(ws, test), name, sorted(nulls.items()), wanted.model_dump(mode="json")])
+        nulls = {task.key: ws.done("infer")[task.key].digest for task in null_tasks(ws, test, wanted)}
+        inputs = digest([outcome_of(ws, test), sorted(nulls.items()), wanted.model_dump(mode="json")])
         found += [
             Task(
                 stage=NAME,
@@ -69,8 +69,7 @@ def complete_tests(ws: Workspace) -> list[GroupTest]:
     found = []
     for test in group_tests(ws):
         wanted = ws.analysis.group[test.name].inference
-        nulls = null_tasks(ws, test, wanted) if "permutation" in wanted.method else ()
-        if ws.complete([*shard_tasks(ws, test), *nulls]):
+        if ws.complete([*shard_tasks(ws, test), *null_tasks(ws, test, wanted)]):
             found.append(test)
     return found
 
@@ -100,7 +99,7 @@ def make_corrected(ws: Workspace, test: GroupTest, wanted: Inference) -> None:
         path = f"{test.path}/{CORRECTED[method]}"
         make_map_array(ws.objects, path, pairs, len(ws.voxel), attrs=attrs, on_replace=forget)
     if "permutation" in wanted.method:
-        lengths = [setup.n_perm for setup in prepared_all(test, wanted, ws.analysis.seed)]
+        lengths = [null.setup.n_perm for null in nulls_of(test, wanted, ws.analysis.seed)]
         create_array(
             ws.objects,
             f"{test.path}/null_max_stat",
@@ -121,11 +120,11 @@ def correct(*, store: str, test: GroupTest, row: int, column: int, inference: In
     written = {CORRECTED[m]: VOXELWISE[m](p) for m in inference.method if m in VOXELWISE}
     check_cancelled()
     if "permutation" in inference.method:
-        nulls = read_region(
-            objects, f"nulls/{null_name(test, inference, seed)}/{row}-{column}", (slice(None), slice(None))
-        )
+        setup = prepared(test, inference, seed, column)
+        path = null_path(test, inference, seed, row, column, setup)
+        nulls = read_region(objects, f"{path}/max_stat", (slice(None), slice(None)))
         read += nulls.nbytes
-        null, setup = nulls.max(axis=0), prepared_all(test, inference, seed)[column]
+        null = nulls.max(axis=0)
         written["p_max_stat"] = fwe_p(setup, np.where(complete(test, n), stat, np.nan), null)
         longest = open_array(objects, f"{test.path}/null_max_stat").shape[-1]
         written["null_max_stat"] = np.pad(null, (0, longest - len(null)), constant_values=np.nan)

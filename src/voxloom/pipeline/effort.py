@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxloom.pipeline import calibration, infer, sizes
+from voxloom.pipeline import calibration, nulls, sizes
 from voxloom.pipeline.consolidate import CONSOLIDATED
 from voxloom.pipeline.map_files import MAP_DTYPE
 from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
@@ -91,10 +91,9 @@ def infer_seconds(survey: Survey, rates: Rates) -> float:
     total = 0.0
     for test in survey.tests:
         wanted = survey.ws.analysis.group[test.name].inference
-        if "permutation" in wanted.method:
-            setups = infer.prepared_all(test, wanted, survey.ws.analysis.seed)
-            rows = sum(setup.n_perm * (1 + setup.model.moving.shape[1]) for setup in setups)
-            total += len(test.first_level) * len(test.subjects) * rows
+        setups = [null.setup for null in nulls.nulls_of(test, wanted, survey.ws.analysis.seed)]
+        rows = sum(setup.n_perm * (1 + setup.model.moving.shape[1]) for setup in setups)
+        total += len(test.subjects) * rows
     return total * survey.n_voxels * rates.permutation
 
 

@@ -18,6 +18,7 @@ from voxloom.pipeline.consolidate import CONSOLIDATED
 from voxloom.pipeline.group import GROUP_STATISTICS, group_test
 from voxloom.pipeline.levels import levels_of
 from voxloom.pipeline.map_files import GROUP_FILES, MAP_DTYPE, SUBJECT_FILES
+from voxloom.pipeline.nulls import BATCH, Null, nulls_of
 from voxloom.pipeline.sources import source_bytes
 from voxloom.pipeline.stored_fit import PER_VOXEL
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
@@ -269,12 +270,9 @@ def group_task(n_voxels: int, test: GroupTest, budget: int) -> int:
     return memory.group_memory(n_subjects, piece, n_numbers)
 
 
-def permutations(survey: Survey, test: GroupTest) -> list[int]:
-    """Rearrangements of each group contrast of a model; none without permutation inference."""
-    wanted = survey.ws.analysis.group[test.name].inference
-    if "permutation" not in wanted.method:
-        return []
-    return [setup.n_perm for setup in infer.prepared_all(test, wanted, survey.ws.analysis.seed)]
+def nulls(survey: Survey, test: GroupTest) -> list[Null]:
+    """The nulls of a model; none without permutation inference."""
+    return nulls_of(test, survey.ws.analysis.group[test.name].inference, survey.ws.analysis.seed)
 
 
 def stretches(survey: Survey, test: GroupTest) -> int:
@@ -285,13 +283,12 @@ def stretches(survey: Survey, test: GroupTest) -> int:
 def infer_size(survey: Survey) -> StagePlan:
     """All effects for each batch of permutations in, maxima out."""
     n_tasks, read, written, budget = 0, 0, 0, survey.ws.analysis.memory_budget
-    tests = [test for test in survey.tests if permutations(survey, test)]
+    tests = [test for test in survey.tests if nulls(survey, test)]
     for test in tests:
-        lengths, rows = permutations(survey, test), len(test.first_level)
-        batches = sum(len(shard_slices(n, infer.BATCH)) for n in lengths)
-        n_tasks += rows * batches * stretches(survey, test)
-        read += rows * batches * survey.one_map(len(test.subjects))
-        written += rows * sum(lengths) * stretches(survey, test) * FLOAT64
+        batches = sum(len(null.batches) for null in nulls(survey, test))
+        n_tasks += batches * stretches(survey, test)
+        read += batches * survey.one_map(len(test.subjects))
+        written += null_bytes(survey, test)
     return StagePlan(
         name="infer",
         n_tasks=n_tasks,
@@ -301,22 +298,27 @@ def infer_size(survey: Survey) -> StagePlan:
     )
 
 
+def null_bytes(survey: Survey, test: GroupTest) -> int:
+    """Bytes of the maxima of a model."""
+    return sum(null.setup.n_perm for null in nulls(survey, test)) * stretches(survey, test) * FLOAT64
+
+
 def infer_task(n_voxels: int, test: GroupTest, budget: int) -> int:
     """Peak memory of a batch of permutations."""
-    stretch = min(n_voxels, memory.infer_stretch(budget, *test.design.shape, infer.BATCH))
+    stretch = min(n_voxels, memory.infer_stretch(budget, *test.design.shape, BATCH))
     n_subjects, n_regressors = test.design.shape
-    return memory.infer_memory(n_subjects, stretch, n_regressors, infer.BATCH)
+    return memory.infer_memory(n_subjects, stretch, n_regressors, BATCH)
 
 
 def correct_size(survey: Survey) -> StagePlan:
     """Three maps and the maxima in; corrected p and the merged null, as long as the model's longest, out."""
     read, written, peak = 0, 0, 0
     for test in survey.tests:
-        lengths, rows = permutations(survey, test), len(test.first_level)
+        longest = max((null.setup.n_perm for null in nulls(survey, test)), default=0)
         methods = survey.ws.analysis.group[test.name].inference.method
         peak = max(peak, memory.correct_memory(survey.n_voxels, methods))
-        read += survey.one_map(3 * pairs_of(test)) + rows * sum(lengths) * stretches(survey, test) * FLOAT64
-        written += survey.one_map(len(methods) * pairs_of(test)) + pairs_of(test) * max(lengths, default=0) * FLOAT64
+        read += survey.one_map(3 * pairs_of(test)) + null_bytes(survey, test)
+        written += survey.one_map(len(methods) * pairs_of(test)) + pairs_of(test) * longest * FLOAT64
     return StagePlan(
         name="correct",
         n_tasks=sum(map(pairs_of, survey.tests)),

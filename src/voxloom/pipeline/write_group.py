@@ -15,8 +15,8 @@ from voxloom.io.derivatives import (
 from voxloom.io.study import open_study
 from voxloom.pipeline.correct import CORRECTED, read_map
 from voxloom.pipeline.group import GroupTest, group_tests, outcome_of
-from voxloom.pipeline.infer import prepared_all
 from voxloom.pipeline.map_files import CORRECTED_DESC, GROUP_FILES, NAME, group_entities, write_map
+from voxloom.pipeline.nulls import prepared
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def corrections(ws: Workspace, test: GroupTest, column: int) -> dict[str, dict[s
     tail = "two-sided" if wanted.two_sided else "upper"
     made: dict[str, dict[str, Any]] = {m: {"Method": m, "Tail": tail} for m in wanted.method}
     if "permutation" in made:
-        setup = prepared_all(test, wanted, ws.analysis.seed)[column]
+        setup = prepared(test, wanted, ws.analysis.seed, column)
         made["permutation"] |= {name: setup.attrs[key] for name, key in PERMUTATION_ENTRIES.items()}
     return made
 
