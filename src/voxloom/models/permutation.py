@@ -21,6 +21,7 @@ from voxloom.kernels.permutation import (
 from voxloom.kernels.rearrange import Rearrangements, count_distinct, plan_rearrangements
 from voxloom.models.design import dependent_columns
 from voxloom.models.group import require_dof
+from voxloom.models.null_p import counted_p
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 SCHEMES = ("auto", "flip", "permute")
-#: Nulls within this share of a statistic are ties with it; recomputed statistics differ by about 1e-12.
-TIE_RTOL = 1e-9
 #: Rearranged rows (indices and float32 design) made at once.
 BATCH_BYTES = 64 * 2**20
 
@@ -234,7 +233,4 @@ def fwe_p(test: PreparedTest, stat: ArrayLike, null: ArrayLike) -> FloatArray:
         Maxima over all voxels.
     """
     value = np.abs(stat) if test.two_sided else np.asarray(stat, dtype=np.float64)
-    null = np.sort(np.asarray(null, dtype=np.float64))
-    reached = len(null) - np.searchsorted(null, value - TIE_RTOL * np.abs(value), side="left")
-    # a voxel that is none of the test may exceed every maximum; p is never 0
-    return np.where(np.isnan(value), np.nan, np.maximum(reached, 1) / len(null))
+    return counted_p(value, np.asarray(null, dtype=np.float64))
