@@ -67,7 +67,7 @@ def case(n: int, covariates: int, voxels: int, n_perm: int) -> tuple[PreparedTes
 
 def bare_product(test: PreparedTest, voxels: int, n_perm: int) -> Callable[[], None]:
     rng = np.random.default_rng(1)
-    n, width = len(test.model.X), 1 + test.model.moving.shape[1]
+    n, width = test.model.size, test.model.width
     A = rng.standard_normal((n_perm * width, n), dtype=np.float32)
     e = rng.standard_normal((n, voxels), dtype=np.float32)
     U = np.empty((2_048, voxels), dtype=np.float32)
@@ -83,7 +83,7 @@ def bare_product(test: PreparedTest, voxels: int, n_perm: int) -> Callable[[], N
 def against_product(n: int, covariates: int, voxels: int, n_perm: int) -> dict[str, Any]:
     test, Y = case(n, covariates, voxels, n_perm)
     result = paired(bare_product(test, voxels, n_perm), lambda: null_max_stat(test, Y), repeats=3)
-    flop = 2.0 * n * voxels * n_perm * (1 + test.model.moving.shape[1])
+    flop = 2.0 * n * voxels * n_perm * test.model.width
     return {
         "ratio_to_bare_sgemm": result["ratio_b_over_a"]["cpu"]["median"],
         "bare_gflop_per_s": flop / result["a"]["cpu"]["median"] / 1e9,

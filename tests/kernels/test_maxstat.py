@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 import pytest
-from freedman_lane_oracle import refitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from permutation_oracle import projections, refitted
 from voxloom.kernels import maxstat
-from voxloom.kernels.permutation import freedman_lane, t_from_cosine
+from voxloom.kernels.permutation import stat_of_cosine
 from voxloom.kernels.products import MatrixProducts, TableProducts, products_of
 from voxloom.kernels.rearrange import plan_rearrangements
+from voxloom.kernels.rows import Rows, part_of, rows_of
 from voxloom.kernels.tails import t_to_z
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def model_of(n: int, k: int, scheme: str, seed: int = 0):
     rng = np.random.default_rng(seed)
     M = np.c_[np.ones(n), rng.standard_normal((n, k))]
     C = np.eye(k + 1)[min(k, 1)][np.newaxis]
-    return M, C, freedman_lane(M, C, permute=scheme == "permute")
+    return M, C, projections(M, C, scheme)
 
 
 def draws(n: int, scheme: str, n_perm: int, seed: int = 0) -> np.ndarray:
@@ -49,16 +50,16 @@ def test_extremes_are_those_of_refits(seed, n, k, n_voxels, scheme, offset):
     M, C, model = model_of(n, k, scheme, seed)
     if k == 0:
         scheme = "flip"
-        model = freedman_lane(M, C, permute=False)
+        model = projections(M, C, "flip")
     rng = np.random.default_rng(seed + 1)
     # one strong direction in common: then all voxels of a permutation have t of one sign
     Y = rng.standard_normal((n, n_voxels)) + rng.integers(0, 5) * rng.standard_normal((n, 1)) + offset
     indices = draws(n, scheme, 30, seed)
     found = maxstat.extremes(Y, indices, model)
     t = refitted(M, C, Y, indices)
-    np.testing.assert_allclose(t_from_cosine(found.greatest, model.dof), t.max(axis=1), rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(t_from_cosine(found.least, model.dof), t.min(axis=1), rtol=1e-7, atol=1e-9)
-    observed = t_from_cosine(maxstat.observed(Y, model), model.dof)
+    np.testing.assert_allclose(stat_of_cosine(found.greatest, model), t.max(axis=1), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(stat_of_cosine(found.least, model), t.min(axis=1), rtol=1e-7, atol=1e-9)
+    observed = stat_of_cosine(maxstat.observed(Y, model), model)
     np.testing.assert_allclose(observed, t[0], rtol=1e-7, atol=1e-9)
 
 
@@ -74,27 +75,27 @@ def test_float32_ties_are_settled_in_float64(k, scheme):
     t = refitted(M, C, Y, indices)
     spread = np.ptp(t, axis=1)
     assert spread.min() > 1e-10
-    assert np.abs(t_from_cosine(found.greatest, model.dof) - t.max(axis=1)).max() < 1e-4 * spread.min()
-    assert np.abs(t_from_cosine(found.least, model.dof) - t.min(axis=1)).max() < 1e-4 * spread.min()
+    assert np.abs(stat_of_cosine(found.greatest, model) - t.max(axis=1)).max() < 1e-4 * spread.min()
+    assert np.abs(stat_of_cosine(found.least, model) - t.min(axis=1)).max() < 1e-4 * spread.min()
 
 
 @pytest.mark.parametrize(("n", "k", "scheme"), [(40, 0, "flip"), (40, 2, "flip"), (300, 3, "permute"), (9, 6, "flip")])
 def test_screening_error_stays_within_its_bound(n, k, scheme):
     _, _, model = model_of(n, k, scheme)
     Y = np.random.default_rng(1).standard_normal((n, 1024))
-    design = np.hstack([model.X, model.moving])
     indices = draws(n, scheme, 64)
     e, kept = maxstat.residuals(Y, model)
     assert kept.all()
-    products = MatrixProducts(design, indices)
+    rows = rows_of(model, indices)
+    products = MatrixProducts(rows)
     U = np.concatenate([U.copy() for _, U in products.of(e)])
     room = np.ones(len(U))
     if U.shape[1] > 1:
         for p in range(len(U)):
-            maxstat._to_cosines(U[p])
+            maxstat._to_cosines(U[p], 1, True)
         room = U[:, 1].min(axis=1)
-    exact = np.stack([maxstat._values(e, design, index) for index in indices])
-    bound = np.array([maxstat._tolerance(products.roundoffs, design.shape[1] - 1, r) for r in room])
+    exact = np.stack([maxstat._cosines(e, part_of(rows, slice(p, p + 1))) for p in range(len(indices))])
+    bound = np.array([maxstat._tolerance(products.roundoffs, rows, p, r) for p, r in enumerate(room)])
     error = np.abs(U[:, 0] - exact).max(axis=1)
     assert (error <= bound).all()
     # and it is a bound that screens: at most a third of the spread of h, where anything is left to test
@@ -141,7 +142,7 @@ def test_identity_is_the_observed_maximum_to_the_bit(cut):
 
 def test_scale_and_nuisance_do_not_matter(cut):
     Y, indices, model, whole = cut
-    moved = 1e-6 * (Y + model.Z @ np.random.default_rng(0).standard_normal((model.Z.shape[1], Y.shape[1])))
+    moved = 1e-6 * (Y + model.removed @ np.random.default_rng(0).standard_normal((model.removed.shape[1], Y.shape[1])))
     found = maxstat.extremes(moved, indices, model)
     np.testing.assert_allclose(found.greatest, whole.greatest, rtol=1e-11)
     swapped = maxstat.extremes(-Y, indices, model)
@@ -176,9 +177,9 @@ TWO_VALUED = {
 def test_tables_and_products_give_the_same_bits(case, monkeypatch):
     M, scheme = TWO_VALUED[case]
     C = np.array([[1.0, -1.0]]) if case == "two groups" else np.eye(M.shape[1])[-1:]
-    model = freedman_lane(M, C, permute=scheme == "permute")
+    model = projections(M, C, scheme)
     indices = draws(len(M), scheme, 2100)
-    assert isinstance(products_of(model.X, indices), TableProducts)
+    assert isinstance(products_of(rows_of(model, indices)), TableProducts)
     Y = np.random.default_rng(2).standard_normal((len(M), 1300))
     by_tables = maxstat.extremes(Y, indices, model)
     monkeypatch.setattr("voxloom.kernels.products.WORTH_TABLES", 10**9)
@@ -191,19 +192,20 @@ def test_tables_and_products_give_the_same_bits(case, monkeypatch):
 def test_tables_stay_within_their_bound(case):
     M, scheme = TWO_VALUED[case]
     C = np.array([[1.0, -1.0]]) if case == "two groups" else np.eye(M.shape[1])[-1:]
-    model = freedman_lane(M, C, permute=scheme == "permute")
+    model = projections(M, C, scheme)
     indices = draws(len(M), scheme, 2100)
     e, _ = maxstat.residuals(np.random.default_rng(2).standard_normal((len(M), 512)), model)
-    products = products_of(model.X, indices)
+    products = products_of(rows_of(model, indices))
     U = np.concatenate([U[:, 0].copy() for _, U in products.of(e)])
-    exact = (np.sign(indices) * model.X[np.abs(indices) - 1, 0]) @ e.T
+    exact = (np.sign(indices) * model.effect[np.abs(indices) - 1, 0]) @ e.T
     assert np.abs(U - exact).max() < products.roundoffs * 2.0**-24
 
 
 def test_tables_need_two_values():
     for x, scheme in ((np.arange(20.0), "permute"), (np.r_[np.ones(5), 0 * np.ones(15)], "flip")):
         design = (x / np.linalg.norm(x))[:, np.newaxis]
-        assert isinstance(products_of(design, draws(20, scheme, 2100)), MatrixProducts)
+        rows = Rows(design, 1, True, draws(20, scheme, 2100), np.empty((0, 1, 1)))
+        assert isinstance(products_of(rows), MatrixProducts)
 
 
 def palm_case(folder: Path):
@@ -221,18 +223,18 @@ def palm_case(folder: Path):
 @pytest.mark.parametrize(("case", "scheme"), [("one_sample_signflip", "flip"), ("two_sample_freedman_lane", "permute")])
 def test_palm_replay(voxloom_data, case, scheme):
     Y, M, C, indices, t, z = palm_case(voxloom_data / "oracles" / "palm" / case)
-    model = freedman_lane(M, C, permute=scheme == "permute")
+    model = projections(M, C, scheme)
     found = maxstat.extremes(Y, indices, model)
-    np.testing.assert_allclose(t_from_cosine(maxstat.observed(Y, model), model.dof), t, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(t_to_z(t_from_cosine(found.greatest, model.dof), model.dof), z, rtol=0, atol=5e-10)
+    np.testing.assert_allclose(stat_of_cosine(maxstat.observed(Y, model), model), t, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(t_to_z(stat_of_cosine(found.greatest, model), model.dof), z, rtol=0, atol=5e-10)
 
 
 def test_palm_replay_two_tailed(voxloom_data):
     folder = voxloom_data / "oracles" / "palm" / "one_sample_signflip"
     Y, M, C, indices, _, _ = palm_case(folder)
-    model = freedman_lane(M, C, permute=False)
+    model = projections(M, C, "flip")
     found = maxstat.extremes(Y, indices, model)
-    t = t_from_cosine(np.maximum(found.greatest, -found.least), model.dof)
+    t = stat_of_cosine(np.maximum(found.greatest, -found.least), model)
     z = np.loadtxt(folder / "two_tailed" / "max_voxel_z.csv")
     np.testing.assert_allclose(t_to_z(t, model.dof), z, rtol=0, atol=5e-10)
 
@@ -242,13 +244,13 @@ def test_exhaustive_null_of_palm_data(voxloom_data):
     """All 2^20 flips of 20 maps by 6,960 voxels against the plain enumeration of the oracle."""
     folder = voxloom_data / "oracles" / "palm" / "one_sample_signflip"
     Y, M, C, *_ = palm_case(folder)
-    model = freedman_lane(M, C, permute=False)
+    model = projections(M, C, "flip")
     plan = plan_rearrangements(np.zeros(20, dtype=int), "flip", 2**20, 0)
     parts = [maxstat.extremes(Y, plan.draw(i, i + 2**17), model) for i in range(0, 2**19, 2**17)]
     greatest, least = (np.concatenate([getattr(part, side) for part in parts]) for side in ("greatest", "least"))
     # the other half of the flips mirrors this one
-    one = np.sort(t_from_cosine(np.concatenate([greatest, -least]), model.dof))
-    two = np.sort(t_from_cosine(np.tile(np.maximum(greatest, -least), 2), model.dof))
+    one = np.sort(stat_of_cosine(np.concatenate([greatest, -least]), model))
+    two = np.sort(stat_of_cosine(np.tile(np.maximum(greatest, -least), 2), model))
     with (folder / "exhaustive" / "null_survival.csv").open() as file:
         rows = list(csv.reader(file))[1:]
     for t, *counts in rows:

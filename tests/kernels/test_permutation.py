@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from freedman_lane_oracle import refitted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from permutation_oracle import projections, refitted
 from voxloom.kernels.permutation import (
     concerns_a_mean,
-    freedman_lane,
     interchangeable,
     partition,
-    t_from_cosine,
+    stat_of_cosine,
 )
 from voxloom.kernels.rearrange import plan_rearrangements
 
@@ -43,13 +42,13 @@ def test_projections_equal_refits(seed, n, k, dependent, units, scheme):
     C = np.eye(M.shape[1])[2:3] if k > 1 and seed % 2 else rng.standard_normal((1, n)) @ M
     Y = rng.standard_normal((n, 7)) + 5
     indices = plan_rearrangements(np.arange(n), scheme, 20, seed).draw(0, 20)
-    model = freedman_lane(M, C, permute=scheme == "permute")
-    e = Y - model.Z @ (model.Z.T @ Y)
+    model = projections(M, C, scheme)
+    e = Y - model.removed @ (model.removed.T @ Y)
     e /= np.linalg.norm(e, axis=0)
     signs, rows = np.sign(indices), np.abs(indices) - 1
-    u = np.einsum("pn,pn,nv->pv", signs, model.X[rows, 0], e)
+    u = np.einsum("pn,pn,nv->pv", signs, model.effect[rows, 0], e)
     w = np.einsum("pn,pnq,nv->pqv", signs, model.moving[rows], e)
-    t = t_from_cosine(u / np.sqrt(1 - (w**2).sum(axis=1)), model.dof)
+    t = stat_of_cosine(u / np.sqrt(1 - (w**2).sum(axis=1)), model)
     np.testing.assert_allclose(t, refitted(M, C, Y, indices), rtol=1e-6, atol=1e-8)
 
 
@@ -69,10 +68,10 @@ def test_partition_keeps_the_model_and_its_contrast(seed, dependent, rows):
 
 def test_under_permutations_the_constant_does_not_move():
     M = np.c_[ONE, SIDE, AGE]
-    assert freedman_lane(M, np.eye(3)[1:2], permute=True).moving.shape == (8, 1)
-    assert freedman_lane(M, np.eye(3)[1:2], permute=False).moving.shape == (8, 2)
-    assert freedman_lane(M, np.eye(3)[:1], permute=True).moving.shape == (8, 2)
-    assert freedman_lane(M[:, :2], np.eye(2)[1:], permute=True).moving.shape == (8, 0)
+    assert projections(M, np.eye(3)[1:2], "permute").moving.shape == (8, 1)
+    assert projections(M, np.eye(3)[1:2], "flip").moving.shape == (8, 2)
+    assert projections(M, np.eye(3)[:1], "permute").moving.shape == (8, 2)
+    assert projections(M[:, :2], np.eye(2)[1:], "permute").moving.shape == (8, 0)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,9 @@ def test_equal_rows_are_interchangeable():
 
 
 def test_t_of_a_correlation():
-    np.testing.assert_allclose(t_from_cosine(np.array([0.5, -0.5]), 3), [1.0, -1.0])
+    model = projections(np.c_[np.ones(5), np.arange(5.0)], np.eye(2)[1:], "permute")
+    assert model.dof == 3
+    np.testing.assert_allclose(stat_of_cosine(np.array([0.5, -0.5]), model), [1.0, -1.0])
     np.testing.assert_array_equal(
-        t_from_cosine(np.array([1.0, -1, -np.inf, np.inf]), 3), [np.inf, -np.inf, -np.inf, np.inf]
+        stat_of_cosine(np.array([1.0, -1, -np.inf, np.inf]), model), [np.inf, -np.inf, -np.inf, np.inf]
     )

@@ -1,9 +1,9 @@
-"""Maximum and minimum t over voxels under every rearrangement: screened in float32, settled in float64.
+"""Maximum and minimum over voxels under every rearrangement, and how often each voxel is reached.
 
 U = A e in float32 takes nearly all the time. A float32 value is good to a bound known beforehand, so for each
-rearrangement only the voxels within that bound of the extreme are computed again, in float64 and in a fixed
-order of summation. The results are therefore those of a float64 enumeration, and bit-identical for any cut of
-voxels or rearrangements, any BLAS and any number of workers.
+rearrangement only the voxels within that bound of the extreme (or of what is to be reached) are computed again, in
+float64 and in a fixed order of summation. The results are therefore those of a float64 enumeration, and bit-identical
+for any cut of voxels or rearrangements, any BLAS and any number of workers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import numpy as np
 from voxloom.kernels.linalg import sub_blocks
 from voxloom.kernels.products import products_of
 from voxloom.kernels.residuals import residuals
+from voxloom.kernels.rows import VANISHED, Rows, cosine, part_of, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxloom.kernels.permutation import FreedmanLane
+    from voxloom.kernels.permutation import Projections
     from voxloom.kernels.rearrange import IndexArray
 
     FloatArray = NDArray[np.float64]
     ScreenArray = NDArray[np.float32]
+    CountArray = NDArray[np.int64]
 
 #: A row of the product is folded to this many running extremes, four values a step: element v is in lane v %
 #: LANES. One running value would be a chain of scalar comparisons (0.54 ns a voxel; 0.12 ns so).
@@ -33,109 +35,134 @@ FOLD = 4 * LANES
 #: Unit roundoff of float32, and room for the few roundings beside the sums.
 ROUNDOFF = 2.0**-24
 SLACK = 8
-#: Below this share of |e|^2 outside the nuisance the rearranged data say nothing on the effect; h is then 0.
-VANISHED = 1e-12
 HUGE = np.float32(3e38)  # finite, as MINMAX promises
 # what lets max and min become vector instructions; sums keep their order
 MINMAX = {"nnan", "ninf", "nsz"}
 
 
 class Extremes(NamedTuple):
-    """Greatest and least h = u / sqrt(|e|^2 - |w|^2) over voxels for every rearrangement, each (P,).
+    """Greatest and least h = |u| / sqrt(|e|^2 - |w|^2) over voxels, signed for t, and counts.
 
-    -inf and inf where no voxel can be tested, the neutral elements of max and min.
+    Attributes
+    ----------
+    greatest, least : (P,) arrays
+        -inf and inf where no voxel can be tested, the neutral elements of max and min. Of F, which has no sign,
+        the least is not looked for and 0.
+    reached : (V,) array of int
+        Rearrangements whose h reaches the voxel's bar; 0 where no bars are given.
     """
 
     greatest: FloatArray
     least: FloatArray
+    reached: CountArray
 
 
-def extremes(Y: NDArray[np.floating], indices: IndexArray, model: FreedmanLane) -> Extremes:
-    """Greatest and least h over the voxels of Y for each rearrangement; `t_from_cosine` makes them t.
+class Tally(NamedTuple):
+    """What the voxels of a block are to reach (V,), empty if nothing, how often they did, and whether -h counts."""
+
+    bars: FloatArray
+    reached: CountArray
+    mirrored: bool
+
+
+def extremes(
+    Y: NDArray[np.floating],
+    indices: IndexArray,
+    model: Projections,
+    *,
+    bars: FloatArray | None = None,
+    mirrored: bool = False,
+) -> Extremes:
+    """Greatest and least h over the voxels of Y for each rearrangement; `stat_of_cosine` makes them t or F.
 
     Parameters
     ----------
     Y : (n, V) array
         Maps. A voxel with a value that is not finite, or without residual variance, is left out.
-    indices : (P, n) array of int32
+    indices : (P, m) array of int32
         Rearrangements, 1-based and signed.
-    model : FreedmanLane
-        With one column of interest.
+    model : Projections
+    bars : (V,) array, optional
+        Counts the rearrangements with h >= bar at each voxel.
+    mirrored : bool
+        Count those with -h >= bar too.
     """
-    design = np.hstack([model.X, model.moving])
-    products = products_of(design, indices)
-    found = Extremes(np.full(len(indices), -np.inf), np.full(len(indices), np.inf))
+    rows = rows_of(model, indices)
+    products = products_of(rows)
+    reached = np.zeros(Y.shape[1], np.int64)
+    found = Extremes(np.full(len(indices), -np.inf), np.full(len(indices), np.inf if model.signed else 0.0), reached)
+    bars = np.empty(0) if bars is None else bars
     for block in sub_blocks(Y.shape[1], products.voxels):
         e, kept = residuals(Y[:, block], model)
         columns = np.flatnonzero(kept)
-        if columns.size:
-            # whole folds: the last voxel once more changes no extreme
-            e = e[np.pad(columns, (0, -columns.size % FOLD), mode="edge")]
-            for part, U in products.of(e):
-                args = (e, design, indices[part], found.greatest[part], found.least[part])
-                _settle(U, products.roundoffs, *args)
+        if not columns.size:
+            continue
+        # whole folds: the last voxel once more changes no extreme
+        padded = np.pad(columns, (0, -columns.size % FOLD), mode="edge")
+        tally = Tally(bars[block][padded] if bars.size else bars, np.zeros(padded.size, np.int64), mirrored)
+        e = e[padded]
+        for part, U in products.of(e):
+            args = (e, part_of(rows, part), found.greatest[part], found.least[part])
+            _settle(U, products.roundoffs, *args, tally)
+        reached[block][columns] = tally.reached[: columns.size]
     return found
 
 
-def observed(Y: NDArray[np.floating], model: FreedmanLane) -> FloatArray:
+def observed(Y: NDArray[np.floating], model: Projections) -> FloatArray:
     """Value h of every voxel as it stands, (V,); NaN where a voxel cannot be tested.
 
     The greatest is bit for bit that of `extremes` for the identity.
     """
     h = np.full(Y.shape[1], np.nan)
-    design = np.hstack([model.X, model.moving])
-    identity = np.arange(1, len(Y) + 1, dtype=np.int32)
+    rows = rows_of(model, np.arange(1, model.size + 1, dtype=np.int32)[np.newaxis])
     for block in sub_blocks(Y.shape[1]):
         e, kept = residuals(Y[:, block], model)
-        h[block][kept] = _values(e[kept], design, identity)
+        h[block][kept] = _cosines(e[kept], rows)
     return h
 
 
 @nb.njit(nogil=True, cache=True)
-def _value(e: FloatArray, design: FloatArray, index: IndexArray) -> float:
-    """One h in float64: the number that counts."""
-    left = 1.0
-    for k in range(1, design.shape[1]):
-        left -= _projection(e, design, k, index) ** 2
-    return _projection(e, design, 0, index) / np.sqrt(left) if left > VANISHED else 0.0
-
-
-@nb.njit(nogil=True, cache=True)
-def _projection(e: FloatArray, design: FloatArray, k: int, index: IndexArray) -> float:
-    """Product of e with rearranged column k, in two running sums (the wait for one sum would double the time)."""
-    one, two = 0.0, 0.0
-    for j in range(0, e.size - 1, 2):
-        a, b = index[j], index[j + 1]
-        one += e[j] * (design[abs(a) - 1, k] * (1.0 if a > 0 else -1.0))
-        two += e[j + 1] * (design[abs(b) - 1, k] * (1.0 if b > 0 else -1.0))
-    if e.size % 2:
-        a = index[e.size - 1]
-        one += e[e.size - 1] * (design[abs(a) - 1, k] * (1.0 if a > 0 else -1.0))
-    return one + two
-
-
-@nb.njit(nogil=True, cache=True)
-def _values(e: FloatArray, design: FloatArray, index: IndexArray) -> FloatArray:
+def _cosines(e: FloatArray, rows: Rows) -> FloatArray:
+    """H of every voxel (V, m) under the first rearrangement."""
     out = np.empty(len(e))
     for v in range(len(e)):
-        out[v] = _value(e[v], design, index)
+        out[v] = cosine(e[v], rows, 0)
     return out
 
 
 @nb.njit(nogil=True, cache=True, fastmath=MINMAX)
-def _to_cosines(U: ScreenArray) -> None:
-    """Turn row 0 of U (width, V), u, into h, and row 1 into |e|^2 - |w|^2."""
+def _to_cosines(U: ScreenArray, r: int, signed: bool) -> None:
+    """Turn row 0 of U (width, V), of r effects u and the nuisance w, into h, and row r into |e|^2 - |w|^2."""
     one, floor = np.float32(1.0), np.float32(VANISHED)
-    h, left = U[0], U[1]
+    h = U[0]
+    if not signed:
+        _to_lengths(U, r)
+    if r == len(U):
+        return
+    left = U[r]
     for v in range(h.size):
         left[v] = one - left[v] * left[v]
-    for k in range(2, len(U)):
+    for k in range(r + 1, len(U)):
         w = U[k]
         for v in range(h.size):
             left[v] -= w[v] * w[v]
     for v in range(h.size):
         left[v] = max(left[v], floor)
         h[v] /= np.sqrt(left[v])
+
+
+@nb.njit(nogil=True, cache=True, fastmath=MINMAX)
+def _to_lengths(U: ScreenArray, r: int) -> None:
+    """Turn row 0 into the length of the first r rows."""
+    length = U[0]
+    for v in range(length.size):
+        length[v] *= length[v]
+    for k in range(1, r):
+        u = U[k]
+        for v in range(length.size):
+            length[v] += u[v] * u[v]
+    for v in range(length.size):
+        length[v] = np.sqrt(length[v])
 
 
 @nb.njit(nogil=True, cache=True, fastmath=MINMAX)
@@ -156,17 +183,20 @@ def _fold(h: ScreenArray, top: ScreenArray, bottom: ScreenArray) -> None:
 
 
 @nb.njit(nogil=True, cache=True)
-def _tolerance(roundoffs: float, q: int, room: float) -> float:
+def _tolerance(roundoffs: float, rows: Rows, p: int, room: float) -> float:
     """Bound of |h32 - h| over voxels with |e|^2 - |w|^2 >= room in float32.
 
-    A product of unit vectors of length n in float32 errs by at most d = (n + 2) roundoffs in any order, hence
-    |w|^2 by D = 2 sqrt(q) d |w| + q d^2. As |u| <= sqrt(|e|^2 - |w|^2), h errs by at most d / sqrt(room) + D
-    / room.
+    A product of unit vectors of length n in float32 errs by at most d = (n + 2) roundoffs in any order, hence the
+    length of r effects by sqrt(r) d (times the stretch of the whitening, which makes unit vectors of shorter ones),
+    and |w|^2 by D = 2 sqrt(q) d |w| + q d^2. As |u| <= sqrt(|e|^2 - |w|^2), h errs by at most sqrt(r) d / sqrt(room)
+    + D / room.
     """
+    r, q = rows.n_effects, rows.design.shape[1] - rows.n_effects
     d = (roundoffs + SLACK) * ROUNDOFF
     w = np.sqrt(max(1.0 - room, 0.0)) + np.sqrt(q) * d
     D = 2.0 * np.sqrt(q) * d * w + q * d * d + (q + 1) * ROUNDOFF if q else 0.0
-    return float(d / np.sqrt(room) + D / room + SLACK * ROUNDOFF)
+    stretch = np.sqrt((rows.whitening[p] ** 2).sum()) if len(rows.whitening) else np.sqrt(r)
+    return float(stretch * d / np.sqrt(room) + D / room + SLACK * ROUNDOFF)
 
 
 @nb.njit(nogil=True, cache=True, fastmath=MINMAX)
@@ -196,27 +226,48 @@ def _settle(
     U: ScreenArray,
     roundoffs: float,
     e: FloatArray,
-    design: FloatArray,
-    indices: IndexArray,
+    rows: Rows,
     greatest: FloatArray,
     least: FloatArray,
+    tally: Tally,
 ) -> None:
-    """Raise `greatest` and lower `least` (P,) by the voxels of U (P, width, V), products in float32."""
-    width = design.shape[1]
+    """Raise `greatest` and lower `least` (P,) by the voxels of U (P, width, V), products in float32, and count."""
+    r, width = rows.n_effects, rows.design.shape[1]
     top, bottom = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-    tolerance = _tolerance(roundoffs, 0, 1.0)
     for p in range(len(U)):
-        if width > 1:
-            _to_cosines(U[p])
-            _fold(U[p, 1], top, bottom)
-            tolerance = _tolerance(roundoffs, width - 1, _least(bottom))
+        room = 1.0
+        if width > 1 or not rows.signed:
+            _to_cosines(U[p], r, rows.signed)
+        if width > r:
+            _fold(U[p, r], top, bottom)
+            room = _least(bottom)
+        tolerance = _tolerance(roundoffs, rows, p, room)
         _fold(U[p, 0], top, bottom)
         if _reaches(top, greatest[p] - tolerance):
-            greatest[p] = _raise(greatest[p], 1.0, U[p, 0], top, tolerance, e, design, indices[p])
+            greatest[p] = _raise(greatest[p], 1.0, U[p, 0], top, tolerance, e, rows, p)
         for k in range(LANES):
             bottom[k] = -bottom[k]
-        if _reaches(bottom, -least[p] - tolerance):
-            least[p] = -_raise(-least[p], -1.0, U[p, 0], bottom, tolerance, e, design, indices[p])
+        if rows.signed and _reaches(bottom, -least[p] - tolerance):
+            least[p] = -_raise(-least[p], -1.0, U[p, 0], bottom, tolerance, e, rows, p)
+        if tally.bars.size:
+            _count(1.0, U[p, 0], tolerance, e, rows, p, tally)
+        if tally.bars.size and tally.mirrored:
+            _count(-1.0, U[p, 0], tolerance, e, rows, p, tally)
+
+
+@nb.njit(nogil=True, cache=True)
+def _count(sign: float, h: ScreenArray, tolerance: float, e: FloatArray, rows: Rows, p: int, tally: Tally) -> None:
+    """Count the voxels whose sign * h reaches its bar, those near it in float64."""
+    near, unsure, bars, reached = tolerance + SLACK * ROUNDOFF, 0, tally.bars, tally.reached
+    for v in range(h.size):
+        above = sign * h[v] - bars[v]
+        reached[v] += above >= near
+        unsure += abs(above) < near
+    if not unsure:
+        return
+    for v in range(h.size):
+        if abs(sign * h[v] - bars[v]) < near:
+            reached[v] += sign * cosine(e[v], rows, p) >= bars[v]
 
 
 @nb.njit(nogil=True, cache=True)
@@ -227,8 +278,8 @@ def _raise(
     lanes: ScreenArray,
     tolerance: float,
     e: FloatArray,
-    design: FloatArray,
-    index: IndexArray,
+    rows: Rows,
+    p: int,
 ) -> float:
     """Greatest of `best` and sign * h in float64, given h in float32 and its greatest value in every lane."""
     # the maximum in float64 is at least lanes.max() - tolerance, so nothing below another tolerance can be it
@@ -237,6 +288,6 @@ def _raise(
         if lanes[k] >= bar:
             for v in range(k, h.size, LANES):
                 if sign * h[v] >= bar:
-                    best = max(best, sign * _value(e[v], design, index))
+                    best = max(best, sign * cosine(e[v], rows, p))
                     bar = max(bar, best - tolerance)
     return best

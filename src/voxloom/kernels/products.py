@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numba as nb
 import numpy as np
 
 from voxloom.kernels.linalg import sub_blocks
 from voxloom.kernels.lookup import Levels, encode, product, roundoffs, two_levels
+from voxloom.kernels.rows import write_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from voxloom.kernels.rearrange import IndexArray
+    from voxloom.kernels.rows import Rows
 
     FloatArray = NDArray[np.float64]
     ScreenArray = NDArray[np.float32]
@@ -29,21 +29,13 @@ TABLE_VOXELS, TABLE_ROWS = 512, 2048
 WORTH_TABLES = 2048
 
 
-def products_of(design: FloatArray, indices: IndexArray) -> MatrixProducts | TableProducts:
-    """Choose the faster way: tables for a column of two values under many rearrangements.
-
-    Parameters
-    ----------
-    design : (n, width) array
-        Columns of unit norm.
-    indices : (P, n) array of int32
-        Rearrangements, 1-based and signed.
-    """
-    if design.shape[1] == 1 and len(indices) >= WORTH_TABLES:
-        levels = two_levels(design[:, 0], signed=bool((indices < 0).any()))
+def products_of(rows: Rows) -> MatrixProducts | TableProducts:
+    """Choose the faster way: tables for a column of two values under many rearrangements."""
+    if rows.design.shape[1] == 1 and len(rows.indices) >= WORTH_TABLES and not len(rows.whitening):
+        levels = two_levels(rows.design[:, 0], signed=bool((rows.indices < 0).any()))
         if levels is not None:
-            return TableProducts(design, indices, levels)
-    return MatrixProducts(design, indices)
+            return TableProducts(rows, levels)
+    return MatrixProducts(rows)
 
 
 class MatrixProducts:
@@ -59,9 +51,11 @@ class MatrixProducts:
 
     voxels = VOXELS
 
-    def __init__(self, design: FloatArray, indices: IndexArray) -> None:
-        self.rows = _rearranged(design, indices)
-        self.roundoffs = float(len(design) + 2)
+    def __init__(self, rows: Rows) -> None:
+        n, width = rows.design.shape
+        self.rows = np.empty((len(rows.indices), width, n), np.float32)
+        write_rows(rows, self.rows)
+        self.roundoffs = float(n + 2)
 
     def of(self, e: FloatArray) -> Iterator[tuple[slice, ScreenArray]]:
         """Give products (P, width, V) of stretches of rearrangements with the voxels e (V, n)."""
@@ -80,10 +74,11 @@ class TableProducts:
 
     voxels = TABLE_VOXELS
 
-    def __init__(self, design: FloatArray, indices: IndexArray, levels: Levels) -> None:
+    def __init__(self, rows: Rows, levels: Levels) -> None:
         self.levels = levels
-        self.codes = encode(np.ascontiguousarray(design[:, 0]), indices, (levels.low + levels.high) / 2)
-        self.roundoffs = roundoffs(len(design), levels)
+        column = np.ascontiguousarray(rows.design[:, 0])
+        self.codes = encode(column, rows.indices, (levels.low + levels.high) / 2)
+        self.roundoffs = roundoffs(len(column), levels)
 
     def of(self, e: FloatArray) -> Iterator[tuple[slice, ScreenArray]]:
         """Give products (P, 1, V) of stretches of rearrangements with the voxels e (V, n)."""
@@ -93,16 +88,3 @@ class TableProducts:
             U = out[: part.stop - part.start]
             product(self.codes[part], screen, self.levels, U[:, 0])
             yield part, U
-
-
-@nb.njit(nogil=True, cache=True)
-def _rearranged(design: FloatArray, indices: IndexArray) -> ScreenArray:
-    """Design columns under every rearrangement as rows of the product, (P, width, n)."""
-    n, width = design.shape
-    rows = np.empty((len(indices), width, n), np.float32)
-    for p in range(len(indices)):
-        for j in range(n):
-            i = indices[p, j]
-            for k in range(width):
-                rows[p, k, j] = design[i - 1, k] if i > 0 else -design[-i - 1, k]
-    return rows

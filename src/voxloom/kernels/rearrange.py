@@ -52,6 +52,11 @@ class Rearrangements:
     exhaustive: bool
     seed: int
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether number size - 1 - i is number i with every sign flipped."""
+        return self.exhaustive and self.scheme == "flip"
+
     def draw(self, start: int, stop: int) -> IndexArray:
         """Rearrangements number `start` to `stop` - 1, shape (stop - start, n)."""
         n = len(self.labels)

@@ -1,4 +1,4 @@
-"""Residuals of the nuisance at unit norm, the data of a permutation test, to the last bit those of each voxel alone."""
+"""Data of a permutation test at unit norm, to the last bit those of each voxel alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voxloom.kernels.linalg import NO_VARIANCE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxloom.kernels.permutation import FreedmanLane
+    from voxloom.kernels.permutation import Projections
 
     FloatArray = NDArray[np.float64]
 
@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 TILE = 32
 
 
-def residuals(Y: NDArray[np.floating], model: FreedmanLane) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """Unit-norm residuals of the nuisance, voxels first (V, n), and which voxels can be tested (V,)."""
+def residuals(Y: NDArray[np.floating], model: Projections) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Unit-norm data that are rearranged, voxels first (V, m), and which voxels can be tested (V,)."""
     e = np.empty(Y.shape[::-1])
     block = np.array(Y, dtype=np.float64, order="C")
-    return e, _reduce(block, model.Z, np.ascontiguousarray(model.X[:, 0]), e)
+    removed, rest = (np.ascontiguousarray(Q) for Q in (model.removed, model.rest))
+    kept = _reduce(block, removed, rest, e)
+    return (e if model.basis is None else _in_basis(e, np.ascontiguousarray(model.basis.T))), kept
 
 
 @nb.njit(nogil=True, cache=True)
-def _reduce(Y: FloatArray, Z: FloatArray, x: FloatArray, e: FloatArray) -> NDArray[np.bool_]:
-    """Write Y (n, V) without Z, at unit norm, to e (V, n); True where that can be done.
+def _reduce(Y: FloatArray, removed: FloatArray, rest: FloatArray, e: FloatArray) -> NDArray[np.bool_]:
+    """Write Y (n, V) without what is removed, at unit norm, to e (V, n); True where that can be done.
 
     Sums run over the maps in order, TILE voxels side by side, so that no value depends on its neighbours.
     """
@@ -39,38 +41,54 @@ def _reduce(Y: FloatArray, Z: FloatArray, x: FloatArray, e: FloatArray) -> NDArr
     for start in range(0, n_voxels, TILE):
         width = min(TILE, n_voxels - start)
         tile[:, :width] = Y[:, start : start + width]
-        total, left, error = _reduce_tile(tile, Z, x)
+        total = _squares(tile)
+        _take(tile, removed)
+        left = _squares(tile)
         for v in range(width):
-            kept[start + v] = np.isfinite(total[v]) and error[v] > NO_VARIANCE**2 * total[v]
             scale = 1.0 / np.sqrt(left[v]) if left[v] > 0.0 else 1.0
             for j in range(n):
                 e[start + v, j] = scale * tile[j, v]
+        _take(tile, rest)
+        error = _squares(tile)
+        for v in range(width):
+            kept[start + v] = np.isfinite(total[v]) and error[v] > NO_VARIANCE**2 * total[v]
     return kept
 
 
 @nb.njit(nogil=True, cache=True)
-def _reduce_tile(tile: FloatArray, Z: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Take Z from the tile; return sums of squares of data, residuals, and residuals of the full model."""
-    n, q = Z.shape
-    total, left, effect, error = np.zeros(TILE), np.zeros(TILE), np.zeros(TILE), np.zeros(TILE)
-    w = np.zeros((q, TILE))
-    for j in range(n):
+def _squares(tile: FloatArray) -> FloatArray:
+    """Sums of squares over the maps."""
+    total = np.zeros(TILE)
+    for j in range(len(tile)):
         row = tile[j]
         for v in range(TILE):
             total[v] += row[v] * row[v]
-        for k in range(q):
-            for v in range(TILE):
-                w[k, v] += Z[j, k] * row[v]
+    return total
+
+
+@nb.njit(nogil=True, cache=True)
+def _take(tile: FloatArray, Q: FloatArray) -> None:
+    """Take the projection on orthonormal Q (n, k) from the tile (n, TILE)."""
+    n, k_all = Q.shape
+    w = np.zeros((k_all, TILE))
     for j in range(n):
         row = tile[j]
-        for k in range(q):
+        for k in range(k_all):
             for v in range(TILE):
-                row[v] -= Z[j, k] * w[k, v]
-        for v in range(TILE):
-            left[v] += row[v] * row[v]
-            effect[v] += x[j] * row[v]
+                w[k, v] += Q[j, k] * row[v]
     for j in range(n):
         row = tile[j]
-        for v in range(TILE):
-            error[v] += (row[v] - x[j] * effect[v]) ** 2
-    return total, left, error
+        for k in range(k_all):
+            for v in range(TILE):
+                row[v] -= Q[j, k] * w[k, v]
+
+
+@nb.njit(nogil=True, cache=True)
+def _in_basis(e: FloatArray, basis: FloatArray) -> FloatArray:
+    """Products (V, m) of data (V, n) with the rows of a basis (m, n), summed over the maps in order."""
+    out = np.zeros((len(e), len(basis)))
+    for v in range(len(e)):
+        for k in range(len(basis)):
+            for j in range(e.shape[1]):
+                out[v, k] += basis[k, j] * e[v, j]
+    return out

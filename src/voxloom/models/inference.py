@@ -13,7 +13,6 @@ import xarray as xr
 
 from voxloom.blocks import is_lazy
 from voxloom.errors import InputError, VoxloomWarning
-from voxloom.kernels.tails import t_to_z
 from voxloom.models.group import INTERCEPT, aligned_design, effects, warn_if_singular
 from voxloom.models.permutation import (
     BY_DESIGN,
@@ -139,7 +138,7 @@ def _result(test: PreparedTest, effect: xr.DataArray, stat: FloatArray, null: Fl
     return xr.Dataset(
         {
             "stat": ("voxel", stat),
-            "z_score": ("voxel", t_to_z(stat, test.model.dof)),
+            "z_score": ("voxel", test.to_z(stat)),
             "p_max_stat": ("voxel", fwe_p(test, stat, null), test.attrs),
             "null_max_stat": ("permutation", null),
         },

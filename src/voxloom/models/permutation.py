@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -12,16 +12,20 @@ from voxloom.kernels import maxstat
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.kernels.permutation import (
-    FreedmanLane,
+    NUISANCE,
+    Projections,
     concerns_a_mean,
-    freedman_lane,
+    cosine_of_stat,
     interchangeable,
-    t_from_cosine,
+    split,
+    stat_of_cosine,
 )
 from voxloom.kernels.rearrange import Rearrangements, count_distinct, plan_rearrangements
+from voxloom.kernels.stat_maps import PERMUTATIONS, cosine_maps
+from voxloom.kernels.z_table import f_table, t_table
 from voxloom.models.design import dependent_columns
 from voxloom.models.group import require_dof
-from voxloom.models.null_p import counted_p
+from voxloom.models.null_p import TIE_RTOL, counted_p
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,22 +64,26 @@ BY_DESIGN = Exchangeability()
 
 @dataclass(frozen=True, eq=False)
 class PreparedTest:
-    """A permutation test of one t contrast, ready for any voxels; it depends on the design alone.
+    """A permutation test of one contrast, ready for any voxels; it depends on the design alone.
 
     Attributes
     ----------
-    model : FreedmanLane
-        Projections of effect and nuisance.
+    model : Projections
+        Of the rearranged data, by the treatment of the nuisance.
+    as_observed : Projections
+        Of the maps as they stand.
     rearrangements : Rearrangements
     two_sided : bool
-        The statistic is ``|t|``.
-    contrast : str
+        The statistic is ``|t|``; never of F.
+    contrast, nuisance : str
     """
 
-    model: FreedmanLane
+    model: Projections
+    as_observed: Projections
     rearrangements: Rearrangements
     two_sided: bool
     contrast: str
+    nuisance: str
 
     @property
     def n_perm(self) -> int:
@@ -83,15 +91,25 @@ class PreparedTest:
         return self.rearrangements.size
 
     @property
+    def apart(self) -> bool:
+        """Whether the observed order has to be computed apart, as the rearranged data hold no effect."""
+        return self.model.effect_removed
+
+    @property
+    def stat_type(self) -> str:
+        """T of one contrast row, F of several."""
+        return "t" if self.model.signed else "F"
+
+    @property
     def attrs(self) -> dict[str, Any]:
         """How its p are made."""
         exhaustive = self.rearrangements.exhaustive
         return {
             "contrast": self.contrast,
-            "stat_type": "t",
+            "stat_type": self.stat_type,
             "two_sided": self.two_sided,
             "scheme": self.rearrangements.scheme,
-            "nuisance": "freedman-lane",
+            "nuisance": self.nuisance,
             "n_perm": self.n_perm,
             "exhaustive": exhaustive,
             "seed": self.rearrangements.seed,
@@ -101,6 +119,26 @@ class PreparedTest:
             else "(b + 1) / (m + 1), m random rearrangements",
         }
 
+    def to_z(self, stat: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Turn t or F into the normal deviate of the same upper tail, to 1e-11; `out` may be `stat`."""
+        dof, r = float(self.model.dof), float(self.model.effect.shape[1])
+        return (t_table(dof) if self.model.signed else f_table(r, dof))(stat, out)
+
+
+class Swept(NamedTuple):
+    """What a sweep over rearrangements finds in a shard of voxels.
+
+    Attributes
+    ----------
+    maxima : (P,) array
+        Of the statistic; -inf where no voxel can be tested.
+    reached : (V,) array of int
+        In how many rearrangements the voxel's statistic reaches what was asked; 0 when nothing was.
+    """
+
+    maxima: FloatArray
+    reached: NDArray[np.int64]
+
 
 def prepare_test(
     design: pd.DataFrame,
@@ -108,6 +146,7 @@ def prepare_test(
     *,
     n_perm: int = 10_000,
     exchangeability: Exchangeability = BY_DESIGN,
+    nuisance: str = "freedman-lane",
     two_sided: bool = True,
     seed: int = 0,
 ) -> PreparedTest:
@@ -120,21 +159,25 @@ def prepare_test(
     DesignError
         Not more maps than regressors.
     ContrastError
-        Unknown columns, an F contrast, or one the design cannot estimate.
+        Unknown columns, or a contrast the design cannot estimate.
     InputError
-        `n_perm` or `seed` out of range.
+        `n_perm` or `seed` out of range, an unknown treatment of the nuisance.
     """
     if n_perm < 1:
         raise InputError("n_perm", f"is {n_perm}.", "At least 1, the observed order, is wanted.")
     if not 0 <= seed < 2**64:
         raise InputError("seed", f"is {seed}.", "An integer from 0 to 2**64 - 1 is wanted.")
+    if nuisance not in NUISANCE:
+        raise InputError("nuisance", f"{nuisance!r} is unknown.", f"One of {list(NUISANCE)} is wanted.")
     M = design.to_numpy(dtype=np.float64)
     require_dof(M)
-    C = _one_row(design, contrast)
+    C = _estimable(design, contrast)
     scheme = exchangeability.scheme
     if scheme == "auto":
         scheme = "flip" if concerns_a_mean(M, C) else "permute"
-    labels = interchangeable(M)
+    parts = split(M, C, np.zeros(len(M), dtype=np.int64) if scheme == "permute" else None)
+    model = NUISANCE[nuisance](parts)
+    labels = interchangeable(M) if model.basis is None else np.arange(model.size)
     if count_distinct(labels, scheme) == 1:
         raise InputError(
             "exchangeability",
@@ -142,24 +185,23 @@ def prepare_test(
             'Use scheme="flip", which flips signs.',
         )
     return PreparedTest(
-        freedman_lane(M, C, permute=scheme == "permute"),
-        plan_rearrangements(labels, scheme, n_perm, seed),
-        two_sided,
-        contrast if isinstance(contrast, str) else " ".join(f"{w:g}" for w in C[0]),
+        model=model,
+        as_observed=NUISANCE["freedman-lane"](parts),
+        rearrangements=plan_rearrangements(labels, scheme, n_perm, seed),
+        two_sided=two_sided and parts.signed,
+        contrast=contrast if isinstance(contrast, str) else "; ".join(" ".join(f"{w:g}" for w in row) for row in C),
+        nuisance=nuisance,
     )
 
 
-def _one_row(design: pd.DataFrame, contrast: str | Sequence[float] | ArrayLike) -> FloatArray:
-    """Weights (1, K) of an estimable t contrast."""
+def _estimable(design: pd.DataFrame, contrast: str | Sequence[float] | ArrayLike) -> FloatArray:
+    """Weights (q, K) of an estimable contrast."""
     columns = [str(name) for name in design.columns]
     M = design.to_numpy(dtype=np.float64)
     C = contrast_matrix(contrast, columns)
-    where = f"contrast {contrast!r}"
-    if len(C) > 1:
-        raise ContrastError(where, f"has {len(C)} rows, an F test.", "Permutation tests take one row, a t test.")
     if not is_estimable(C, reduce_design(M)).all():
         raise ContrastError(
-            where,
+            f"contrast {contrast!r}",
             f"is not estimable: the columns {dependent_columns(M, columns)} depend on the others.",
             "Leave them out of the design, or test a contrast that the design can tell.",
         )
@@ -167,8 +209,8 @@ def _one_row(design: pd.DataFrame, contrast: str | Sequence[float] | ArrayLike) 
 
 
 def observed_stat(test: PreparedTest, Y: NDArray[Any]) -> FloatArray:
-    """Compute t of every voxel of the maps Y (n, V); NaN where a voxel cannot be tested."""
-    return t_from_cosine(maxstat.observed(_maps(test, Y), test.model), test.model.dof)
+    """Compute t or F of every voxel of the maps Y (n, V); NaN where a voxel cannot be tested."""
+    return stat_of_cosine(maxstat.observed(_maps(test, Y), test.as_observed), test.as_observed)
 
 
 def null_max_stat(test: PreparedTest, Y: NDArray[Any], *, start: int = 0, stop: int | None = None) -> FloatArray:
@@ -187,35 +229,130 @@ def null_max_stat(test: PreparedTest, Y: NDArray[Any], *, start: int = 0, stop: 
     (stop - start,) array
         -inf where no voxel of the shard can be tested.
     """
+    return sweep(test, Y, start=start, stop=stop).maxima
+
+
+def count_reached(
+    test: PreparedTest, Y: NDArray[Any], stat: FloatArray, *, start: int = 0, stop: int | None = None
+) -> NDArray[np.int64]:
+    """In how many of the rearrangements `start` to `stop` - 1 each voxel's statistic reaches `stat`, (V,)."""
+    return sweep(test, Y, stat, start=start, stop=stop).reached
+
+
+def sweep(
+    test: PreparedTest, Y: NDArray[Any], stat: FloatArray | None = None, *, start: int = 0, stop: int | None = None
+) -> Swept:
+    """Do `null_max_stat` and, for what `stat` says, `count_reached` in one.
+
+    Parameters
+    ----------
+    test : PreparedTest
+    Y : (n, V) array
+        Maps, one shard of voxels.
+    stat : (V,) array, optional
+        Statistic to reach, to `TIE_RTOL`: of a two-sided test in size. NaN is never reached. Counts of stretches
+        of rearrangements add up, to the last one.
+    start, stop : int
+        Stretch of rearrangements, all of them when not given.
+    """
     Y, stop = _maps(test, Y), test.n_perm if stop is None else stop
-    rearrangements = test.rearrangements
-    # all sign flips: the second half mirrors the first, its maxima are minus the minima
-    mirrored = rearrangements.scheme == "flip" and rearrangements.exhaustive and (start, stop) == (0, test.n_perm)
-    greatest, least = _extremes(test, Y, start, stop // 2 if mirrored else stop)
-    if mirrored:
-        greatest, least = (
-            np.concatenate([greatest, -least[::-1]]),
-            np.concatenate([least, -greatest[::-1]]),
-        )
-    h = np.maximum(greatest, -least) if test.two_sided else greatest
-    return t_from_cosine(h, test.model.dof)
+    if start == 0 and test.apart:
+        return _joined(_as_observed(test, Y, stat), sweep(test, Y, stat, start=1, stop=stop))
+    bars = None if stat is None else cosine_of_stat(_least_tie(test, stat), test.model)
+    if test.rearrangements.mirrored and (start, stop) == (0, test.n_perm):
+        return _both_halves(test, _extremes(test, Y, 0, stop // 2, bars, mirrored=test.model.signed))
+    found = _extremes(test, Y, start, stop, bars, mirrored=test.two_sided)
+    return Swept(stat_of_cosine(_heights(test, found), test.model), found.reached)
 
 
-def _extremes(test: PreparedTest, Y: NDArray[Any], start: int, stop: int) -> tuple[FloatArray, FloatArray]:
+def _both_halves(test: PreparedTest, half: maxstat.Extremes) -> Swept:
+    """Make a sweep over all sign flips of one over half of them, of which the others are the mirror images."""
+    heights = _heights(test, half)
+    images = heights if test.two_sided or not test.model.signed else -half.least
+    reached = half.reached if test.model.signed and not test.two_sided else 2 * half.reached
+    return Swept(stat_of_cosine(np.concatenate([heights, images[::-1]]), test.model), reached)
+
+
+def _heights(test: PreparedTest, found: maxstat.Extremes) -> FloatArray:
+    return np.maximum(found.greatest, -found.least) if test.two_sided else found.greatest
+
+
+def _as_observed(test: PreparedTest, Y: NDArray[Any], stat: FloatArray | None) -> Swept:
+    """Sweep over the observed order alone, where it is not told by the rearranged data."""
+    observed = observed_stat(test, Y)
+    height = np.abs(observed) if test.two_sided else observed
+    reached = np.zeros(len(height)) if stat is None else height >= _least_tie(test, stat)
+    return Swept(np.array([np.max(height, initial=-np.inf, where=~np.isnan(height))]), reached.astype(np.int64))
+
+
+def _joined(first: Swept, rest: Swept) -> Swept:
+    return Swept(np.concatenate([first.maxima, rest.maxima]), first.reached + rest.reached)
+
+
+def _least_tie(test: PreparedTest, stat: ArrayLike) -> FloatArray:
+    """Least statistic that counts as reaching `stat`."""
+    value = np.abs(stat) if test.two_sided else np.asarray(stat, dtype=np.float64)
+    return np.asarray(value - TIE_RTOL * np.abs(value))
+
+
+def _extremes(
+    test: PreparedTest, Y: NDArray[Any], start: int, stop: int, bars: FloatArray | None, *, mirrored: bool
+) -> maxstat.Extremes:
     """`maxstat.extremes` for any number of rearrangements, within `BATCH_BYTES`."""
-    width = 1 + test.model.moving.shape[1]
-    batch = max(1, BATCH_BYTES // (4 * (1 + width) * len(Y)))
-    parts = [
-        maxstat.extremes(Y, test.rearrangements.draw(i, min(i + batch, stop)), test.model)
-        for i in range(start, stop, batch)
-    ]
-    return np.concatenate([part.greatest for part in parts]), np.concatenate([part.least for part in parts])
+    found = maxstat.Extremes(np.empty(stop - start), np.empty(stop - start), np.zeros(Y.shape[1], np.int64))
+    batch = max(1, BATCH_BYTES // (4 * (1 + test.model.width) * test.model.size))
+    for i in range(start, stop, batch):
+        indices = test.rearrangements.draw(i, min(i + batch, stop))
+        part = maxstat.extremes(Y, indices, test.model, bars=bars, mirrored=mirrored)
+        here = slice(i - start, i - start + len(indices))
+        found.greatest[here], found.least[here] = part.greatest, part.least
+        found.reached[:] += part.reached
+    return found
+
+
+def rearranged_stat(test: PreparedTest, Y: NDArray[Any], *, start: int = 0, stop: int | None = None) -> FloatArray:
+    """Compute the statistic of every voxel under rearrangements `start` to `stop` - 1, (P, V).
+
+    For what is made of whole maps. A number depends on its rearrangement and voxel alone, to the last bit, where
+    shards of voxels begin at multiples of `stat_maps.VOXELS`.
+
+    Parameters
+    ----------
+    test : PreparedTest
+    Y : (n, V) array
+        Maps; NaN where a voxel cannot be tested.
+    start, stop : int
+        Stretch of rearrangements, all of them when not given.
+    """
+    Y, stop = _maps(test, Y), test.n_perm if stop is None else stop
+    first = start // PERMUTATIONS * PERMUTATIONS
+    stat = np.empty((stop - start, Y.shape[1]))
+    for i in range(first, stop, PERMUTATIONS):
+        indices = test.rearrangements.draw(i, min(i + PERMUTATIONS, stop))
+        maps = stat_of_cosine(cosine_maps(Y, indices, test.model), test.model)
+        stat[max(i - start, 0) : i - start + len(indices)] = maps[max(start - i, 0) :]
+    if start == 0 and test.apart and stop:
+        stat[0] = observed_stat(test, Y)
+    return stat
 
 
 def _maps(test: PreparedTest, Y: NDArray[Any]) -> NDArray[Any]:
-    if Y.ndim != 2 or len(Y) != len(test.model.X):
-        raise InputError("maps", f"has shape {Y.shape}.", f"({len(test.model.X)}, voxels) is wanted.")
+    n = len(test.as_observed.effect)
+    if Y.ndim != 2 or len(Y) != n:
+        raise InputError("maps", f"has shape {Y.shape}.", f"({n}, voxels) is wanted.")
     return Y
+
+
+def uncorrected_p(test: PreparedTest, reached: NDArray[np.int64]) -> FloatArray:
+    """P of each voxel alone: the share of all rearrangements in which it reaches its statistic, the observed included.
+
+    Parameters
+    ----------
+    test : PreparedTest
+    reached : (V,) array of int
+        By `count_reached` over all rearrangements.
+    """
+    return np.clip(reached, 1, test.n_perm) / test.n_perm
 
 
 def fwe_p(test: PreparedTest, stat: ArrayLike, null: ArrayLike) -> FloatArray:

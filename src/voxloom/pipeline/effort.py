@@ -92,7 +92,7 @@ def infer_seconds(survey: Survey, rates: Rates) -> float:
     for test in survey.tests:
         wanted = survey.ws.analysis.group[test.name].inference
         setups = [null.setup for null in nulls.nulls_of(test, wanted, survey.ws.analysis.seed)]
-        rows = sum(setup.n_perm * (1 + setup.model.moving.shape[1]) for setup in setups)
+        rows = sum(setup.n_perm * setup.model.width for setup in setups)
         total += len(test.subjects) * rows
     return total * survey.n_voxels * rates.permutation
 

@@ -109,7 +109,7 @@ def null_batch(
     effects = load_effects(objects, test, test.rows[row], slice(*voxels))
     setup = prepared(test, inference, seed, column)
     maxima = np.full(batch[1] - batch[0], -np.inf)
-    for Y in stretches_of(effects["effect"].to_numpy(), len(maxima) * (1 + setup.model.moving.shape[1])):
+    for Y in stretches_of(effects["effect"].to_numpy(), len(maxima) * setup.model.width):
         check_cancelled()
         np.maximum(maxima, null_max_stat(setup, Y, start=batch[0], stop=batch[1]), out=maxima)
     write_block(objects, f"{path}/max_stat", (stretch, batch[0]), maxima[np.newaxis])

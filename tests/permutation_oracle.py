@@ -1,0 +1,94 @@
+"""Permutation tests the slow way: every rearrangement refitted in full, one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from voxloom.kernels.permutation import NUISANCE, Projections, split
+
+#: Far from both the rounding and the units of the designs under test.
+RCOND = 1e-10
+
+
+def projections(M: np.ndarray, C: np.ndarray, scheme: str, nuisance: str = "freedman-lane") -> Projections:
+    """Projections of a test whose maps are all exchangeable or flipped one by one."""
+    return NUISANCE[nuisance](split(M, C, np.zeros(len(M), dtype=int) if scheme == "permute" else None))
+
+
+def stat_of(M: np.ndarray, C: np.ndarray, Y: np.ndarray, expected: np.ndarray | float = 0.0) -> np.ndarray:
+    """Test C b = expected at every column of Y: t of one row of C, F of several, by the pseudo-inverse."""
+    inverse = np.linalg.pinv(M, rcond=RCOND)
+    beta = inverse @ Y
+    dof = len(M) - np.linalg.matrix_rank(M, rtol=RCOND)
+    sigma2 = ((Y - M @ beta) ** 2).sum(axis=0) / dof
+    effect, cov = C @ beta - expected, C @ inverse @ inverse.T @ C.T
+    if len(C) == 1:
+        return effect[0] / np.sqrt(sigma2 * cov[0, 0])
+    return (effect * np.linalg.solve(cov, effect)).sum(axis=0) / len(C) / sigma2
+
+
+def hat(X: np.ndarray) -> np.ndarray:
+    return X @ np.linalg.pinv(X, rcond=RCOND)
+
+
+def nuisance(M: np.ndarray, C: np.ndarray) -> np.ndarray:
+    """Columns that M spans under C b = 0."""
+    _, s, Vt = np.linalg.svd(C)
+    return M @ Vt[int((s > 1e-12).sum()) :].T
+
+
+def moved(r: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """P' Y: value i goes to |r[i]|, with its sign."""
+    out = np.empty_like(Y)
+    out[np.abs(r) - 1] = np.sign(r)[:, None] * Y
+    return out
+
+
+def rearranged(r: np.ndarray, X: np.ndarray) -> np.ndarray:
+    """P X, the other way round."""
+    return np.sign(r)[:, None] * X[np.abs(r) - 1]
+
+
+def _freedman_lane(M, C, Y, r):
+    H = hat(nuisance(M, C))
+    return stat_of(M, C, moved(r, Y - H @ Y) + H @ Y)
+
+
+def _ter_braak(M, C, Y, r):
+    H = hat(M)
+    if (r == np.arange(1, len(r) + 1)).all():
+        return stat_of(M, C, Y)
+    return stat_of(M, C, moved(r, Y - H @ Y) + H @ Y, C @ np.linalg.pinv(M, rcond=RCOND) @ Y)
+
+
+def _manly(M, C, Y, r):
+    return stat_of(M, C, moved(r, Y))
+
+
+def _dekker(M, C, Y, r):
+    X, Z = M @ np.linalg.pinv(C), nuisance(M, C)
+    XZ = np.c_[rearranged(r, X - hat(Z) @ X), Z]
+    return stat_of(XZ, np.eye(XZ.shape[1])[: len(C)], Y)
+
+
+def _huh_jhun(M, C, Y, r):
+    Z = nuisance(M, C)
+    Q = projections(M, C, "flip", "huh-jhun").basis
+    np.testing.assert_allclose(Q @ Q.T, np.eye(len(M)) - hat(Z), atol=1e-9)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(Q.shape[1]), atol=1e-9)
+    X = rearranged(r, Q.T @ M @ np.linalg.pinv(C))
+    return stat_of(X, np.eye(len(C)), Q.T @ Y)
+
+
+METHODS = {
+    "freedman-lane": _freedman_lane,
+    "ter-braak": _ter_braak,
+    "manly": _manly,
+    "dekker": _dekker,
+    "huh-jhun": _huh_jhun,
+}
+
+
+def refitted(M: np.ndarray, C: np.ndarray, Y: np.ndarray, indices: np.ndarray, method="freedman-lane") -> np.ndarray:
+    """t or F (P, V) of every voxel, refitted under each row of indices."""
+    return np.stack([METHODS[method](M, C, Y, r) for r in indices])
