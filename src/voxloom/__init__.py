@@ -26,15 +26,20 @@ if TYPE_CHECKING:
     from voxloom.models.ppi import ppi_regressors
     from voxloom.models.quality import quality_series, tsnr
     from voxloom.models.runs import conjunction, contrast_over_runs
+    from voxloom.models.tfce import tfce
     from voxloom.pipeline import plan, remove_run, run
     from voxloom.pipeline.ingest_images import ingest
     from voxloom.report.design import plot_design
-    from voxloom.spec import Analysis, load_analysis
+    from voxloom.spec import TFCE, Analysis, ClusterMass, ClusterSize, MaxStat, load_analysis
 
 #: Public name -> module that holds it. Imported at first use, so that `import voxloom` costs nothing.
 _PUBLIC = {
+    "TFCE": "voxloom.spec",
     "Analysis": "voxloom.spec",
+    "ClusterMass": "voxloom.spec",
+    "ClusterSize": "voxloom.spec",
     "Exchangeability": "voxloom.models.permutation",
+    "MaxStat": "voxloom.spec",
     "Study": "voxloom.io.study",
     "beta_series": "voxloom.models.beta_series",
     "bonferroni": "voxloom.models.multiplicity",
@@ -65,14 +70,19 @@ _PUBLIC = {
     "residuals": "voxloom.models.fitted",
     "run": "voxloom.pipeline",
     "smooth_noise": "voxloom.models.noise",
+    "tfce": "voxloom.models.tfce",
     "threshold": "voxloom.models.multiplicity",
     "to_nifti": "voxloom.io.images",
     "tsnr": "voxloom.models.quality",
 }
 
 __all__ = [
+    "TFCE",
     "Analysis",
+    "ClusterMass",
+    "ClusterSize",
     "Exchangeability",
+    "MaxStat",
     "Study",
     "__version__",
     "beta_series",
@@ -104,6 +114,7 @@ __all__ = [
     "residuals",
     "run",
     "smooth_noise",
+    "tfce",
     "threshold",
     "to_nifti",
     "tsnr",
