@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from voxloom.models.contrasts import contrast
     from voxloom.models.design import design_matrix
     from voxloom.models.diagnostics import design_diagnostics
+    from voxloom.models.exchangeability import Exchangeability
     from voxloom.models.first_level import fit_first_level, fixed_effects
     from voxloom.models.fitted import predicted, r_squared, residuals
     from voxloom.models.group import fit_group, group_design
     from voxloom.models.inference import permutation_test
     from voxloom.models.multiplicity import bonferroni, fdr, threshold
     from voxloom.models.noise import smooth_noise
-    from voxloom.models.permutation import Exchangeability
     from voxloom.models.ppi import ppi_regressors
     from voxloom.models.quality import quality_series, tsnr
     from voxloom.models.runs import conjunction, contrast_over_runs
@@ -38,7 +38,7 @@ _PUBLIC = {
     "Analysis": "voxloom.spec",
     "ClusterMass": "voxloom.spec",
     "ClusterSize": "voxloom.spec",
-    "Exchangeability": "voxloom.models.permutation",
+    "Exchangeability": "voxloom.models.exchangeability",
     "MaxStat": "voxloom.spec",
     "Study": "voxloom.io.study",
     "beta_series": "voxloom.models.beta_series",

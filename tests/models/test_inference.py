@@ -15,10 +15,10 @@ from scipy import stats
 
 from voxloom.errors import ContrastError, DesignError, InputError, VoxloomWarning
 from voxloom.models.contrasts import contrast
+from voxloom.models.exchangeability import Exchangeability
 from voxloom.models.group import fit_group
 from voxloom.models.inference import permutation_test
 from voxloom.models.permutation import (
-    Exchangeability,
     fwe_p,
     null_max_stat,
     observed_stat,
@@ -225,9 +225,9 @@ def test_bad_arguments():
         permutation_test(maps, n_perm=0)
     with pytest.raises(InputError, match="seed"):
         permutation_test(maps, seed=-1)
-    with pytest.raises(InputError, match="scheme 'both'"):
-        Exchangeability(scheme="both")
-    with pytest.raises(InputError, match="permuting them changes nothing"):
+    with pytest.raises(InputError, match="scheme 'all'"):
+        Exchangeability(scheme="all")
+    with pytest.raises(InputError, match="permuting changes nothing"):
         permutation_test(maps, exchangeability=Exchangeability(scheme="permute"))
     test = prepare_test(design, "a - b")
     with pytest.raises(InputError, match=r"\(8, voxels\) is wanted"):

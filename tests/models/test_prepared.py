@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from permutation_oracle import refitted
 from voxloom.errors import InputError
 from voxloom.kernels.permutation import NUISANCE
+from voxloom.models.exchangeability import Exchangeability
 from voxloom.models.permutation import (
-    Exchangeability,
     count_reached,
     fwe_p,
     null_max_stat,

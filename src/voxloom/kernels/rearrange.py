@@ -10,23 +10,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import factorial, prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numba as nb
 import numpy as np
 
+from voxloom.kernels.exchangeability import Moves, classes_of, free_block, moves_of
+from voxloom.kernels.philox import multiply, random_words
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from voxloom.kernels.exchangeability import Block
+
     IndexArray = NDArray[np.int32]
-
-Scheme = Literal["flip", "permute"]
-
-_LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
-# Constants of Philox4x64-10 (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3).
-_M0, _M1 = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
-_W0, _W1 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
+    IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,72 +33,113 @@ class Rearrangements:
 
     Attributes
     ----------
-    scheme : "flip" or "permute"
-    labels : (n,) array of int
-        Observations with equal labels are interchangeable: swapping them changes no statistic. The identity
-        has the labels as they stand.
+    scheme : "flip", "permute" or "both"
+    moves : Moves
+        What may change places or sign.
+    classes : list of (n_parts,) arrays of int
+        For each move, which of its parts are alike: swapping these changes no statistic.
     size : int
         Length of the list, the identity included.
-    exhaustive : bool
-        Whether the list holds every distinct rearrangement once; else all but number 0 are random draws.
+    n_distinct : int
+        Number of distinct rearrangements there are.
     seed : int
     """
 
-    scheme: Scheme
-    labels: NDArray[np.int64]
+    scheme: str
+    moves: Moves
+    classes: list[IntArray]
     size: int
-    exhaustive: bool
+    n_distinct: int
     seed: int
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether the list holds every distinct rearrangement once; else all but number 0 are random draws."""
+        return self.size == self.n_distinct
 
     @property
     def mirrored(self) -> bool:
         """Whether number size - 1 - i is number i with every sign flipped."""
-        return self.exhaustive and self.scheme == "flip"
+        widths = np.diff(self.moves.units).sum()
+        covered = np.zeros(len(self.moves.order), dtype=np.int64)
+        for start, stop in self.moves.units:
+            covered[start:stop] += 1
+        return self.exhaustive and self.scheme == "flip" and widths == len(covered) and bool(covered.all())
 
     def draw(self, start: int, stop: int) -> IndexArray:
         """Rearrangements number `start` to `stop` - 1, shape (stop - start, n)."""
-        n = len(self.labels)
+        permute, flip = self.scheme != "flip", self.scheme != "permute"
+        out = np.empty((stop - start, len(self.moves.order)), np.int32)
         if not self.exhaustive:
-            random = _random_flips if self.scheme == "flip" else _random_permutations
-            return np.asarray(random(np.uint64(self.seed), start, stop, n), dtype=np.int32)
-        if self.scheme == "flip":
-            return np.asarray(_all_flips(start, stop, n), dtype=np.int32)
-        return np.asarray(
-            _all_arrangements(self.labels, arrangement_rank(self.labels), self.size, start, stop),
-            dtype=np.int32,
-        )
+            _random(np.uint64(self.seed), start, self.moves, permute, flip, out)
+            return out
+        classes = self.classes if permute else [np.zeros_like(one) for one in self.classes]
+        sizes = np.array([n_arrangements(one) for one in classes], dtype=np.int64)
+        ranks = np.array([arrangement_rank(one) for one in classes], dtype=np.int64)
+        flat = np.concatenate([np.empty(0, np.int64), *classes])
+        _all(start, self.moves, flat, sizes, ranks, flip, out)
+        return out
 
 
-def plan_rearrangements(labels: NDArray[np.int64], scheme: Scheme, n_perm: int, seed: int) -> Rearrangements:
+@dataclass(frozen=True, eq=False)
+class GivenRearrangements:
+    """Rearrangements that were made elsewhere, number 0 the identity.
+
+    Attributes
+    ----------
+    indices : (size, n) array of int32
+    """
+
+    indices: IndexArray
+    scheme: str = "given"
+    exhaustive: bool = False
+    mirrored: bool = False
+    n_distinct: None = None
+    seed: int = 0
+
+    @property
+    def size(self) -> int:
+        """Length of the list."""
+        return len(self.indices)
+
+    def draw(self, start: int, stop: int) -> IndexArray:
+        """Rearrangements number `start` to `stop` - 1, shape (stop - start, n)."""
+        return self.indices[start:stop]
+
+
+def plan_rearrangements(
+    labels: IntArray, scheme: str, n_perm: int, seed: int, block: Block | None = None
+) -> Rearrangements:
     """Every distinct rearrangement where there are at most `n_perm`, else `n_perm` with the identity first.
 
     Parameters
     ----------
     labels : (n,) array of int
         Equal for interchangeable observations, 0 .. L - 1.
-    scheme : "flip" or "permute"
+    scheme : "flip", "permute" or "both"
     n_perm : int
         Upper bound of the number of rearrangements, the identity included.
     seed : int
         0 <= seed < 2**64.
+    block : Block, optional
+        What may be exchanged: everything when not given.
     """
-    distinct = count_distinct(labels, scheme)
-    exhaustive = distinct <= n_perm
-    size = distinct if exhaustive else n_perm
-    return Rearrangements(scheme, np.asarray(labels, dtype=np.int64), size, exhaustive, seed)
+    block = free_block(len(labels)) if block is None else block
+    moves, classes = moves_of(block), classes_of(block, np.asarray(labels))
+    distinct = 1 if scheme == "flip" else prod(map(n_arrangements, classes))
+    distinct *= 1 if scheme == "permute" else 2 ** len(moves.units)
+    return Rearrangements(scheme, moves, classes, min(distinct, n_perm), distinct, seed)
 
 
-def count_distinct(labels: NDArray[np.int64], scheme: Scheme) -> int:
-    """Count distinct rearrangements: 2^n flips, or n! / prod(m_l!) arrangements of labels held m_l times."""
-    if scheme == "flip":
-        return int(2 ** len(labels))
+def n_arrangements(labels: IntArray) -> int:
+    """Distinct arrangements n! / prod(m_l!) of labels held m_l times."""
     return factorial(len(labels)) // prod(factorial(int(m)) for m in np.bincount(labels))
 
 
-def arrangement_rank(labels: NDArray[np.int64]) -> int:
+def arrangement_rank(labels: IntArray) -> int:
     """Place of `labels` among the sorted distinct arrangements of its own values."""
     counts = np.bincount(labels).tolist()
-    left, rank = count_distinct(labels, "permute"), 0
+    left, rank = n_arrangements(labels), 0
     for i, label in enumerate(labels.tolist()):
         rank += left * sum(counts[:label]) // (len(labels) - i)
         left = left * counts[label] // (len(labels) - i)
@@ -109,91 +148,103 @@ def arrangement_rank(labels: NDArray[np.int64]) -> int:
 
 
 @nb.njit(nogil=True, cache=True)
-def _multiply(a: np.uint64, b: np.uint64) -> tuple[np.uint64, np.uint64]:
-    """High and low 64 bits of a * b."""
-    a0, a1, b0, b1 = a & _LOW, a >> _HALF, b & _LOW, b >> _HALF
-    middle = a1 * b0 + (a0 * b0 >> _HALF)
-    cross = a0 * b1 + (middle & _LOW)
-    return a1 * b1 + (middle >> _HALF) + (cross >> _HALF), a * b
+def _random(seed: np.uint64, first: int, moves: Moves, permute: bool, flip: bool, out: IndexArray) -> None:
+    """Write rearrangements from number `first` on: shuffled with stream i, then flipped by the bits that follow."""
+    n_shuffled = moves.n_parts.sum() if permute else 0
+    n_signs = (len(moves.units) + 63) // 64 if flip else 0
+    words = np.zeros(n_shuffled + n_signs, np.uint64)
+    places, signs, parts = _work(moves)
+    for i in range(len(out)):
+        if first + i > 0:
+            random_words(seed, np.uint64(first + i), words)
+        places[:], signs[:], used = np.arange(len(places)), 1, 0
+        if permute and first + i > 0:
+            for m in range(len(moves.start)):
+                _shuffle(words[used : used + moves.n_parts[m]], parts)
+                _move(moves, m, parts, places)
+                used += moves.n_parts[m]
+        if flip:
+            for k in range(len(moves.units)):
+                _flip(moves, k, words[n_shuffled + (k >> 6)] >> np.uint64(k & 63), signs)
+        _write(moves.order, places, signs, out[i])
 
 
 @nb.njit(nogil=True, cache=True)
-def random_words(seed: np.uint64, i: np.uint64, out: NDArray[np.uint64]) -> None:
-    """Fill `out` with stream i of this seed: Philox4x64-10, key (seed, 0), counter (block + 1, i, 0, 0)."""
-    zero = np.uint64(0)
-    for block in range((out.size + 3) // 4):
-        c0, c1, c2, c3 = np.uint64(block + 1), i, zero, zero
-        k0, k1 = seed, zero
-        for _ in range(10):
-            h0, l0 = _multiply(_M0, c0)
-            h1, l1 = _multiply(_M1, c2)
-            c0, c1, c2, c3 = h1 ^ c1 ^ k0, l1, h0 ^ c3 ^ k1, l0
-            k0, k1 = k0 + _W0, k1 + _W1
-        words = (c0, c1, c2, c3)
-        for w in range(min(4, out.size - 4 * block)):
-            out[4 * block + w] = words[w]
+def _all(
+    first: int, moves: Moves, classes: IntArray, sizes: IntArray, ranks: IntArray, flip: bool, out: IndexArray
+) -> None:
+    """Write enumerated rearrangements from number `first` on: the low bits flip, the rest has a digit per move.
+
+    Digit d stands for the sorted arrangement (identity + d) mod size of a move's parts.
+    """
+    places, signs, parts = _work(moves)
+    for i in range(len(out)):
+        places[:], signs[:], number, used = np.arange(len(places)), 1, first + i, 0
+        if flip:
+            for k in range(len(moves.units)):
+                _flip(moves, k, np.uint64(number & 1), signs)
+                number >>= 1
+        for m in range(len(moves.start)):
+            stop = used + moves.n_parts[m]
+            _arrange(classes[used:stop], (ranks[m] + number) % sizes[m], sizes[m], parts)
+            _move(moves, m, parts, places)
+            number, used = number // sizes[m], stop
+        _write(moves.order, places, signs, out[i])
 
 
 @nb.njit(nogil=True, cache=True)
-def _random_flips(seed: np.uint64, start: int, stop: int, n: int) -> IndexArray:
-    """Flip observation j in number i where bit j of stream i is set."""
-    out = np.empty((stop - start, n), np.int32)
-    words = np.empty((n + 63) // 64, np.uint64)
-    for i in range(start, stop):
-        words[:] = 0
-        if i > 0:
-            random_words(seed, np.uint64(i), words)
-        for j in range(n):
-            bit = (words[j >> 6] >> np.uint64(j & 63)) & np.uint64(1)
-            out[i - start, j] = -(j + 1) if bit else j + 1
-    return out
+def _work(moves: Moves) -> tuple[IntArray, IntArray, IntArray]:
+    """Room for places, signs and the parts of a move."""
+    n = len(moves.order)
+    return np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
 
 
 @nb.njit(nogil=True, cache=True)
-def _random_permutations(seed: np.uint64, start: int, stop: int, n: int) -> IndexArray:
-    """Shuffle number i by Fisher and Yates with stream i (bias of a step below n / 2**64)."""
-    out = np.empty((stop - start, n), np.int32)
-    words = np.empty(n, np.uint64)
-    for i in range(start, stop):
-        row = out[i - start]
-        for j in range(n):
-            row[j] = j + 1
-        if i == 0:
-            continue
-        random_words(seed, np.uint64(i), words)
-        for j in range(n - 1, 0, -1):
-            k = np.int64(_multiply(words[j], np.uint64(j + 1))[0])
-            row[j], row[k] = row[k], row[j]
-    return out
+def _shuffle(words: NDArray[np.uint64], parts: IntArray) -> None:
+    """Shuffle numbers 0 .. len(words) - 1 by Fisher and Yates (bias of a step below n / 2**64)."""
+    for j in range(words.size):
+        parts[j] = j
+    for j in range(words.size - 1, 0, -1):
+        k = np.int64(multiply(words[j], np.uint64(j + 1))[0])
+        parts[j], parts[k] = parts[k], parts[j]
 
 
 @nb.njit(nogil=True, cache=True)
-def _all_flips(start: int, stop: int, n: int) -> IndexArray:
-    """Flip observation j in number i where bit j of i is set; number 2^n - 1 - i is its mirror image."""
-    out = np.empty((stop - start, n), np.int32)
-    for i in range(start, stop):
-        for j in range(n):
-            out[i - start, j] = -(j + 1) if (i >> j) & 1 else j + 1
-    return out
-
-
-@nb.njit(nogil=True, cache=True)
-def _all_arrangements(labels: NDArray[np.int64], identity: int, size: int, start: int, stop: int) -> IndexArray:
-    """Make number i the sorted arrangement (identity + i) mod size; equal labels keep their order."""
-    n, n_labels = labels.size, labels.max() + 1
+def _arrange(labels: IntArray, rank: int, left: int, parts: IntArray) -> None:
+    """Write the sorted arrangement number `rank` of all `left` of the labels; equal labels keep their order."""
+    n, counts = labels.size, np.bincount(labels)
     members = np.argsort(labels, kind="mergesort")
-    counts = np.bincount(labels)
-    first = np.cumsum(counts) - counts
-    out = np.empty((stop - start, n), np.int32)
-    for i in range(start, stop):
-        left, used, rank = size, np.zeros(n_labels, np.int64), (identity + i) % size
-        for j in range(n):
-            for label in range(n_labels):
-                share = left * (counts[label] - used[label]) // (n - j)
-                if rank < share:
-                    break
-                rank -= share
-            out[i - start, j] = members[first[label] + used[label]] + 1
-            used[label] += 1
-            left = share
-    return out
+    first, used = np.cumsum(counts) - counts, np.zeros(counts.size, np.int64)
+    for j in range(n):
+        for label in range(counts.size):
+            share = left * (counts[label] - used[label]) // (n - j)
+            if rank < share:
+                break
+            rank -= share
+        parts[j] = members[first[label] + used[label]]
+        used[label] += 1
+        left = share
+
+
+@nb.njit(nogil=True, cache=True)
+def _move(moves: Moves, m: int, parts: IntArray, places: IntArray) -> None:
+    """Put part parts[j] of move m in the place of part j."""
+    start, count, width = moves.start[m], moves.n_parts[m], moves.width[m]
+    old = places[start : start + count * width].copy()
+    for j in range(count):
+        for w in range(width):
+            places[start + j * width + w] = old[parts[j] * width + w]
+
+
+@nb.njit(nogil=True, cache=True)
+def _flip(moves: Moves, k: int, bit: np.uint64, signs: IntArray) -> None:
+    """Flip unit k where the lowest bit is set."""
+    if bit & np.uint64(1):
+        for place in range(moves.units[k, 0], moves.units[k, 1]):
+            signs[place] = -signs[place]
+
+
+@nb.njit(nogil=True, cache=True)
+def _write(order: IntArray, places: IntArray, signs: IntArray, out: IndexArray) -> None:
+    for place in range(order.size):
+        out[order[place]] = signs[place] * (order[places[place]] + 1)

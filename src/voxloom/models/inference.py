@@ -13,10 +13,9 @@ import xarray as xr
 
 from voxloom.blocks import is_lazy
 from voxloom.errors import InputError, VoxloomWarning
+from voxloom.models.exchangeability import BY_DESIGN, Exchangeability
 from voxloom.models.group import INTERCEPT, aligned_design, effects, warn_if_singular
 from voxloom.models.permutation import (
-    BY_DESIGN,
-    Exchangeability,
     PreparedTest,
     fwe_p,
     null_max_stat,

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from voxloom.errors import ContrastError, InputError
 from voxloom.kernels import maxstat
+from voxloom.kernels.exchangeability import free_block
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.kernels.permutation import (
     NUISANCE,
     Projections,
-    concerns_a_mean,
     cosine_of_stat,
     interchangeable,
     split,
     stat_of_cosine,
 )
-from voxloom.kernels.rearrange import Rearrangements, count_distinct, plan_rearrangements
 from voxloom.kernels.stat_maps import PERMUTATIONS, cosine_maps
 from voxloom.kernels.z_table import f_table, t_table
 from voxloom.models.design import dependent_columns
+from voxloom.models.exchangeability import BY_DESIGN, Exchange, Exchangeability, exchange
 from voxloom.models.group import require_dof
 from voxloom.models.null_p import TIE_RTOL, counted_p
 
@@ -33,33 +33,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
+    from voxloom.kernels.rearrange import GivenRearrangements, Rearrangements
+
     FloatArray = NDArray[np.float64]
 
-SCHEMES = ("auto", "flip", "permute")
 #: Rearranged rows (indices and float32 design) made at once.
 BATCH_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exchangeability:
-    """What may be rearranged under the null hypothesis.
-
-    Parameters
-    ----------
-    scheme : "auto", "flip" or "permute"
-        Signs of the errors are flipped (they are symmetric about 0), or the errors are permuted (they are
-        exchangeable). "auto" flips for tests of a mean, where permuting would change nothing, and permutes
-        else.
-    """
-
-    scheme: Literal["auto", "flip", "permute"] = "auto"
-
-    def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise InputError("exchangeability", f"scheme {self.scheme!r} is unknown.", f"One of {SCHEMES} is wanted.")
-
-
-BY_DESIGN = Exchangeability()
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +59,7 @@ class PreparedTest:
 
     model: Projections
     as_observed: Projections
-    rearrangements: Rearrangements
+    rearrangements: Rearrangements | GivenRearrangements
     two_sided: bool
     contrast: str
     nuisance: str
@@ -103,12 +82,13 @@ class PreparedTest:
     @property
     def attrs(self) -> dict[str, Any]:
         """How its p are made."""
-        exhaustive = self.rearrangements.exhaustive
+        exhaustive, scheme = self.rearrangements.exhaustive, self.rearrangements.scheme
+        others = "given" if scheme == "given" else "random"
         return {
             "contrast": self.contrast,
             "stat_type": self.stat_type,
             "two_sided": self.two_sided,
-            "scheme": self.rearrangements.scheme,
+            "scheme": scheme,
             "nuisance": self.nuisance,
             "n_perm": self.n_perm,
             "exhaustive": exhaustive,
@@ -116,7 +96,7 @@ class PreparedTest:
             "tail": "none",
             "p_method": "b / N, all distinct rearrangements"
             if exhaustive
-            else "(b + 1) / (m + 1), m random rearrangements",
+            else f"(b + 1) / (m + 1), m {others} rearrangements",
         }
 
     def to_z(self, stat: FloatArray, out: FloatArray | None = None) -> FloatArray:
@@ -161,7 +141,8 @@ def prepare_test(
     ContrastError
         Unknown columns, or a contrast the design cannot estimate.
     InputError
-        `n_perm` or `seed` out of range, an unknown treatment of the nuisance.
+        `n_perm` or `seed` out of range, an unknown treatment of the nuisance, blocks that cannot be exchanged or
+        leave no rearrangement, given rearrangements that are none.
     """
     if n_perm < 1:
         raise InputError("n_perm", f"is {n_perm}.", "At least 1, the observed order, is wanted.")
@@ -172,26 +153,32 @@ def prepare_test(
     M = design.to_numpy(dtype=np.float64)
     require_dof(M)
     C = _estimable(design, contrast)
-    scheme = exchangeability.scheme
-    if scheme == "auto":
-        scheme = "flip" if concerns_a_mean(M, C) else "permute"
-    parts = split(M, C, np.zeros(len(M), dtype=np.int64) if scheme == "permute" else None)
+    allowed = exchange(exchangeability, M, C)
+    still = None if allowed.flips or len(allowed.orbits) != len(M) else allowed.orbits
+    parts = split(M, C, still)
     model = NUISANCE[nuisance](parts)
+    if model.basis is not None:
+        allowed = _of_combined_maps(allowed, exchangeability, nuisance, model.size)
     labels = interchangeable(M) if model.basis is None else np.arange(model.size)
-    if count_distinct(labels, scheme) == 1:
-        raise InputError(
-            "exchangeability",
-            "all rows of the design are equal, so permuting them changes nothing.",
-            'Use scheme="flip", which flips signs.',
-        )
     return PreparedTest(
         model=model,
         as_observed=NUISANCE["freedman-lane"](parts),
-        rearrangements=plan_rearrangements(labels, scheme, n_perm, seed),
+        rearrangements=allowed.plan(labels, n_perm, seed),
         two_sided=two_sided and parts.signed,
         contrast=contrast if isinstance(contrast, str) else "; ".join(" ".join(f"{w:g}" for w in row) for row in C),
         nuisance=nuisance,
     )
+
+
+def _of_combined_maps(allowed: Exchange, wanted: Exchangeability, nuisance: str, n_data: int) -> Exchange:
+    """Exchange of data that are combinations of maps, all alike."""
+    if wanted.blocks is not None or wanted.variance_groups is not None:
+        raise InputError(
+            "nuisance",
+            f"{nuisance!r} combines maps across blocks and variance groups.",
+            'Use "freedman-lane" with these.',
+        )
+    return allowed._replace(block=free_block(n_data))
 
 
 def _estimable(design: pd.DataFrame, contrast: str | Sequence[float] | ArrayLike) -> FloatArray:

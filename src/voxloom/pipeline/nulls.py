@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from voxloom.models.permutation import Exchangeability, prepare_test
+from voxloom.models.exchangeability import Exchangeability
+from voxloom.models.permutation import prepare_test
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
