@@ -13,7 +13,7 @@ import numpy as np
 from voxloom.errors import MemoryBudgetError
 from voxloom.io.regions import READ_BYTES
 from voxloom.io.run_memory import peak_memory as ingest_peak
-from voxloom.kernels.group import block_size
+from voxloom.kernels.group.patterns import block_size
 from voxloom.kernels.lag_sums import BLOCK_BYTES
 from voxloom.kernels.linalg import SUB_BLOCK
 from voxloom.kernels.noise_models import NOISE_MODELS

@@ -1,44 +1,28 @@
-"""Group model: ordinary least squares over maps, with any set of maps missing at a voxel.
+"""Which maps are there at which voxel. Voxels with the same set of maps (a pattern) share one design.
 
-Voxels with the same set of maps (a pattern) share one design, so each pattern is factorised once and fitted
-by two matrix products.
+So what a model needs of its design is made once for each pattern, and its voxels are fitted side by side.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxloom.kernels.linalg import NO_VARIANCE, reduce_design, sub_blocks
+from voxloom.kernels.linalg import sub_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     FloatArray = NDArray[np.float64]
     BoolArray = NDArray[np.bool_]
-
+    #: Fits voxels of one pattern: ``solve(*maps (n, v)) -> (..., v) arrays``.
+    Solve = Callable[..., Sequence[FloatArray]]
 
 #: Bytes of the maps of one sub-block, of which a fit holds three copies: 4096 voxels of up to 1,024 maps.
 BLOCK_BYTES = 32 * 2**20
-
-
-class GroupFit(NamedTuple):
-    """Least squares at every voxel over the maps that are there.
-
-    Attributes
-    ----------
-    beta : (K, V) array
-        Signal units. Where the design of a pattern is rank deficient, one of its solutions.
-    sigma2 : (V,) array
-        Residual sum of squares over n - rank, signal units squared.
-    n : (V,) array
-        Number of maps.
-    """
-
-    beta: FloatArray
-    sigma2: FloatArray
-    n: FloatArray
 
 
 def pattern_bits(Y: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -75,43 +59,45 @@ def block_size(n_maps: int) -> int:
     return int(2 ** np.clip(np.floor(np.log2(BLOCK_BYTES / (8 * max(1, n_maps)))), 4, 12))
 
 
-def fit_group(X: FloatArray, Y: NDArray[np.floating], pattern: NDArray[np.int32], present: BoolArray) -> GroupFit:
-    """Minimise ``||Y_v - X b||^2`` over the maps present at voxel v, for every column of Y.
-
-    Column v of the result depends on ``Y[:, v]`` alone. NaN where no degrees of freedom are left or the maps
-    are fitted without error (constant maps of a mean, say).
+def solve_by_pattern(
+    prepare: Callable[[BoolArray], Solve | None],
+    maps: Sequence[NDArray[np.floating]],
+    pattern: NDArray[np.int32],
+    present: BoolArray,
+    shapes: Sequence[tuple[int, ...]],
+) -> tuple[FloatArray, ...]:
+    """Fit every voxel with the maps that it has; voxel v of the results depends on voxel v alone.
 
     Parameters
     ----------
-    X : (n, K) array
-        May be rank deficient.
-    Y : (n, V) array
+    prepare : callable
+        Called once for each pattern that occurs, with the rows that are there (n,); None where they cannot tell
+        anything.
+    maps : sequence of (n, V) arrays
         Not finite where missing.
     pattern : (V,) array of int
     present : (patterns, n) array of bool
         From `group_patterns`.
+    shapes : sequence of tuple of int
+        Leading shapes of what `solve` returns.
+
+    Returns
+    -------
+    tuple of (*shape, V) arrays
+        NaN where nothing can be told.
     """
-    n_voxels = Y.shape[1]
-    fit = GroupFit(
-        np.full((X.shape[1], n_voxels), np.nan),
-        np.full(n_voxels, np.nan),
-        present.sum(axis=1)[pattern].astype(float),
-    )
+    n, n_voxels = maps[0].shape
+    found = tuple(np.full((*shape, n_voxels), np.nan) for shape in shapes)
     order = np.argsort(pattern, kind="stable")
     numbers, first = np.unique(pattern[order], return_index=True)
     for number, columns in zip(numbers, np.split(order, first[1:])):
         rows = present[number]
-        basis = reduce_design(X[rows])
-        dof = int(rows.sum()) - basis.rank
-        if dof < 1:
+        solve = prepare(rows)
+        if solve is None:
             continue
-        for block in sub_blocks(len(columns), block_size(len(X))):
+        for block in sub_blocks(len(columns), block_size(n)):
             voxels = columns[block]
-            y = np.asarray(Y[np.ix_(rows, voxels)], dtype=np.float64)
-            gamma = basis.Q.T @ y
-            with np.errstate(over="ignore", invalid="ignore"):  # beyond 1e154: infinite, so not tested
-                error = np.square(y - basis.Q @ gamma).sum(axis=0)
-                tested = error > NO_VARIANCE**2 * np.square(y).sum(axis=0)
-            fit.beta[:, voxels] = np.where(tested, basis.back @ gamma, np.nan)
-            fit.sigma2[voxels] = np.where(tested, error / dof, np.nan)
-    return fit
+            there = (np.asarray(m[np.ix_(rows, voxels)], dtype=np.float64) for m in maps)
+            for out, values in zip(found, solve(*there)):
+                out[..., voxels] = values
+    return found
