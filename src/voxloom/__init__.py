@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from voxloom.models.exchangeability import Exchangeability
     from voxloom.models.first_level import fit_first_level, fixed_effects
     from voxloom.models.fitted import predicted, r_squared, residuals
-    from voxloom.models.group import fit_group, group_design
+    from voxloom.models.group import fit_group
+    from voxloom.models.group_design import group_design
     from voxloom.models.inference import permutation_test
     from voxloom.models.multiplicity import bonferroni, fdr, threshold
     from voxloom.models.noise import smooth_noise
@@ -54,7 +55,7 @@ _PUBLIC = {
     "fit_group": "voxloom.models.group",
     "fixed_effects": "voxloom.models.first_level",
     "from_nifti": "voxloom.io.images",
-    "group_design": "voxloom.models.group",
+    "group_design": "voxloom.models.group_design",
     "ingest": "voxloom.pipeline.ingest_images",
     "load_analysis": "voxloom.spec",
     "load_confounds": "voxloom.io.denoise",

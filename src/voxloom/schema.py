@@ -158,6 +158,12 @@ SCHEMAS: dict[str, dict[str, Variable]] = {
         "pattern": Variable(("voxel",)),
         "present": Variable(("pattern_id", "map")),
         "design": Variable(("map", "regressor")),
+        "group": Variable(("map",), optional=True),
+        "covariance": Variable(("regressor", "regressor_", "voxel"), SIGNAL2, optional=True),
+        "icc": Variable(("voxel",), "1", optional=True),
+        "tau2": Variable(("voxel",), SIGNAL2, optional=True),
+        "q": Variable(("voxel",), "1", optional=True),
+        "dof": Variable(("voxel",), "1", optional=True),
     },
     "contrast": {
         "effect": Variable(("voxel",), SIGNAL, optional=True),

@@ -47,7 +47,9 @@ def test_paule_mandel_solves_its_equation(tau2, missing):
         dof = rows.sum() - 2
         at_zero = generalised_q(*data, 0.0)
         np.testing.assert_allclose(found.q[v], at_zero, rtol=1e-9)
-        expected = 0.0 if at_zero <= dof else brentq(lambda t: generalised_q(*data, t) - dof, 0, 1e3, xtol=1e-12)
+        expected = 0.0
+        if at_zero > dof:
+            expected = brentq(lambda t, data=data, dof=dof: generalised_q(*data, t) - dof, 0, 1e3, xtol=1e-12)
         np.testing.assert_allclose(found.tau2[v], expected, atol=1e-8)
 
 

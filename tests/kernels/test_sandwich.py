@@ -1,4 +1,4 @@
-"""The sandwich covariance against statsmodels and its own definition; its degrees of freedom against simulation-free forms."""
+"""The sandwich covariance and its degrees of freedom against statsmodels and their own definitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ def study(seed: int, sizes: list[int], n_voxels: int = 6):
     clusters = np.repeat(np.arange(len(sizes)), sizes)
     n = clusters.size
     X = np.c_[np.ones(n), rng.standard_normal(n), rng.standard_normal(len(sizes))[clusters]]
-    Y = X @ [[1.0], [0.5], [0.0]] + rng.standard_normal((len(sizes), n_voxels))[clusters] + rng.standard_normal((n, n_voxels))
+    Y = (
+        X @ [[1.0], [0.5], [0.0]]
+        + rng.standard_normal((len(sizes), n_voxels))[clusters]
+        + rng.standard_normal((n, n_voxels))
+    )
     order = rng.permutation(n)
     return X[order], clusters[order], Y[order]
 

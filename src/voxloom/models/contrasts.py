@@ -18,10 +18,13 @@ from voxloom.kernels.arma_table import arma_table
 from voxloom.kernels.contrast_tables import ar1_table, ols_table, pattern_table, yule_walker_table
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.gram_schmidt import orthonormal_rows
+from voxloom.kernels.group.random_intercept import random_intercept_case, random_intercept_table
+from voxloom.kernels.group.sandwich import sandwich_degrees
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.rho_grid import grid_index
 from voxloom.models.design import dependent_columns
+from voxloom.models.estimators import ESTIMATORS, sandwich_form
 from voxloom.models.first_level import stack_runs
 
 if TYPE_CHECKING:
@@ -50,7 +53,8 @@ def contrast(
     fit : Dataset
         From `fit_first_level` or `fit_group`; lazy in, lazy out.
     expression : str, sequence of str, (K,) or (q, K) array_like
-        Such as ``"face - house"``; several expressions, or rows of weights, are tested together by F.
+        Such as ``"face - house"``; several expressions, or rows of weights, are tested together by F. In a group model
+        also a term of its formula, such as ``"C(site)"``, with all of its columns.
     stat_type : {"t", "F"}, optional
         t for one row and F for more, when not given.
     tails : bool
@@ -169,6 +173,45 @@ def _each_voxel(X: FloatArray, C: FloatArray, scans: IntArray, *phi: NDArray[Any
     return np.arange(len(phi[0])), ar_contrasts(X, C, np.array(phi), scans)
 
 
+def _covariances(
+    C: FloatArray, dof: FloatArray, scale: FloatArray, covariance: FloatArray, of_voxel: FloatArray, pattern: IntArray
+) -> tuple[IntArray, ContrastTable]:
+    """A case per voxel, from its covariance of beta (K, K, V); dof (NaN: not estimable) and scale are of patterns."""
+    cov, dof = np.einsum("qk,klv,pl->vqp", C, covariance, C), of_voxel + dof[pattern]
+    known = ~np.isnan(dof)
+    known[known] = np.linalg.eigvalsh(np.nan_to_num(cov[known]))[:, 0] > 0
+    cov[~known] = np.nan
+    return np.arange(len(cov)), kernel.ContrastTable(cov, dof, scale[pattern])
+
+
+def _sandwich(fit: xr.Dataset, C: FloatArray) -> Lookup:
+    form = sandwich_form(fit.attrs["noise_model"])
+    dof, scale = sandwich_degrees(_design(fit), np.asarray(fit["group"]), _present(fit), C, form)
+    return partial(_of_pattern, partial(_covariances, C, dof, scale))
+
+
+def _of_pattern(covariances: Callable[..., Any], covariance: FloatArray, pattern: IntArray) -> Any:
+    return covariances(covariance, np.zeros(pattern.shape), pattern)
+
+
+def _known_variances(fit: xr.Dataset, C: FloatArray) -> Lookup:
+    X = _design(fit)
+    estimable = np.array([is_estimable(C, reduce_design(X[rows])).all() for rows in _present(fit)])
+    return partial(_covariances, C, np.where(estimable, 0.0, np.nan), np.ones(len(estimable)))
+
+
+def _random_intercept(fit: xr.Dataset, C: FloatArray) -> Lookup:
+    make = partial(random_intercept_table, _design(fit), np.asarray(fit["group"]), _present(fit))
+    return partial(_occurring_cases, make, C)
+
+
+def _occurring_cases(
+    make: Callable[..., ContrastTable], C: FloatArray, pattern: IntArray, icc: FloatArray
+) -> tuple[IntArray, ContrastTable]:
+    of_voxel = random_intercept_case(pattern, icc)
+    return of_voxel, make(C, np.unique(of_voxel[np.isfinite(icc)]))
+
+
 def _scans(fit: xr.Dataset) -> IntArray:
     """Number of each row's scan; a fit that does not say has left none out."""
     return np.asarray(fit["scan"]) if "scan" in fit.coords else np.arange(fit.sizes["time"])
@@ -203,6 +246,13 @@ _MODELS: dict[str, _NoiseModel] = {
         ("pattern",),
         lambda fit, C: partial(_tabulated, pattern_table(_design(fit), _present(fit), C), _pattern_case),
     ),
+    "group-known-variances": _NoiseModel(("covariance", "dof", "pattern"), _known_variances),
+    "group-random-intercept": _NoiseModel(("pattern", "icc"), _random_intercept),
+    **{
+        how.noise_model: _NoiseModel(("covariance", "pattern"), _sandwich)
+        for name, how in ESTIMATORS.items()
+        if name.startswith("sandwich")
+    },
 }
 
 
@@ -214,13 +264,22 @@ def _design(fit: xr.Dataset) -> FloatArray:
 
 def _rows(fit: xr.Dataset, expression: Expression, stat_type: str | None) -> FloatArray:
     """Estimable rows of weights (q, K); several are made orthonormal, the same way in every run."""
-    C = estimable_rows(_design(fit), [str(name) for name in fit["regressor"].values], expression)
+    columns = [str(name) for name in fit["regressor"].values]
+    C = estimable_rows(_design(fit), columns, _term(fit, columns, expression))
     where = f"contrast {contrast_text(expression)!r}"
     if stat_type not in (None, "t", "F"):
         raise ContrastError(where, f"stat_type {stat_type!r} is unknown.", 'Give "t" or "F".')
     if stat_type == "t" and len(C) > 1:
         raise ContrastError(where, f"has {len(C)} rows, too many for a t.", 'Give one row, or stat_type="F".')
     return C if len(C) == 1 else orthonormal_rows(C)
+
+
+def _term(fit: xr.Dataset, columns: Sequence[str], expression: Expression) -> Expression:
+    """The rows of a term of the design's formula, where the expression names one; else the expression."""
+    terms = fit.attrs.get("terms", {})
+    if not isinstance(expression, str) or expression in columns or expression not in terms:
+        return expression
+    return np.eye(len(columns))[[columns.index(name) for name in terms[expression]]]
 
 
 def estimable_rows(X: FloatArray, columns: Sequence[str], expression: Expression) -> FloatArray:

@@ -1,8 +1,7 @@
-"""Group models: a design over maps, and ordinary least squares over them at every voxel."""
+"""Group models: a design over maps, fitted at every voxel to the maps that are there."""
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,22 +9,25 @@ import pandas as pd
 import xarray as xr
 
 from voxloom.blocks import map_voxels
-from voxloom.errors import DesignError, VoxloomWarning
-from voxloom.kernels import group as kernel
-from voxloom.kernels.linalg import reduce_design
-from voxloom.models.design import dependent_columns
+from voxloom.errors import InputError
+from voxloom.kernels.group.patterns import group_patterns, pattern_bits
+from voxloom.models.estimators import DIMS, Estimator, find_estimator, group_numbers
+from voxloom.models.group_design import aligned_design, listed, require_dof, warn_if_alone, warn_if_singular
 from voxloom.schema import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-#: Name of the constant column of a group design.
-INTERCEPT = "intercept"
 
-
-def fit_group(maps: xr.Dataset | xr.DataArray, design: pd.DataFrame | None = None) -> xr.Dataset:
+def fit_group(
+    maps: xr.Dataset | xr.DataArray,
+    design: pd.DataFrame | None = None,
+    *,
+    estimator: str = "ols",
+    groups: Sequence[Any] | pd.Series[Any] | None = None,
+) -> xr.Dataset:
     """Fit ``effect = design @ beta + error`` over maps at every voxel, where they are there.
 
     A map that is not finite at a voxel is missing there: the model is fitted to the others, with their number
@@ -36,117 +38,137 @@ def fit_group(maps: xr.Dataset | xr.DataArray, design: pd.DataFrame | None = Non
     Parameters
     ----------
     maps : Dataset or DataArray
-        ``effect(map, voxel)``.
+        ``effect(map, voxel)``, and ``variance(map, voxel)`` for the estimators that weight by it.
     design : DataFrame, optional
         A row per map, a column per regressor. A labelled index is matched with the coordinate ``map``; one
         that just counts takes the rows in order. The mean alone when not given.
+    estimator : str
+        - ``"ols"``: equal and independent errors;
+        - ``"fixed"``: weights 1 / variance, effects the same in all maps (z rather than t);
+        - ``"reml"``, ``"paule-mandel"``: mixed effects, weights 1 / (variance + tau2) with the variance between maps
+          estimated per voxel, tests after Knapp and Hartung;
+        - ``"sandwich"`` (CR2; also ``"sandwich-cr0"`` to ``"sandwich-cr3"``): least squares with a covariance from the
+          residuals of `groups`, or of single maps without them (HC2): unequal variances, repeated measures, sites;
+          degrees of freedom after Bell and McCaffrey, of F after Pustejovsky and Tipton;
+        - ``"random-intercept"``: a random effect of each of the `groups` (site, family, person), by REML per voxel,
+        with
+          Kenward and Roger's degrees of freedom.
+    groups : sequence or Series, optional
+        Group of each map, in their order or labelled as they are.
 
     Returns
     -------
     Dataset
         Of kind "group_fit" (`schema.SCHEMAS`): ``beta(regressor, voxel)``, ``sigma2(voxel)``, ``n(voxel)``
-        maps, ``pattern(voxel)``, ``present(pattern_id, map)``, ``design(map, regressor)``. `contrast` tests
-        it. NaN at voxels with too few maps or without variance.
+        maps, ``pattern(voxel)``, ``present(pattern_id, map)``, ``design(map, regressor)``; by estimator ``icc``
+        (share of the variance between groups), ``tau2`` (variance between maps) and ``q`` (Cochran's),
+        ``covariance(regressor, regressor_, voxel)``. `contrast` tests it. NaN at voxels with too few maps or without
+        variance.
 
     Raises
     ------
     DesignError
         Rows do not match the maps, values are not finite, or there are not more maps than regressors.
+    InputError
+        The estimator is unknown, or lacks variances or groups; a variance is negative or 0.
     """
     effect = effects(maps)
     design = aligned_design(effect, design)
     X = design.to_numpy(dtype=np.float64)
     warn_if_singular(design)
     require_dof(X)
-    bits = map_voxels(
-        _bits, effect, outputs={"bits": ("byte",)}, sizes={"byte": -(-len(X) // 8)}, dtypes={"bits": np.uint8}
-    )["bits"]
-    number, present = kernel.group_patterns(bits.to_numpy(), len(X))
+    warn_if_alone(design)
+    how = find_estimator(estimator, has_groups=groups is not None)
+    arrays = [effect, *([variances(maps)] if how.needs_variance else [])]
+    number, present = _patterns(arrays)
     pattern = xr.DataArray(number, dims="voxel")
-    fit = map_voxels(
-        _Fit(X, present),
-        effect,
-        pattern,
-        outputs={"beta": ("regressor",), "sigma2": (), "n": ()},
-        sizes={"regressor": X.shape[1]},
-    )
+    of_map = None if how.groups == "none" else _group_of_map(effect, groups)
+    outputs: dict[str, tuple[str, ...]] = {name: DIMS.get(name, ()) for name in how.outputs}
+    sizes = dict.fromkeys((dim for dims in outputs.values() for dim in dims), X.shape[1])
+    fit = map_voxels(_Fit(how, X, of_map, present), *arrays, pattern, outputs=outputs, sizes=sizes)
+    if "sigma2" not in fit:
+        fit["sigma2"] = xr.ones_like(fit["beta"][0]).where(fit["beta"][0].notnull())
     return xr.Dataset(
         {
             **fit,
+            "n": ("voxel", present.sum(axis=1)[number].astype(np.float64)),
             "pattern": pattern,
             "present": (("pattern_id", "map"), present),
             "design": (("map", "regressor"), X),
+            **({} if of_map is None else {"group": ("map", of_map)}),
         },
         coords={"regressor": list(map(str, design.columns))},
-        attrs={"noise_model": "group-ols"},
+        attrs={"noise_model": how.noise_model, "estimator": estimator, **design.attrs},
     ).assign_coords({"map": effect["map"]} if "map" in effect.coords else {})
 
 
 class _Fit:
     """The kernel with its design; a class, so that it pickles."""
 
-    def __init__(self, X: NDArray[np.float64], present: NDArray[np.bool_]) -> None:
-        self.X, self.present = X, present
+    def __init__(
+        self, how: Estimator, X: NDArray[np.float64], groups: NDArray[np.int64] | None, present: NDArray[np.bool_]
+    ) -> None:
+        self.how, self.X, self.groups, self.present = how, X, groups, present
 
-    def __call__(self, Y: NDArray[Any], pattern: NDArray[np.int32]) -> tuple[NDArray[Any], ...]:
-        return kernel.fit_group(self.X, Y, pattern, self.present)
-
-
-def _bits(Y: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    return (kernel.pattern_bits(Y),)
-
-
-def group_design(table: pd.DataFrame, formula: str | Sequence[str] | None = None) -> pd.DataFrame:
-    """Design of a group model from a table of covariates.
-
-    Parameters
-    ----------
-    table : DataFrame
-        A row per map or subject.
-    formula : str or sequence of str, optional
-        Right-hand side such as ``"1 + age + C(group)"`` or, for a mean per group, ``"0 + C(group)"``; or
-        names of columns to stand beside the intercept. The intercept alone when not given.
-
-    Returns
-    -------
-    DataFrame
-        The table's index; the constant is named ``intercept``.
-
-    Raises
-    ------
-    DesignError
-        An unknown column, a formula that cannot be read, or a covariate that is missing (names the rows).
-    """
-    from formulaic import Formula  # 0.4 s, and only formulas need it
-    from formulaic.errors import FormulaicError
-
-    if not isinstance(formula, str):
-        formula = " + ".join(["1", *(f"`{name}`" for name in formula or ())])
-    where = f"formula {formula!r}"
-    if "~" in formula:
-        raise DesignError(where, "has a left-hand side.", "The maps are that side; leave it out.")
-    try:
-        parsed = Formula(formula)
-        _require_covariates(table, sorted(map(str, parsed.required_variables)), where)
-        matrix = parsed.get_model_matrix(table, na_action="ignore", context={})
-    except (FormulaicError, SyntaxError, NameError, TypeError) as error:
-        raise DesignError(where, f"cannot be used: {error}", f"Columns: {list(table.columns)}.") from error
-    design = pd.DataFrame(np.asarray(matrix, dtype=np.float64), index=table.index, columns=list(matrix.columns))
-    return design.rename(columns={"Intercept": INTERCEPT})
+    def __call__(self, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        *maps, pattern = arrays
+        groups = [] if self.groups is None else [self.groups]
+        return self.how.kernel(self.X, *maps, *groups, pattern, self.present)
 
 
-def _require_covariates(table: pd.DataFrame, names: Sequence[str], where: str) -> None:
-    unknown = [name for name in names if name not in table.columns]
-    if unknown:
-        raise DesignError(where, f"no column is named {unknown}.", f"The table has {list(table.columns)}.")
-    for name in names:
-        missing = table.index[table[name].isna()]
-        if len(missing):
-            raise DesignError(
-                where,
-                f"`{name}` is missing for {_listed(missing)}.",
-                "Fill it, or leave these rows out of the table and of the maps.",
-            )
+def _patterns(arrays: Sequence[xr.DataArray]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Which maps are there at which voxel: the pattern of each voxel, and the maps of each pattern."""
+    n = arrays[0].sizes["map"]
+    found = map_voxels(
+        _bits,
+        *arrays,
+        outputs={"bits": ("byte",), "unusable": ("byte",)},
+        sizes={"byte": -(-n // 8)},
+        dtypes=dict.fromkeys(("bits", "unusable"), np.uint8),
+    )
+    both = xr.Dataset(found).compute()  # at once: maps are read once
+    _require_usable(both["unusable"].to_numpy(), arrays[0])
+    return group_patterns(both["bits"].to_numpy(), n)
+
+
+def _bits(effect: NDArray[Any], variance: NDArray[Any] | None = None) -> tuple[NDArray[Any], ...]:
+    """Bits of the maps that are there, and of those whose variance is none. Both 0: outside of the map's own mask."""
+    if variance is None:
+        return pattern_bits(effect), np.zeros_like(pattern_bits(effect))
+    outside = (effect == 0) & (variance == 0)
+    unusable = np.isfinite(effect) & (variance <= 0) & ~outside
+    there = np.where(outside, np.nan, effect + variance)
+    return pattern_bits(there), np.packbits(unusable, axis=0)
+
+
+def _require_usable(bits: NDArray[np.uint8], effect: xr.DataArray) -> None:
+    counts = np.unpackbits(bits, axis=0, count=effect.sizes["map"]).sum(axis=1, dtype=np.int64)
+    bad = np.flatnonzero(counts)
+    if bad.size:
+        names = effect["map"].to_index() if "map" in effect.coords else pd.RangeIndex(counts.size)
+        raise InputError(
+            "variance",
+            f"is negative or 0 at {counts.sum()} values, in maps {listed(names[bad])}.",
+            "Give the variances of the effects (varcope), NaN where there is none.",
+        )
+
+
+def _group_of_map(effect: xr.DataArray, groups: Any) -> NDArray[np.int64]:
+    """Number of each map's group, in the order of the maps; each its own without groups."""
+    n = effect.sizes["map"]
+    if groups is None:
+        return np.arange(n)
+    labels = groups if isinstance(groups, pd.Series) else pd.Series(list(groups))
+    if len(labels) != n:
+        raise InputError("groups", f"has {len(labels)} labels, but there are {n} maps.", "Give one per map.")
+    if "map" in effect.coords and not isinstance(labels.index, pd.RangeIndex):
+        lost = effect["map"].to_index().difference(labels.index)
+        if len(lost):
+            raise InputError("groups", f"has no label for {listed(lost)}.", "Index it by the maps.")
+        labels = labels.loc[effect["map"].to_index()]
+    if labels.isna().any():
+        raise InputError("groups", f"is missing for {listed(labels.index[labels.isna()])}.", "Name every map's group.")
+    return group_numbers(labels.to_numpy())
 
 
 def effects(maps: xr.Dataset | xr.DataArray) -> xr.DataArray:
@@ -155,76 +177,18 @@ def effects(maps: xr.Dataset | xr.DataArray) -> xr.DataArray:
     return validate(ds, "maps", "maps")["effect"].transpose("map", "voxel")
 
 
-def aligned_design(effect: xr.DataArray, design: pd.DataFrame | None) -> pd.DataFrame:
-    """Rows of the design in the order of the maps; the intercept for None.
+def variances(maps: xr.Dataset | xr.DataArray) -> xr.DataArray:
+    """Return ``variance(map, voxel)`` of maps.
 
     Raises
     ------
-    DesignError
-        Other labels or another number of rows, or values that are not finite numbers.
+    InputError
+        There is none.
     """
-    n = effect.sizes["map"]
-    if design is None:
-        return pd.DataFrame({INTERCEPT: np.ones(n)}, index=effect["map"].to_index())
-    if len(design) != n:
-        raise DesignError(
-            "design",
-            f"has {len(design)} rows, but there are {n} maps.",
-            "Give one row per map, in their order.",
+    if not isinstance(maps, xr.Dataset) or "variance" not in maps:
+        raise InputError(
+            "maps",
+            "has no `variance(map, voxel)`, which this estimator weights by.",
+            "Give it, or use estimator='ols'.",
         )
-    if "map" in effect.coords and not isinstance(design.index, pd.RangeIndex):
-        design = _in_order(design, effect["map"].to_index())
-    values = design.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        columns = [str(name) for name in design.columns[bad.any(axis=0)]]
-        raise DesignError(
-            "design",
-            f"columns {columns} hold no finite number for {_listed(design.index[bad.any(axis=1)])}.",
-            "Fill or leave them out; group_design codes categories as numbers.",
-        )
-    return pd.DataFrame(values, index=design.index, columns=design.columns)
-
-
-def _in_order(design: pd.DataFrame, labels: pd.Index[Any]) -> pd.DataFrame:
-    """Rows of the design by the labels of the maps."""
-    if design.index.equals(labels):
-        return design
-    lost = labels.difference(design.index)
-    if len(lost) or not (design.index.is_unique and labels.is_unique):
-        raise DesignError(
-            "design",
-            f"its index does not match the maps: no row for {_listed(lost)}."
-            if len(lost)
-            else "its index repeats labels, so that rows cannot be matched with maps.",
-            f"Index it by the maps ({_listed(labels)}), or reset its index to take rows in order.",
-        )
-    return design.loc[labels]
-
-
-def warn_if_singular(design: pd.DataFrame) -> None:
-    """Warn that a design is singular, with the names of the columns that depend on others."""
-    if dependent := dependent_columns(design.to_numpy(dtype=np.float64), [str(name) for name in design.columns]):
-        warnings.warn(
-            f"design: singular; {dependent} depend on the columns before them. "
-            "Contrasts that need them cannot be tested.",
-            VoxloomWarning,
-            stacklevel=3,
-        )
-
-
-def require_dof(X: NDArray[np.float64]) -> None:
-    """Raise `DesignError` unless there are more maps than independent regressors."""
-    rank = reduce_design(X).rank
-    if len(X) <= rank:
-        raise DesignError(
-            "design",
-            f"{len(X)} maps cannot determine {rank} independent regressors and their error.",
-            "Use fewer regressors or more maps.",
-        )
-
-
-def _listed(labels: Sequence[Hashable] | pd.Index[Any]) -> str:
-    """Name the first few labels, and how many more there are."""
-    shown = ", ".join(str(label) for label in labels[:5])
-    return shown + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+    return maps["variance"].transpose("map", "voxel")

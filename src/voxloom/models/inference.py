@@ -14,7 +14,8 @@ import xarray as xr
 from voxloom.blocks import is_lazy
 from voxloom.errors import InputError, VoxloomWarning
 from voxloom.models.exchangeability import BY_DESIGN, Exchangeability
-from voxloom.models.group import INTERCEPT, aligned_design, effects, warn_if_singular
+from voxloom.models.group import effects
+from voxloom.models.group_design import INTERCEPT, aligned_design, warn_if_singular
 from voxloom.models.permutation import (
     PreparedTest,
     fwe_p,

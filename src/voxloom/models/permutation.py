@@ -24,7 +24,7 @@ from voxloom.kernels.stat_maps import PERMUTATIONS, cosine_maps
 from voxloom.kernels.z_table import f_table, t_table
 from voxloom.models.design import dependent_columns
 from voxloom.models.exchangeability import BY_DESIGN, Exchange, Exchangeability, exchange
-from voxloom.models.group import require_dof
+from voxloom.models.group_design import require_dof
 from voxloom.models.null_p import TIE_RTOL, counted_p
 
 if TYPE_CHECKING:

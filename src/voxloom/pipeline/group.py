@@ -19,7 +19,8 @@ from voxloom.io.regions import read_region
 from voxloom.io.study import describe_results, results_attrs
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import contrast
-from voxloom.models.group import fit_group, group_design
+from voxloom.models.group import fit_group
+from voxloom.models.group_design import group_design
 from voxloom.pipeline import consolidate
 from voxloom.pipeline.memory import group_memory, group_piece, require
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block

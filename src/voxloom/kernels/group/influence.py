@@ -1,4 +1,4 @@
-"""What each map does to a least squares fit, without refits: leverage, Cook's distance, change of a contrast without it.
+"""What each map does to a least squares fit, without refits: leverage, Cook's distance, change of a contrast.
 
 With h = diag(Q Q'), residuals e and ``s2 = e'e / (n - r)`` (Cook 1977; Belsley, Kuh and Welsch 1980):
 

@@ -1,14 +1,15 @@
 """Models over maps whose variances are known: fixed effects, and mixed effects by REML or after Paule and Mandel.
 
-``y_i = x_i b + d_i + e_i`` with ``var e_i = s2_i`` known and ``var d_i = tau2`` to be found, at every voxel. With weights w =
-1 / (s2 + tau2), ``P = W - W X (X'WX)^- X'W`` and r the weighted residuals:
+``y_i = x_i b + d_i + e_i`` with ``var e_i = s2_i`` known and ``var d_i = tau2`` to be found, at every voxel. With
+weights w = 1 / (s2 + tau2), ``P = W - W X (X'WX)^- X'W`` and r the weighted residuals:
 
 - Paule and Mandel (1982, J Res NBS 87:377): tau2 solves ``r'Wr = n - rank``, 0 where even tau2 = 0 gives less;
-- REML (Viechtbauer 2005, J Educ Behav Stat 30:261): tau2 maximises ``-1/2 (sum log(1/w) + log|X'WX| + r'Wr)``, by Fisher
+- REML (Viechtbauer 2005, J Educ Behav Stat 30:261): tau2 maximises ``-1/2 (sum log(1/w) + log|X'WX| + r'Wr)``, by
+Fisher
   scoring, ``slope = (y'PPy - tr P) / 2`` over the information ``tr(PP) / 2``.
 
-Plugging tau2 in makes tests too sure: at 10 maps 8 % false positives at 5 %. Knapp and Hartung (2003, Stat Med 22:2693) scale
-the covariance by ``r'Wr / (n - rank)`` and test by t with n - rank degrees of freedom.
+Plugging tau2 in makes tests too sure: at 10 maps 8 % false positives at 5 %. Knapp and Hartung (2003, Stat Med
+22:2693) scale the covariance by ``r'Wr / (n - rank)`` and test by t with n - rank degrees of freedom.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ def _weighted(Q: FloatArray, y: FloatArray, s2: FloatArray, tau2: FloatArray) ->
     W = (w.T @ outer).reshape(-1, Q.shape[1], Q.shape[1])
     inverse = np.linalg.inv(W)
     gamma = (inverse @ ((w * y).T @ Q)[:, :, None])[:, :, 0]
-    return _Weighted(gamma, inverse, np.linalg.slogdet(W)[1], w, y - Q @ gamma.T)
+    log_det = np.asarray(np.linalg.slogdet(W)[1], dtype=np.float64)
+    return _Weighted(gamma, np.asarray(inverse), log_det, w, y - Q @ gamma.T)
 
 
 def _no_variance(Q: FloatArray, y: FloatArray, s2: FloatArray, dof: int) -> FloatArray:

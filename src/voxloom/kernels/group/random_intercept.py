@@ -1,14 +1,15 @@
-"""Mixed model with a random intercept for every group of maps (site, family, person), by REML on a grid, voxel by voxel.
+"""Mixed model with a random intercept for every group of maps (site, family, person), by REML on a grid.
 
-``y = X b + u_g + e`` has covariance ``sigma2 V``, ``V = (1 - icc) I + icc Z Z'``, sigma2 the whole variance of a map and
-icc the share of it that a group has in common. Within a group of n maps V is diagonal over their mean (eigenvalue 1 -
-icc + n icc) and what is left (1 - icc), so any function f of V acts on the orthonormal design Q as ::
+``y = X b + u_g + e`` has covariance ``sigma2 V``, ``V = (1 - icc) I + icc Z Z'``, sigma2 the whole variance of a map
+and icc the share of it that a group has in common. Within a group of n maps V is diagonal over their mean (eigenvalue
+1 - icc + n icc) and what is left (1 - icc), so any function f of V acts on the orthonormal design Q as ::
 
-    Q'f(V)Q = f_rest I + sum over sizes n of (f_n - f_rest) / n  sum over groups g of that size of s_g s_g',  s_g = Q'1_g
+    Q'f(V)Q = f_rest I + sum over sizes n of (f_n - f_rest) / n  sum over groups g of that size of s_g s_g',  s_g =
+    Q'1_g
 
-and on data as the same sums of ``s_g S_g`` and ``S_g^2`` with S_g the sum of the group's OLS residuals. So one pass over the
-maps leaves r + 1 numbers for each size of group, from which the likelihood follows at every point of the grid; the maps are
-not touched again, as in FEMA (Fan et al. 2022) and BLMM (Maullin-Sapey and Nichols 2022).
+and on data as the same sums of ``s_g S_g`` and ``S_g^2`` with S_g the sum of the group's OLS residuals. So one pass
+over the maps leaves r + 1 numbers for each size of group, from which the likelihood follows at every point of the
+grid; the maps are not touched again, as in FEMA (Fan et al. 2022) and BLMM (Maullin-Sapey and Nichols 2022).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from voxloom.kernels.contrast import ContrastTable
 from voxloom.kernels.contrast_tables import empty_table
 from voxloom.kernels.dof import Derivatives, kenward_roger, small_sample
 from voxloom.kernels.group.patterns import solve_by_pattern
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxloom.kernels.contrast import ContrastTable
     from voxloom.kernels.group.patterns import BoolArray, Solve
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
 
-#: Values of icc: squares, closest near 0, where sites lie (0.0001 apart) and where thousands of families tell them apart.
+#: Values of icc: squares, closest near 0, where sites lie (0.0001 apart) and where thousands of families tell them
+#: apart.
 ICC_GRID: FloatArray = (np.arange(100) / 100) ** 2
 
 
@@ -92,7 +94,8 @@ class GroupedDesign:
 
     def quadratic(self, f: FloatArray) -> FloatArray:
         """``Q'f(V)Q`` (r, r) for the values f of a function at the eigenvalues."""
-        return f[-1] * np.eye(self.basis.rank) + np.tensordot((f[:-1] - f[-1]) / self.sizes, self.squares, 1)
+        change = np.tensordot((f[:-1] - f[-1]) / self.sizes, self.squares, 1)
+        return np.asarray(f[-1] * np.eye(self.basis.rank) + change)
 
     def trace(self, f: FloatArray) -> float:
         """Trace of f(V)."""
@@ -136,8 +139,8 @@ def fit_random_intercept(
 ) -> RandomInterceptFit:
     """Maximise the restricted likelihood over icc in `ICC_GRID` at every voxel; beta and sigma2 are exact at it.
 
-    NaN where no degrees of freedom are left or the maps are fitted without error. Where no group has two maps icc cannot be
-    told and is 0.
+    NaN where no degrees of freedom are left or the maps are fitted without error. Where no group has two maps icc
+    cannot be told and is 0.
 
     Parameters
     ----------
@@ -204,10 +207,10 @@ def _sums(rows: FloatArray, member: IntArray, n_groups: int) -> FloatArray:
 def icc_index(icc: FloatArray) -> IntArray:
     """Index of the value of `ICC_GRID` nearest to each icc (0 for NaN)."""
     root = np.sqrt(np.clip(np.nan_to_num(icc), 0.0, 1.0))
-    return np.minimum(np.rint(root * 100).astype(np.int64), ICC_GRID.size - 1)
+    return np.asarray(np.minimum(np.rint(root * 100).astype(np.int64), ICC_GRID.size - 1))
 
 
-def random_intercept_case(pattern: NDArray[np.int32], icc: FloatArray) -> IntArray:
+def random_intercept_case(pattern: NDArray[np.integer], icc: FloatArray) -> IntArray:
     """Row of `random_intercept_table` of each voxel."""
     return np.asarray(pattern, dtype=np.int64) * ICC_GRID.size + icc_index(icc)
 

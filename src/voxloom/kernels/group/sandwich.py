@@ -1,17 +1,19 @@
-"""Least squares whose covariance comes from the residuals of clusters of maps: unequal variances, repeated measures, sites.
+"""Least squares whose covariance comes from the residuals of clusters of maps (sites, persons, single maps).
 
-``cov b = (X'X)^- [sum over clusters g of X_g' A_g e_g e_g' A_g' X_g] (X'X)^-`` (Liang and Zeger 1986; White 1980 for clusters of
-one map; the sandwich estimator of Guillaume et al. 2014, NeuroImage 94:287). Residuals are smaller than errors; A_g makes up
-for that, with H = X (X'X)^- X':
+``cov b = (X'X)^- [sum over clusters g of X_g' A_g e_g e_g' A_g' X_g] (X'X)^-`` (Liang and Zeger 1986; White 1980 for
+clusters of one map; the sandwich estimator of Guillaume et al. 2014, NeuroImage 94:287). Residuals are smaller than
+errors; A_g makes up for that, with H = X (X'X)^- X':
 
 - CR0 (HC0): A = 1;
-- CR1 (HC1): the square root of ``G / (G - 1) (n - 1) / (n - rank)``, of ``n / (n - rank)`` where clusters are single maps;
+- CR1 (HC1): the square root of ``G / (G - 1) (n - 1) / (n - rank)``, of ``n / (n - rank)`` where clusters are single
+maps;
 - CR2 (HC2): ``(1 - H_gg)^(-1/2)``, unbiased where errors are independent (Bell and McCaffrey 2002);
 - CR3 (HC3): ``(1 - H_gg)^-1``, near the jackknife.
 
-The variance of a contrast is then a quadratic form of the errors, with few degrees of freedom where few clusters tell it. They
-are those of Bell and McCaffrey for t and of Pustejovsky and Tipton (2018, J Bus Econ Stat 36:672) for F, both under
-independent errors: they depend on design, clusters and contrast, not on the data, so there is one for each pattern.
+The variance of a contrast is then a quadratic form of the errors, with few degrees of freedom where few clusters tell
+it. They are those of Bell and McCaffrey for t and of Pustejovsky and Tipton (2018, J Bus Econ Stat 36:672) for F,
+both under independent errors: they depend on design, clusters and contrast, not on the data, so there is one for each
+pattern.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
     IntArray = NDArray[np.int64]
 
 SmallSampleForm = Literal["CR0", "CR1", "CR2", "CR3"]
-#: Eigenvalues of 1 - H_gg below this: the design alone determines a combination of the cluster's maps, which tells nothing.
+#: Eigenvalues of 1 - H_gg below this: the design alone determines a combination of the cluster's maps, which tells
+#: nothing.
 DETERMINED = 1e-9
 
 
@@ -82,7 +85,7 @@ class ClusteredDesign:
     @property
     def Q(self) -> FloatArray:
         """Orthonormal design, maps in the order of their clusters."""
-        return self.basis.Q[self.order]
+        return np.asarray(self.basis.Q[self.order])
 
     @cached_property
     def adjusted(self) -> FloatArray:
@@ -92,7 +95,7 @@ class ClusteredDesign:
             return self.Q
         if self.form == "CR1":
             scale = n / (n - r) if n == G else G / (G - 1) * (n - 1) / (n - r)
-            return self.Q * np.sqrt(scale)
+            return np.asarray(self.Q * np.sqrt(scale))
         power = -0.5 if self.form == "CR2" else -1.0
         return np.concatenate([_made_up(Q, power) for Q in np.split(self.Q, self.edges[1:-1])])
 
@@ -130,7 +133,9 @@ def _variance_of_covariance(inner: FloatArray, cross: FloatArray) -> float:
     """
     own = np.einsum("gst->st", np.einsum("gss,gtt->gst", inner, inner) + inner**2)
     b = np.einsum("grs,grt->gst", cross, cross)
-    mixed = np.einsum("gss,gtt->st", inner, b) + np.einsum("gss,gtt->st", b, inner) + 2 * np.einsum("gst,gst->st", inner, b)
+    mixed = (
+        np.einsum("gss,gtt->st", inner, b) + np.einsum("gss,gtt->st", b, inner) + 2 * np.einsum("gst,gst->st", inner, b)
+    )
     moments = np.einsum("gis,gjt->stij", cross, cross)
     pairs = np.einsum("stij,stij->st", moments, moments) + np.einsum("stij,stji->st", moments, moments)
     return float((own - mixed + pairs).sum())

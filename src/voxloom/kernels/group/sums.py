@@ -1,8 +1,8 @@
 """Sums of a group model that add up: X'X, X'Y, Y'Y and n of every voxel, in twice the digits of float64.
 
-A number is a pair (high, low) whose exact sum it is, high the nearest float64. Products and sums of maps are then good to about
-1e-31 of their size (Dekker 1971; Knuth's two-sum), so that a map taken away again leaves what was there before, to the last
-bit of float64, even where it was thousands of times larger than the others.
+A number is a pair (high, low) whose exact sum it is, high the nearest float64. Products and sums of maps are then
+good to about 1e-31 of their size (Dekker 1971; Knuth's two-sum), so that a map taken away again leaves what was there
+before, to the last bit of float64, even where it was thousands of times larger than the others.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def sums_of(X: FloatArray, Y: NDArray[np.floating]) -> GroupSums:
 
 def combine(one: GroupSums, other: GroupSums, sign: float = 1.0) -> GroupSums:
     """Sums over the maps of both, or with a sign of -1 without those of the other."""
-    pairs = (_add_pairs(a, sign * b) for a, b in zip(one[:3], other[:3]))
-    return GroupSums(*pairs, n=one.n + sign * other.n)
+    xtx, xty, yty = (_add_pairs(a, sign * b) for a, b in zip(one[:3], other[:3]))
+    return GroupSums(xtx, xty, yty, one.n + sign * other.n)
 
 
 def _add_pairs(a: FloatArray, b: FloatArray) -> FloatArray:
@@ -81,8 +81,8 @@ class SumsFit(NamedTuple):
 def fit_sums(sums: GroupSums) -> SumsFit:
     """Solve the normal equations of every voxel; NaN where n <= rank or the maps are fitted without error.
 
-    The residual sum of squares, ``y'y - 2 b'X'y + b'X'X b``, cancels; its terms are summed in twice the digits, and an error of
-    b enters by its square only.
+    The residual sum of squares, ``y'y - 2 b'X'y + b'X'X b``, cancels; its terms are summed in twice the digits, and
+    an error of b enters by its square only.
     """
     xtx = np.moveaxis(sums.xtx[0], -1, 0)
     scale = np.sqrt(np.einsum("vkk->vk", xtx))
