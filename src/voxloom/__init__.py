@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from voxloom.io.images import from_nifti, to_nifti
     from voxloom.io.study import Study, open_study
     from voxloom.models.beta_series import beta_series
+    from voxloom.models.cluster_table import clusters_table
     from voxloom.models.concatenation import concatenate_runs
     from voxloom.models.contrasts import contrast
     from voxloom.models.design import design_matrix
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from voxloom.models.quality import quality_series, tsnr
     from voxloom.models.runs import conjunction, contrast_over_runs
     from voxloom.models.tfce import tfce
+    from voxloom.models.true_discoveries import true_discovery_proportion
     from voxloom.pipeline import plan, remove_run, run
     from voxloom.pipeline.ingest_images import ingest
     from voxloom.report.design import plot_design
@@ -44,6 +46,7 @@ _PUBLIC = {
     "Study": "voxloom.io.study",
     "beta_series": "voxloom.models.beta_series",
     "bonferroni": "voxloom.models.multiplicity",
+    "clusters_table": "voxloom.models.cluster_table",
     "concatenate_runs": "voxloom.models.concatenation",
     "conjunction": "voxloom.models.runs",
     "contrast": "voxloom.models.contrasts",
@@ -74,6 +77,7 @@ _PUBLIC = {
     "tfce": "voxloom.models.tfce",
     "threshold": "voxloom.models.multiplicity",
     "to_nifti": "voxloom.io.images",
+    "true_discovery_proportion": "voxloom.models.true_discoveries",
     "tsnr": "voxloom.models.quality",
 }
 
@@ -88,6 +92,7 @@ __all__ = [
     "__version__",
     "beta_series",
     "bonferroni",
+    "clusters_table",
     "concatenate_runs",
     "conjunction",
     "contrast",
@@ -118,6 +123,7 @@ __all__ = [
     "tfce",
     "threshold",
     "to_nifti",
+    "true_discovery_proportion",
     "tsnr",
 ]
 

@@ -13,6 +13,7 @@ from statsmodels.stats.multitest import multipletests
 
 from voxloom.errors import InputError
 from voxloom.models.multiplicity import bonferroni, fdr, threshold
+from voxloom.schema import Grid, voxel_coords
 
 
 def z_map(seed: int = 0, n: int = 2000, signal: float = 4.0) -> xr.DataArray:
@@ -70,6 +71,8 @@ def test_adjusted_p_of_z_and_of_p():
     np.testing.assert_allclose(fdr(z), multipletests(p, method="fdr_bh")[1], rtol=1e-10)
     np.testing.assert_allclose(bonferroni(z), multipletests(p, method="bonferroni")[1], rtol=1e-10)
     np.testing.assert_allclose(fdr(z.copy(data=p), kind="p"), fdr(z), rtol=1e-10)
+    np.testing.assert_array_equal(fdr(z, method="bky") <= 0.05, multipletests(p, 0.05, method="fdr_tsbky")[0])
+    assert fdr(z, method="bky").attrs["p_method"] == "Benjamini-Krieger-Yekutieli"
     assert fdr(z).name == "p_fdr"
     assert fdr(z).attrs == {"p_method": "Benjamini-Hochberg", "n_tests": 2000, "two_sided": True}
 
@@ -103,7 +106,7 @@ def test_nothing_found_is_an_infinite_threshold():
 def test_bad_arguments():
     z = z_map()
     with pytest.raises(InputError, match="One of"):
-        threshold(z, method="fwe")
+        threshold(z, method="fwer")
     with pytest.raises(InputError, match="between 0 and 1"):
         threshold(z, alpha=3.1, method="fpr")
     with pytest.raises(InputError, match="outside"):
@@ -112,3 +115,34 @@ def test_bad_arguments():
         fdr(z.rename("p_value"))
     with pytest.raises(InputError, match="unknown"):
         bonferroni(z, kind="t")
+    with pytest.raises(InputError, match="One of"):
+        fdr(z, method="by")
+    with pytest.raises(InputError, match="of no use"):
+        threshold(z, method="fdr", p=z)
+    with pytest.raises(InputError, match="voxels"):
+        threshold(z, method="fwe", p=z[1:])
+
+
+def test_fwe_says_which_procedure_it_was():
+    z = z_map()
+    alone = threshold(z, method="fwe")
+    xr.testing.assert_equal(alone, threshold(z, method="bonferroni"))
+    assert alone.attrs["height_control"] == "Bonferroni"
+    p = xr.DataArray(np.where(np.abs(z) > 4.1, 0.01, 0.2), dims="voxel", name="p_max_stat", attrs={"p_method": "b / N"})
+    for two_sided in (True, False):
+        found = threshold(z, method="fwe", p=p, two_sided=two_sided)
+        np.testing.assert_array_equal(found, np.where((np.abs(z) if two_sided else z) > 4.1, z, 0.0))
+        assert found.attrs["height_control"] == "b / N"
+        assert found.attrs["threshold"] == np.abs(found.values[found != 0]).min()
+    assert threshold(z, method="fwe", p=p * 0 + 1).attrs["threshold"] == np.inf
+
+
+def test_small_clusters_are_cut_and_signs_do_not_join():
+    volume = np.zeros((6, 5, 4))
+    volume[:3, 0, 0], volume[3:5, 0, 0], volume[5, 4, 3], volume[1, 3, 3] = 5.0, -5.0, 7.0, np.nan
+    voxel = np.arange(volume.size)
+    z = xr.DataArray(volume.ravel(), dims="voxel", coords=voxel_coords(Grid.of(volume.shape, np.eye(4)), voxel))
+    found = threshold(z, alpha=0.01, method="fpr", min_cluster_size=3)
+    np.testing.assert_array_equal(found, np.where(z == -5, 0.0, np.where(z == 7, 0.0, z)))
+    assert found.attrs["min_cluster_size"] == 3
+    xr.testing.assert_equal(threshold(z, method="fpr", min_cluster_size=1), threshold(z, method="fpr"))
