@@ -80,9 +80,14 @@ def p_of_null(
 def counted_p(stat: FloatArray, null: FloatArray) -> FloatArray:
     """``b / N``: share of the null (P,) that reaches the statistic (V,), ties by `TIE_RTOL`, at least 1 / P."""
     ordered = np.sort(null)
-    reached = ordered.size - np.searchsorted(ordered, stat - TIE_RTOL * np.abs(stat), side="left")
+    reached = ordered.size - np.searchsorted(ordered, least_tie(stat), side="left")
     # a voxel that is none of the test may exceed every maximum; p is never 0
     return np.where(np.isnan(stat), np.nan, np.maximum(reached, 1) / ordered.size)
+
+
+def least_tie(stat: FloatArray) -> FloatArray:
+    """Least value that counts as reaching a statistic."""
+    return np.asarray(stat - TIE_RTOL * np.abs(stat))
 
 
 def _account(fit: TailFit, found: TailP) -> dict[str, Any]:
