@@ -80,6 +80,37 @@ def _huh_jhun(M, C, Y, r):
     return stat_of(X, np.eye(len(C)), Q.T @ Y)
 
 
+def welch_of(M, C, Y, group) -> tuple[np.ndarray, np.ndarray]:
+    """v of one row of C or G of several, and its degrees of freedom, voxel by voxel with W written out."""
+    R, r, found = np.eye(len(M)) - hat(M), len(C), []
+    for y in Y.T:
+        b, e = np.linalg.pinv(M, rcond=RCOND) @ y, R @ y
+        W = np.diag([np.diag(R)[group == g].sum() / (e[group == g] @ e[group == g]) for g in group])
+        effect, cov = C @ b, C @ np.linalg.pinv(M.T @ W @ M, rcond=RCOND) @ C.T
+        A = sum(
+            (1 - np.trace(W[group == g][:, group == g]) / np.trace(W)) ** 2 / np.diag(R)[group == g].sum()
+            for g in np.unique(group)
+        )
+        G = effect @ np.linalg.solve(cov, effect) / r / (1 + 2 * (r - 1) / (r * (r + 2)) * A)
+        found.append((np.sign(effect[0]) * np.sqrt(G) if r == 1 else G, r * (r + 2) / (3 * A)))
+    stat, dof = np.array(found).T
+    return stat, dof
+
+
+def refitted_welch(M, C, Y, indices, method, group) -> tuple[np.ndarray, np.ndarray]:
+    """The same (P, V) under each row of indices, groups staying with the rows of the design."""
+    H = {"freedman-lane": hat(nuisance(M, C)), "ter-braak": hat(M), "manly": np.zeros((len(M), len(M)))}[method]
+    found = []
+    for p, r in enumerate(indices):
+        if method == "ter-braak" and p:
+            shuffled = moved(r, Y - H @ Y)  # C b* - C b: the fit added back gives C b
+            found.append(welch_of(M, C, shuffled, group))
+        else:
+            found.append(welch_of(M, C, moved(r, Y - H @ Y) + H @ Y if p else Y, group))
+    stat, dof = np.array(found).transpose(1, 0, 2)
+    return stat, dof
+
+
 METHODS = {
     "freedman-lane": _freedman_lane,
     "ter-braak": _ter_braak,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-from typing import TYPE_CHECKING
-
-import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,10 +13,6 @@ from voxloom.kernels.permutation import stat_of_cosine
 from voxloom.kernels.products import MatrixProducts, TableProducts, products_of
 from voxloom.kernels.rearrange import plan_rearrangements
 from voxloom.kernels.rows import Rows, part_of, rows_of
-from voxloom.kernels.tails import t_to_z
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ONE_SAMPLE = np.ones((1, 1))
 
@@ -206,52 +198,3 @@ def test_tables_need_two_values():
         design = (x / np.linalg.norm(x))[:, np.newaxis]
         rows = Rows(design, 1, True, draws(20, scheme, 2100), np.empty((0, 1, 1)))
         assert isinstance(products_of(rows), MatrixProducts)
-
-
-def palm_case(folder: Path):
-    """Data (n, V), design, contrast, rearrangements, t map and greatest z of a run of PALM."""
-    mask = nib.load(folder.parent / "mask.nii.gz").get_fdata() > 0
-    table = {
-        name: np.loadtxt(folder / f"{name}.csv", delimiter=",", ndmin=2)
-        for name in ("design", "contrast", "permidx", "max_voxel_z")
-    }
-    Y = nib.load(folder / "data.nii.gz").get_fdata()[mask].T
-    t = nib.load(folder / "stat_t.nii.gz").get_fdata()[mask]
-    return Y, table["design"], table["contrast"], table["permidx"].astype(np.int32), t, table["max_voxel_z"].ravel()
-
-
-@pytest.mark.parametrize(("case", "scheme"), [("one_sample_signflip", "flip"), ("two_sample_freedman_lane", "permute")])
-def test_palm_replay(voxloom_data, case, scheme):
-    Y, M, C, indices, t, z = palm_case(voxloom_data / "oracles" / "palm" / case)
-    model = projections(M, C, scheme)
-    found = maxstat.extremes(Y, indices, model)
-    np.testing.assert_allclose(stat_of_cosine(maxstat.observed(Y, model), model), t, rtol=0, atol=1e-10)
-    np.testing.assert_allclose(t_to_z(stat_of_cosine(found.greatest, model), model.dof), z, rtol=0, atol=5e-10)
-
-
-def test_palm_replay_two_tailed(voxloom_data):
-    folder = voxloom_data / "oracles" / "palm" / "one_sample_signflip"
-    Y, M, C, indices, _, _ = palm_case(folder)
-    model = projections(M, C, "flip")
-    found = maxstat.extremes(Y, indices, model)
-    t = stat_of_cosine(np.maximum(found.greatest, -found.least), model)
-    z = np.loadtxt(folder / "two_tailed" / "max_voxel_z.csv")
-    np.testing.assert_allclose(t_to_z(t, model.dof), z, rtol=0, atol=5e-10)
-
-
-@pytest.mark.slow
-def test_exhaustive_null_of_palm_data(voxloom_data):
-    """All 2^20 flips of 20 maps by 6,960 voxels against the plain enumeration of the oracle."""
-    folder = voxloom_data / "oracles" / "palm" / "one_sample_signflip"
-    Y, M, C, *_ = palm_case(folder)
-    model = projections(M, C, "flip")
-    plan = plan_rearrangements(np.zeros(20, dtype=int), "flip", 2**20, 0)
-    parts = [maxstat.extremes(Y, plan.draw(i, i + 2**17), model) for i in range(0, 2**19, 2**17)]
-    greatest, least = (np.concatenate([getattr(part, side) for part in parts]) for side in ("greatest", "least"))
-    # the other half of the flips mirrors this one
-    one = np.sort(stat_of_cosine(np.concatenate([greatest, -least]), model))
-    two = np.sort(stat_of_cosine(np.tile(np.maximum(greatest, -least), 2), model))
-    with (folder / "exhaustive" / "null_survival.csv").open() as file:
-        rows = list(csv.reader(file))[1:]
-    for t, *counts in rows:
-        assert [len(null) - np.searchsorted(null, float(t)) for null in (one, two)] == [int(c) for c in counts]

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nilearn.mass_univariate import permuted_ols
 
 from permutation_oracle import refitted
 from voxloom.errors import InputError
@@ -135,3 +136,38 @@ def test_p_of_f_counts_maxima_that_reach_it():
 def test_unknown_nuisance_is_refused():
     with pytest.raises(InputError, match="'freedman' is unknown"):
         prepare_test(frame(10), "a", nuisance="freedman")
+
+
+def nilearn_rearrangements(n: int, n_perm: int, *, flip: bool) -> np.ndarray:
+    """What `permuted_ols` with random_state 0 and one job draws: each upon the one before."""
+    rng = np.random.RandomState(np.random.RandomState(0).randint(1, np.iinfo(np.int32).max - 1))
+    rows = [np.arange(1, n + 1)]
+    for _ in range(n_perm):
+        rows.append(rows[-1] * (rng.randint(2, size=n) * 2 - 1) if flip else rows[-1][rng.permutation(n)])
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("two_sided", [True, False])
+@pytest.mark.parametrize("case", ["one sample", "covariate", "covariate beside another"])
+def test_null_of_nilearn_is_reproduced(case, two_sided):
+    n, n_perm, Y, design = 17, 60, maps(17, 80), frame(17)
+    flip, columns = case == "one sample", {"covariate": ["one", "a"], "covariate beside another": ["one", "a", "b"]}
+    design = design[columns.get(case, ["one"])]
+    tested, others = design[["one" if flip else "a"]].to_numpy(), design[["b"]].to_numpy() if "b" in design else None
+    oracle = permuted_ols(
+        tested,
+        Y,
+        others,
+        model_intercept=not flip,
+        n_perm=n_perm,
+        two_sided_test=two_sided,
+        random_state=0,
+        n_jobs=1,
+        output_type="dict",
+    )
+    replay = Exchangeability(rearrangements=nilearn_rearrangements(n, n_perm, flip=flip))
+    test = prepare_test(design, "one" if flip else "a", exchangeability=replay, two_sided=two_sided)
+    null = null_max_stat(test, Y)
+    np.testing.assert_allclose(np.sort(null[1:]), np.sort(oracle["h0_max_t"][0]), rtol=1e-9)
+    p = fwe_p(test, observed_stat(test, Y), null)
+    np.testing.assert_allclose(p, 10.0 ** -oracle["logp_max_t"][0], rtol=1e-9)

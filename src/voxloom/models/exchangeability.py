@@ -60,6 +60,8 @@ class Exchangeability:
             raise InputError("exchangeability", f"scheme {self.scheme!r} is unknown.", f"One of {SCHEMES} is wanted.")
         if isinstance(self.blocks, Mapping) and not (self.blocks and set(self.blocks) <= set(KINDS)):
             raise InputError("blocks", f"has the keys {list(self.blocks)}.", f"Labels under {KINDS} are wanted.")
+        if isinstance(self.variance_groups, str) and self.variance_groups != "auto":
+            raise InputError("variance_groups", f"is {self.variance_groups!r}.", '"auto" or a label per map is wanted.')
 
 
 BY_DESIGN = Exchangeability()

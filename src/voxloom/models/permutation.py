@@ -1,108 +1,43 @@
-"""A permutation test prepared once from the design, then run over any voxels and rearrangements."""
+"""A permutation test run over any voxels and rearrangements: statistics, their maxima, counts, and p."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from voxloom.errors import ContrastError, InputError
+from voxloom.errors import InputError
 from voxloom.kernels import maxstat
-from voxloom.kernels.exchangeability import free_block
-from voxloom.kernels.expression import contrast_matrix
-from voxloom.kernels.linalg import is_estimable, reduce_design
-from voxloom.kernels.permutation import (
-    NUISANCE,
-    Projections,
-    cosine_of_stat,
-    interchangeable,
-    split,
-    stat_of_cosine,
-)
+from voxloom.kernels.linalg import sub_blocks
+from voxloom.kernels.permutation import cosine_of_stat, stat_of_cosine
 from voxloom.kernels.stat_maps import PERMUTATIONS, cosine_maps
-from voxloom.kernels.z_table import f_table, t_table
-from voxloom.models.design import dependent_columns
-from voxloom.models.exchangeability import BY_DESIGN, Exchange, Exchangeability, exchange
-from voxloom.models.group_design import require_dof
+from voxloom.kernels.variance_groups import z_maps
 from voxloom.models.null_p import TIE_RTOL, counted_p
+from voxloom.models.prepared_test import PreparedTest, prepare_test
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import pandas as pd
     from numpy.typing import ArrayLike, NDArray
 
-    from voxloom.kernels.rearrange import GivenRearrangements, Rearrangements
+    from voxloom.kernels.rearrange import IndexArray
 
     FloatArray = NDArray[np.float64]
 
+__all__ = [
+    "PreparedTest",
+    "count_reached",
+    "fwe_p",
+    "null_max_stat",
+    "observed_stat",
+    "prepare_test",
+    "rearranged_stat",
+    "sweep",
+    "uncorrected_p",
+]
+
 #: Rearranged rows (indices and float32 design) made at once.
 BATCH_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedTest:
-    """A permutation test of one contrast, ready for any voxels; it depends on the design alone.
-
-    Attributes
-    ----------
-    model : Projections
-        Of the rearranged data, by the treatment of the nuisance.
-    as_observed : Projections
-        Of the maps as they stand.
-    rearrangements : Rearrangements
-    two_sided : bool
-        The statistic is ``|t|``; never of F.
-    contrast, nuisance : str
-    """
-
-    model: Projections
-    as_observed: Projections
-    rearrangements: Rearrangements | GivenRearrangements
-    two_sided: bool
-    contrast: str
-    nuisance: str
-
-    @property
-    def n_perm(self) -> int:
-        """Number of rearrangements, the observed order included; p is at least its reciprocal."""
-        return self.rearrangements.size
-
-    @property
-    def apart(self) -> bool:
-        """Whether the observed order has to be computed apart, as the rearranged data hold no effect."""
-        return self.model.effect_removed
-
-    @property
-    def stat_type(self) -> str:
-        """T of one contrast row, F of several."""
-        return "t" if self.model.signed else "F"
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """How its p are made."""
-        exhaustive, scheme = self.rearrangements.exhaustive, self.rearrangements.scheme
-        others = "given" if scheme == "given" else "random"
-        return {
-            "contrast": self.contrast,
-            "stat_type": self.stat_type,
-            "two_sided": self.two_sided,
-            "scheme": scheme,
-            "nuisance": self.nuisance,
-            "n_perm": self.n_perm,
-            "exhaustive": exhaustive,
-            "seed": self.rearrangements.seed,
-            "tail": "none",
-            "p_method": "b / N, all distinct rearrangements"
-            if exhaustive
-            else f"(b + 1) / (m + 1), m {others} rearrangements",
-        }
-
-    def to_z(self, stat: FloatArray, out: FloatArray | None = None) -> FloatArray:
-        """Turn t or F into the normal deviate of the same upper tail, to 1e-11; `out` may be `stat`."""
-        dof, r = float(self.model.dof), float(self.model.effect.shape[1])
-        return (t_table(dof) if self.model.signed else f_table(r, dof))(stat, out)
+#: Statistic maps made at once where maxima are taken of them.
+MAP_BYTES = 16 * 2**20
 
 
 class Swept(NamedTuple):
@@ -120,83 +55,14 @@ class Swept(NamedTuple):
     reached: NDArray[np.int64]
 
 
-def prepare_test(
-    design: pd.DataFrame,
-    contrast: str | Sequence[float] | ArrayLike,
-    *,
-    n_perm: int = 10_000,
-    exchangeability: Exchangeability = BY_DESIGN,
-    nuisance: str = "freedman-lane",
-    two_sided: bool = True,
-    seed: int = 0,
-) -> PreparedTest:
-    """Partition the design by the contrast, choose the scheme and number its rearrangements.
-
-    Parameters are those of `permutation_test`; rows of the design are the maps in order.
-
-    Raises
-    ------
-    DesignError
-        Not more maps than regressors.
-    ContrastError
-        Unknown columns, or a contrast the design cannot estimate.
-    InputError
-        `n_perm` or `seed` out of range, an unknown treatment of the nuisance, blocks that cannot be exchanged or
-        leave no rearrangement, given rearrangements that are none.
-    """
-    if n_perm < 1:
-        raise InputError("n_perm", f"is {n_perm}.", "At least 1, the observed order, is wanted.")
-    if not 0 <= seed < 2**64:
-        raise InputError("seed", f"is {seed}.", "An integer from 0 to 2**64 - 1 is wanted.")
-    if nuisance not in NUISANCE:
-        raise InputError("nuisance", f"{nuisance!r} is unknown.", f"One of {list(NUISANCE)} is wanted.")
-    M = design.to_numpy(dtype=np.float64)
-    require_dof(M)
-    C = _estimable(design, contrast)
-    allowed = exchange(exchangeability, M, C)
-    still = None if allowed.flips or len(allowed.orbits) != len(M) else allowed.orbits
-    parts = split(M, C, still)
-    model = NUISANCE[nuisance](parts)
-    if model.basis is not None:
-        allowed = _of_combined_maps(allowed, exchangeability, nuisance, model.size)
-    labels = interchangeable(M) if model.basis is None else np.arange(model.size)
-    return PreparedTest(
-        model=model,
-        as_observed=NUISANCE["freedman-lane"](parts),
-        rearrangements=allowed.plan(labels, n_perm, seed),
-        two_sided=two_sided and parts.signed,
-        contrast=contrast if isinstance(contrast, str) else "; ".join(" ".join(f"{w:g}" for w in row) for row in C),
-        nuisance=nuisance,
-    )
-
-
-def _of_combined_maps(allowed: Exchange, wanted: Exchangeability, nuisance: str, n_data: int) -> Exchange:
-    """Exchange of data that are combinations of maps, all alike."""
-    if wanted.blocks is not None or wanted.variance_groups is not None:
-        raise InputError(
-            "nuisance",
-            f"{nuisance!r} combines maps across blocks and variance groups.",
-            'Use "freedman-lane" with these.',
-        )
-    return allowed._replace(block=free_block(n_data))
-
-
-def _estimable(design: pd.DataFrame, contrast: str | Sequence[float] | ArrayLike) -> FloatArray:
-    """Weights (q, K) of an estimable contrast."""
-    columns = [str(name) for name in design.columns]
-    M = design.to_numpy(dtype=np.float64)
-    C = contrast_matrix(contrast, columns)
-    if not is_estimable(C, reduce_design(M)).all():
-        raise ContrastError(
-            f"contrast {contrast!r}",
-            f"is not estimable: the columns {dependent_columns(M, columns)} depend on the others.",
-            "Leave them out of the design, or test a contrast that the design can tell.",
-        )
-    return C
-
-
 def observed_stat(test: PreparedTest, Y: NDArray[Any]) -> FloatArray:
-    """Compute t or F of every voxel of the maps Y (n, V); NaN where a voxel cannot be tested."""
+    """Compute the statistic of every voxel of the maps Y (n, V); NaN where a voxel cannot be tested.
+
+    It is t, or F of several contrast rows; with variance groups v or G as a normal deviate.
+    """
+    if test.groups is not None:
+        identity = np.arange(1, len(Y) + 1, dtype=np.int32)[np.newaxis]
+        return np.asarray(z_maps(_maps(test, Y), identity, test.as_observed, test.groups)[0])
     return stat_of_cosine(maxstat.observed(_maps(test, Y), test.as_observed), test.as_observed)
 
 
@@ -245,11 +111,25 @@ def sweep(
     Y, stop = _maps(test, Y), test.n_perm if stop is None else stop
     if start == 0 and test.apart:
         return _joined(_as_observed(test, Y, stat), sweep(test, Y, stat, start=1, stop=stop))
+    if test.groups is not None:
+        return _swept_maps(test, Y, stat, start, stop)
     bars = None if stat is None else cosine_of_stat(_least_tie(test, stat), test.model)
     if test.rearrangements.mirrored and (start, stop) == (0, test.n_perm):
         return _both_halves(test, _extremes(test, Y, 0, stop // 2, bars, mirrored=test.model.signed))
     found = _extremes(test, Y, start, stop, bars, mirrored=test.two_sided)
     return Swept(stat_of_cosine(_heights(test, found), test.model), found.reached)
+
+
+def _swept_maps(test: PreparedTest, Y: NDArray[Any], stat: FloatArray | None, start: int, stop: int) -> Swept:
+    """Sweep over maps that are made one stretch of voxels after the other."""
+    found = Swept(np.full(stop - start, -np.inf), np.zeros(Y.shape[1], np.int64))
+    for voxels in sub_blocks(Y.shape[1], MAP_BYTES // (8 * max(1, stop - start))):
+        maps = rearranged_stat(test, Y[:, voxels], start=start, stop=stop)
+        heights = np.abs(maps) if test.two_sided else maps
+        np.maximum(found.maxima, np.fmax.reduce(heights, axis=1, initial=-np.inf), out=found.maxima)
+        if stat is not None:
+            found.reached[voxels] = (heights >= _least_tie(test, stat[voxels])).sum(axis=0)
+    return found
 
 
 def _both_halves(test: PreparedTest, half: maxstat.Extremes) -> Swept:
@@ -316,11 +196,17 @@ def rearranged_stat(test: PreparedTest, Y: NDArray[Any], *, start: int = 0, stop
     stat = np.empty((stop - start, Y.shape[1]))
     for i in range(first, stop, PERMUTATIONS):
         indices = test.rearrangements.draw(i, min(i + PERMUTATIONS, stop))
-        maps = stat_of_cosine(cosine_maps(Y, indices, test.model), test.model)
+        maps = _stat_maps(test, Y, indices)
         stat[max(i - start, 0) : i - start + len(indices)] = maps[max(start - i, 0) :]
     if start == 0 and test.apart and stop:
         stat[0] = observed_stat(test, Y)
     return stat
+
+
+def _stat_maps(test: PreparedTest, Y: NDArray[Any], indices: IndexArray) -> FloatArray:
+    if test.groups is not None:
+        return z_maps(Y, indices, test.model, test.groups)
+    return stat_of_cosine(cosine_maps(Y, indices, test.model), test.model)
 
 
 def _maps(test: PreparedTest, Y: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,190 @@
+"""A permutation test prepared from a design: how the effect is told from the nuisance, and what is rearranged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from voxloom.errors import ContrastError, InputError
+from voxloom.kernels.exchangeability import free_block
+from voxloom.kernels.expression import contrast_matrix
+from voxloom.kernels.linalg import is_estimable, reduce_design
+from voxloom.kernels.permutation import NUISANCE, Projections, Split, interchangeable, split
+from voxloom.kernels.variance_groups import VarianceGroups, variance_groups
+from voxloom.kernels.z_table import f_table, t_table
+from voxloom.models.design import dependent_columns
+from voxloom.models.exchangeability import BY_DESIGN, Exchange, Exchangeability, exchange, labels_of
+from voxloom.models.group_design import require_dof
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from numpy.typing import ArrayLike, NDArray
+
+    from voxloom.kernels.rearrange import GivenRearrangements, Rearrangements
+
+    FloatArray = NDArray[np.float64]
+
+#: Treatments of the nuisance that rearrange rows of the design with their variances.
+GROUPED = ("freedman-lane", "ter-braak", "manly")
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedTest:
+    """A permutation test of one contrast, ready for any voxels; it depends on the design alone.
+
+    Attributes
+    ----------
+    model : Projections
+        Of the rearranged data, by the treatment of the nuisance.
+    as_observed : Projections
+        Of the maps as they stand.
+    rearrangements : Rearrangements
+    two_sided : bool
+        The statistic is ``|t|``; never of F.
+    contrast, nuisance : str
+    groups : VarianceGroups or None
+        Maps with a variance each; the statistic is then v or G as a normal deviate.
+    """
+
+    model: Projections
+    as_observed: Projections
+    rearrangements: Rearrangements | GivenRearrangements
+    two_sided: bool
+    contrast: str
+    nuisance: str
+    groups: VarianceGroups | None = None
+
+    @property
+    def n_perm(self) -> int:
+        """Number of rearrangements, the observed order included; p is at least its reciprocal."""
+        return self.rearrangements.size
+
+    @property
+    def apart(self) -> bool:
+        """Whether the observed order has to be computed apart, as the rearranged data hold no effect."""
+        return self.model.effect_removed
+
+    @property
+    def stat_type(self) -> str:
+        """T of one contrast row, F of several; z with variance groups."""
+        return "z" if self.groups is not None else "t" if self.model.signed else "F"
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """How its p are made."""
+        exhaustive, scheme = self.rearrangements.exhaustive, self.rearrangements.scheme
+        others = "given" if scheme == "given" else "random"
+        return {
+            "contrast": self.contrast,
+            "stat_type": self.stat_type,
+            "two_sided": self.two_sided,
+            "scheme": scheme,
+            "nuisance": self.nuisance,
+            "n_perm": self.n_perm,
+            "exhaustive": exhaustive,
+            "seed": self.rearrangements.seed,
+            "tail": "none",
+            **({} if self.groups is None else {"z_of": "Aspin-Welch v" if self.model.signed else "G"}),
+            "p_method": "b / N, all distinct rearrangements"
+            if exhaustive
+            else f"(b + 1) / (m + 1), m {others} rearrangements",
+        }
+
+    def to_z(self, stat: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Turn the statistic into the normal deviate of the same upper tail, to 1e-11; `out` may be `stat`."""
+        if self.groups is not None:
+            return np.asarray(np.positive(stat, out=out))
+        dof, r = float(self.model.dof), float(self.model.effect.shape[1])
+        return (t_table(dof) if self.model.signed else f_table(r, dof))(stat, out)
+
+
+def prepare_test(
+    design: pd.DataFrame,
+    contrast: str | Sequence[float] | ArrayLike,
+    *,
+    n_perm: int = 10_000,
+    exchangeability: Exchangeability = BY_DESIGN,
+    nuisance: str = "freedman-lane",
+    two_sided: bool = True,
+    seed: int = 0,
+) -> PreparedTest:
+    """Partition the design by the contrast, choose the scheme and number its rearrangements.
+
+    Parameters are those of `permutation_test`; rows of the design are the maps in order.
+
+    Raises
+    ------
+    DesignError
+        Not more maps than regressors.
+    ContrastError
+        Unknown columns, or a contrast the design cannot estimate.
+    InputError
+        `n_perm` or `seed` out of range, an unknown treatment of the nuisance, blocks that cannot be exchanged or
+        leave no rearrangement, given rearrangements that are none.
+    """
+    if n_perm < 1:
+        raise InputError("n_perm", f"is {n_perm}.", "At least 1, the observed order, is wanted.")
+    if not 0 <= seed < 2**64:
+        raise InputError("seed", f"is {seed}.", "An integer from 0 to 2**64 - 1 is wanted.")
+    if nuisance not in NUISANCE:
+        raise InputError("nuisance", f"{nuisance!r} is unknown.", f"One of {list(NUISANCE)} is wanted.")
+    M = design.to_numpy(dtype=np.float64)
+    require_dof(M)
+    C = _estimable(design, contrast)
+    allowed = exchange(exchangeability, M, C)
+    still = None if allowed.flips or len(allowed.orbits) != len(M) else allowed.orbits
+    parts = split(M, C, still)
+    model = NUISANCE[nuisance](parts)
+    if model.basis is not None:
+        allowed = _of_combined_maps(allowed, exchangeability, nuisance, model.size)
+    groups = _groups(exchangeability, allowed, parts, nuisance)
+    rows = M if groups is None else np.column_stack([M, groups.group])
+    labels = interchangeable(rows) if model.basis is None else np.arange(model.size)
+    return PreparedTest(
+        model=model,
+        as_observed=NUISANCE["freedman-lane"](parts),
+        rearrangements=allowed.plan(labels, n_perm, seed),
+        two_sided=two_sided and parts.signed,
+        contrast=contrast if isinstance(contrast, str) else "; ".join(" ".join(f"{w:g}" for w in row) for row in C),
+        nuisance=nuisance,
+        groups=groups,
+    )
+
+
+def _groups(wanted: Exchangeability, allowed: Exchange, parts: Split, nuisance: str) -> VarianceGroups | None:
+    """Variance groups that are asked for; None where all maps are in one."""
+    if wanted.variance_groups is None:
+        return None
+    if nuisance not in GROUPED:
+        what = f"{nuisance!r} keeps no variance group apart."
+        raise InputError("nuisance", what, f"With variance groups, one of {GROUPED} is wanted.")
+    if isinstance(wanted.variance_groups, str):
+        group = allowed.orbits
+    else:
+        group = labels_of(wanted.variance_groups, len(parts.X), "variance_groups")
+    return variance_groups(parts, group) if group.any() else None
+
+
+def _of_combined_maps(allowed: Exchange, wanted: Exchangeability, nuisance: str, n_data: int) -> Exchange:
+    """Exchange of data that are combinations of maps, all alike."""
+    if wanted.blocks is not None:
+        raise InputError("nuisance", f"{nuisance!r} combines maps across blocks.", 'Use "freedman-lane" with blocks.')
+    return allowed._replace(block=free_block(n_data))
+
+
+def _estimable(design: pd.DataFrame, contrast: str | Sequence[float] | ArrayLike) -> FloatArray:
+    """Weights (q, K) of an estimable contrast."""
+    columns = [str(name) for name in design.columns]
+    M = design.to_numpy(dtype=np.float64)
+    C = contrast_matrix(contrast, columns)
+    if not is_estimable(C, reduce_design(M)).all():
+        raise ContrastError(
+            f"contrast {contrast!r}",
+            f"is not estimable: the columns {dependent_columns(M, columns)} depend on the others.",
+            "Leave them out of the design, or test a contrast that the design can tell.",
+        )
+    return C
