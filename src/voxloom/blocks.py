@@ -1,4 +1,4 @@
-"""Maps a kernel over the voxel blocks of DataArrays, in memory or lazy: the only place that knows Dask arrays."""
+"""Maps a kernel over the voxel blocks of DataArrays, or over parts of other work: the only place that knows Dask."""
 
 from __future__ import annotations
 
@@ -80,3 +80,29 @@ class _VoxelFirst:
     def __call__(self, *blocks: NDArray[Any]) -> Any:
         moved = tuple(np.moveaxis(out, -1, 0) for out in self.kernel(*(np.moveaxis(b, 0, -1) for b in blocks)))
         return moved if self.n_outputs > 1 else moved[0]
+
+
+def map_parts(part: Callable[..., Any], items: Sequence[Any], *shared: Any, client: Any = None) -> list[Any]:
+    """Return ``[part(item, *shared) for item in items]``.
+
+    Parameters
+    ----------
+    part : callable
+        With a client it must pickle, as all else.
+    items : sequence
+        Small: they travel with every call.
+    *shared : any
+        Sent to every worker once.
+    client : distributed.Client, optional
+        Whose workers do the calls; here, one after the other, when not given.
+    """
+    if client is None:
+        return [part(item, *shared) for item in items]
+    sent = client.scatter(list(shared), broadcast=True, hash=False)
+    calls = [client.submit(part, item, *sent, pure=False) for item in items]
+    return list(client.gather(calls))
+
+
+def n_workers(client: Any) -> int:
+    """Number of calls that run at once: the threads of the client's workers; 1 for None."""
+    return 1 if client is None else max(1, sum(client.nthreads().values()))

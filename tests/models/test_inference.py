@@ -90,7 +90,7 @@ def test_stat_is_that_of_the_group_model():
     maps, design = group_maps(14, 50), two_groups(14, 6, seed=3)
     found = permutation_test(maps, design, "a - b", n_perm=10)
     expected = contrast(fit_group(maps, design), "a - b")
-    assert set(found) == {"stat", "z_score", "p_max_stat", "null_max_stat"}
+    assert set(found) == {"stat", "z_score", "p_uncorrected", "p_max_stat", "null_max_stat"}
     for name in ("stat", "z_score"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-9)
     assert (expected["dof"] == found.attrs["dof"]).all()
@@ -160,7 +160,7 @@ def test_any_dtype_is_read_exactly(dtype):
 
 
 def test_lazy_maps_are_read_in_stretches(monkeypatch):
-    monkeypatch.setattr("voxloom.models.inference.MAP_SHARD_VOXELS", 100)
+    monkeypatch.setattr("voxloom.models.run_test.MAP_SHARD_VOXELS", 100)
     maps = group_maps(12, 400)
     for chunks in (30, 99, 100, 150):
         found = permutation_test(maps.chunk(voxel=chunks), n_perm=50)
@@ -207,8 +207,22 @@ def test_untested_voxels_are_nan_and_counted():
         np.testing.assert_array_equal(np.flatnonzero(found[name].isnull()), [5, 6, 7])
     rest = permutation_test(maps.drop_isel(voxel=[5, 6, 7]), n_perm=50)
     np.testing.assert_array_equal(found["null_max_stat"], rest["null_max_stat"])
+    maps["effect"][0, :20], maps["effect"][1, 20:] = np.nan, np.nan
     with pytest.raises(InputError, match="none of the 40 voxels"):
-        permutation_test(maps * np.nan)
+        permutation_test(maps)
+
+
+@pytest.mark.parametrize("chunks", [None, 7])
+def test_maps_without_values_and_maps_given_twice_are_named(chunks):
+    for value, words in ((np.nan, "sub-3, sub-5 hold no number"), (0.0, "sub-3, sub-5 are 0 everywhere")):
+        maps = group_maps(12, 40)
+        maps["effect"][[3, 5]] = value
+        with pytest.raises(InputError, match=words):
+            permutation_test(maps if chunks is None else maps.chunk(voxel=chunks), n_perm=50)
+    maps = group_maps(12, 40)
+    maps["effect"][7] = maps["effect"][2]
+    with pytest.raises(InputError, match="sub-7 is sub-2 again"):
+        permutation_test(maps if chunks is None else maps.chunk(voxel=chunks), n_perm=50)
 
 
 def test_bad_arguments():
@@ -219,8 +233,10 @@ def test_bad_arguments():
         permutation_test(maps, design.assign(one=1.0), "a")
     with pytest.raises(DesignError, match="2 maps cannot determine 2"):
         permutation_test(maps.isel(map=[0, 7]), two_groups(2, 1), "a - b")
-    with pytest.raises(InputError, match="'tfce'"):
-        permutation_test(maps, statistics=("max_stat", "tfce"))
+    with pytest.raises(InputError, match=r"'tfcee' is no statistic. Did you mean `tfce`"):
+        permutation_test(maps, statistics=("max_stat", "tfcee"))
+    with pytest.raises(InputError, match="tail: 'pareto' is unknown"):
+        permutation_test(maps, tail="pareto")
     with pytest.raises(InputError, match="n_perm"):
         permutation_test(maps, n_perm=0)
     with pytest.raises(InputError, match="seed"):

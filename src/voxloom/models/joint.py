@@ -1,0 +1,82 @@
+"""Several contrasts and modalities corrected together: one null, of the maximum over all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from voxloom.errors import InputError
+from voxloom.models.null_p import p_of_null
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from voxloom.kernels.tail_fit import Tail
+    from voxloom.models.permutation import PreparedTest
+    from voxloom.models.run_test import Found
+    from voxloom.spec.statistics import Statistic
+
+    FloatArray = NDArray[np.float64]
+
+
+def heights(test: PreparedTest, found: Found, name: str) -> FloatArray:
+    """Observed statistic (V,) on the scale of its null: in size, where the test is two-sided."""
+    values = found.spatial.get(name, found.stat)
+    return np.abs(values) if test.two_sided else values
+
+
+def require_comparable(tests: Mapping[str, PreparedTest], statistics: Mapping[str, Statistic]) -> None:
+    """Raise `InputError` unless all tests rearrange the maps alike and their statistics have one scale."""
+    names = list(tests)
+    for name in names[1:]:
+        one, other = tests[names[0]].rearrangements, tests[name].rearrangements
+        if (one.scheme, one.size, len(one.labels)) != (other.scheme, other.size, len(other.labels)):
+            raise InputError(
+                "contrast",
+                f"`{names[0]}` goes through {one.size} rearrangements by {one.scheme!r}, `{name}` through {other.size} "
+                f"by {other.scheme!r}: there is no null of both.",
+                "Name one scheme for all, Exchangeability(scheme=...), or test them one by one.",
+            )
+    kinds = sorted({test.stat_type for test in tests.values()})
+    on_stat = [name for name, one in statistics.items() if getattr(one, "on", "z") == "stat"]
+    if on_stat and len(kinds) > 1:
+        raise InputError(on_stat[0], f'on="stat" has no common scale for {" and ".join(kinds)}.', 'Take on="z".')
+
+
+def joint_p(
+    tests: Sequence[PreparedTest],
+    found: Sequence[Sequence[Found]],
+    statistics: Mapping[str, Statistic],
+    tail: Tail | None,
+) -> xr.Dataset:
+    """Corrected p over all contrasts and modalities.
+
+    Parameters
+    ----------
+    tests : sequence of PreparedTest
+        Of the contrasts.
+    found : sequence of sequences of Found
+        Of every contrast, those of the modalities.
+    statistics : mapping of str to Statistic
+    tail : "gpd" or "gamma", optional
+
+    Returns
+    -------
+    Dataset
+        ``p_joint_<name>(contrast, modality, voxel)`` and ``null_joint_<name>(permutation)``; the maximum of t and F is
+        taken of their z.
+    """
+    variables: dict[str, Any] = {}
+    for name, one in statistics.items():
+        scale = [test.to_z if not one.spatial else np.asarray for test in tests]
+        values = np.array([[to(heights(test, f, name)) for f in row] for test, to, row in zip(tests, scale, found)])
+        null = np.max([to(f.null[name]) for to, row in zip(scale, found) for f in row], axis=0)
+        p, attrs = p_of_null(values.ravel(), null, tail=tail, exhaustive=tests[0].rearrangements.exhaustive)
+        attrs |= {"p_method": tests[0].attrs["p_method"], "scale": "z" if not one.spatial else name}
+        variables[f"p_joint_{name}"] = (("contrast", "modality", "voxel"), p.reshape(values.shape), attrs)
+        variables[f"null_joint_{name}"] = (("permutation",), null, {})
+    return xr.Dataset(variables)

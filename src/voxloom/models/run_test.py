@@ -1,0 +1,132 @@
+"""A prepared permutation test run over maps: in this process, or in parts on the workers of a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from voxloom.blocks import is_lazy, map_parts, n_workers
+from voxloom.kernels.stat_maps import PERMUTATIONS
+from voxloom.models.map_checks import MapChecks
+from voxloom.models.permutation import observed_stat, sweep
+from voxloom.models.spatial import SpatialTest, null_spatial, observed_spatial
+from voxloom.schema import MAP_SHARD_VOXELS, grid_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import xarray as xr
+    from numpy.typing import NDArray
+
+    from voxloom.models.permutation import PreparedTest
+    from voxloom.spec.statistics import Statistic
+
+    FloatArray = NDArray[np.float64]
+
+#: Parts of a test for each thread of the workers, so that none waits long for the last.
+PARTS_PER_THREAD = 4
+
+
+class Found(NamedTuple):
+    """What a permutation test finds in maps.
+
+    Attributes
+    ----------
+    stat : (V,) array
+        Observed; NaN where a voxel cannot be tested.
+    reached : (V,) array of int
+        In how many rearrangements the voxel reaches its own statistic.
+    spatial : dict of str to (V,) array
+        Observed spatial statistics by the names of their results.
+    null : dict of str to (P,) array
+        Maxima of every statistic.
+    """
+
+    stat: FloatArray
+    reached: NDArray[np.int64]
+    spatial: dict[str, FloatArray]
+    null: dict[str, FloatArray]
+
+
+class _Part(NamedTuple):
+    reached: NDArray[np.int64]
+    maxima: FloatArray
+    spatial: dict[str, FloatArray]
+
+
+def run_test(
+    test: PreparedTest, effect: xr.DataArray, statistics: Mapping[str, Statistic], client: Any = None
+) -> Found:
+    """Run every rearrangement of a test over maps.
+
+    Parameters
+    ----------
+    test : PreparedTest
+    effect : DataArray
+        ``(map, voxel)``. Lazy maps are read a stretch of voxels at a time, or as a whole for spatial statistics.
+    statistics : mapping of str to Statistic
+        By the names of their results.
+    client : distributed.Client, optional
+
+    Raises
+    ------
+    InputError
+        A map is empty, 0 everywhere, or there twice; spatial statistics of maps without a place in a grid.
+    """
+    spatial = _spatial_test(test, effect, statistics)
+    checks = MapChecks([str(label) for label in effect["map"].to_numpy()])
+    found = Found(
+        np.full(effect.sizes["voxel"], np.nan),
+        np.zeros(effect.sizes["voxel"], np.int64),
+        {},
+        {"max_stat": np.full(test.n_perm, -np.inf)},
+    )
+    stretches = [slice(None)] if spatial.statistics else _stretches(effect)
+    for stretch in stretches:
+        Y = effect.isel(voxel=stretch).to_numpy()
+        checks.see(Y)
+        if stretch is stretches[-1]:
+            checks.require_sound()
+        stat = found.stat[stretch] = observed_stat(test, Y)
+        parts = map_parts(_part, _spans(test.n_perm, client), Y, stat, spatial, client=client)
+        found.reached[stretch] = sum(part.reached for part in parts)
+        maxima = np.concatenate([part.maxima for part in parts])
+        np.maximum(found.null["max_stat"], maxima, out=found.null["max_stat"])
+        found.null.update({name: np.concatenate([part.spatial[name] for part in parts]) for name in parts[0].spatial})
+    found.spatial.update(observed_spatial(spatial, found.stat))
+    return found
+
+
+def _spatial_test(test: PreparedTest, effect: xr.DataArray, statistics: Mapping[str, Statistic]) -> SpatialTest:
+    spatial = {name: one for name, one in statistics.items() if one.spatial}
+    if not spatial:
+        return SpatialTest(test, {}, np.empty(0, np.int64), (0, 0, 0))
+    return SpatialTest(test, spatial, effect["voxel"].to_numpy(), grid_of(effect).shape)
+
+
+def _stretches(effect: xr.DataArray) -> list[slice]:
+    """Cut the voxel axis of lazy maps into runs of chunks of up to `MAP_SHARD_VOXELS` voxels."""
+    if not is_lazy(effect):
+        return [slice(0, effect.sizes["voxel"])]
+    edges, last = [0], 0
+    for stop in np.cumsum(effect.chunksizes["voxel"]).tolist():
+        if stop - edges[-1] > MAP_SHARD_VOXELS and last > edges[-1]:
+            edges.append(last)
+        last = stop
+    return [slice(start, stop) for start, stop in zip(edges, [*edges[1:], last])]
+
+
+def _spans(n_perm: int, client: Any) -> list[tuple[int, int]]:
+    """Stretches of rearrangements for the parts: one in this process, whole products of `PERMUTATIONS` on workers."""
+    if client is None:
+        return [(0, n_perm)]
+    wanted = -(-n_perm // (PARTS_PER_THREAD * n_workers(client)))
+    length = -(-wanted // PERMUTATIONS) * PERMUTATIONS
+    return [(start, min(start + length, n_perm)) for start in range(0, n_perm, length)]
+
+
+def _part(span: tuple[int, int], Y: NDArray[Any], stat: FloatArray, spatial: SpatialTest) -> _Part:
+    start, stop = span
+    swept = sweep(spatial.test, Y, stat, start=start, stop=stop)
+    return _Part(swept.reached, swept.maxima, null_spatial(spatial, Y, start=start, stop=stop))

@@ -1,0 +1,181 @@
+"""Statistics of whole maps in a permutation test: clusters and TFCE, as observed and as maxima of every rearrangement.
+
+The maps may be made here, a batch of rearrangements at a time (`null_spatial`), or come from where voxel shards wrote
+them (`spatial_maxima`); the numbers are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import special
+
+from voxloom.kernels.clusters import cluster_maxima, find_clusters
+from voxloom.kernels.neighbours import Neighbourhood, neighbourhood
+from voxloom.kernels.stat_maps import PERMUTATIONS
+from voxloom.kernels.tails import z_to_t
+from voxloom.kernels.tfce import tfce_maxima, tfce_scores
+from voxloom.models.permutation import rearranged_stat
+from voxloom.spec.statistics import TFCE, Cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from voxloom.models.permutation import PreparedTest
+    from voxloom.spec.statistics import Statistic
+
+    FloatArray = NDArray[np.float64]
+
+#: What a cluster statistic takes of clusters: a field of `Clusters` and of `ClusterMaxima`.
+MEASURES = {"cluster_size": "size", "cluster_mass": "mass"}
+
+
+@dataclass(frozen=True, eq=False)
+class SpatialTest:
+    """Spatial statistics of a permutation test, for the voxels of a map.
+
+    Attributes
+    ----------
+    test : PreparedTest
+    statistics : mapping of str to Statistic
+        By the names of their results; only those of the whole map count.
+    voxel : (V,) array of int
+        Flat C-order indices of the voxels.
+    shape : 3 int
+        Of the volume.
+    """
+
+    test: PreparedTest
+    statistics: Mapping[str, Statistic]
+    voxel: NDArray[np.int64]
+    shape: Sequence[int]
+
+    @cached_property
+    def clusters(self) -> dict[str, Cluster]:
+        """Cluster statistics by the names of their results."""
+        return {name: one for name, one in self.statistics.items() if isinstance(one, Cluster)}
+
+    @cached_property
+    def enhanced(self) -> dict[str, TFCE]:
+        """TFCE by the names of their results."""
+        return {name: one for name, one in self.statistics.items() if isinstance(one, TFCE)}
+
+    @cached_property
+    def neighbourhoods(self) -> dict[int, Neighbourhood]:
+        """Where the neighbours of a voxel are, by connectivity."""
+        wanted = {one.connectivity for one in (self.clusters | self.enhanced).values()}
+        return {connectivity: neighbourhood(self.voxel, self.shape, connectivity) for connectivity in wanted}
+
+    def height(self, one: Cluster) -> float:
+        """Cluster-forming threshold on the map that the clusters are formed on."""
+        if one.on == "z":
+            return float(-special.ndtri_exp(np.log(one.threshold)))
+        return _stat_of_p(self.test, one.threshold)
+
+    def maps(self, stat: FloatArray) -> dict[str, FloatArray]:
+        """Maps that the statistics are made of, by what they are called `on`."""
+        wanted = {one.on for one in (self.clusters | self.enhanced).values()}
+        stat = np.ascontiguousarray(stat, dtype=np.float64)
+        return {on: self.test.to_z(stat) if on == "z" else stat for on in wanted}
+
+
+def _stat_of_p(test: PreparedTest, p: float) -> float:
+    """Value of t or F whose upper tail is p."""
+    dof = float(test.model.dof)
+    if test.stat_type == "t":
+        return float(z_to_t(-special.ndtri_exp(np.log(p)), dof))
+    return float(1 / special.fdtri(dof, test.model.effect.shape[1], p))
+
+
+def observed_spatial(spatial: SpatialTest, stat: FloatArray) -> dict[str, FloatArray]:
+    """Compute the statistics at every voxel of the observed map.
+
+    Parameters
+    ----------
+    spatial : SpatialTest
+    stat : (V,) array
+        By `models.permutation.observed_stat`.
+
+    Returns
+    -------
+    dict of str to (V,) array
+        By the names of the results. All voxels of a cluster have its size or mass, others 0. Of a two-sided test,
+        values of the negative side are negative. NaN where `stat` is.
+    """
+    maps, untested = spatial.maps(stat), np.isnan(stat)
+    sides = (1, -1) if spatial.test.two_sided else (1,)
+    values = {}
+    for name, one in spatial.clusters.items():
+        values[name] = sum(side * _of_clusters(spatial, one, side * maps[one.on]) for side in sides)
+    for name, tfce in spatial.enhanced.items():
+        near = spatial.neighbourhoods[tfce.connectivity]
+        values[name] = tfce_scores(maps[tfce.on][np.newaxis], near, **_parameters(spatial, tfce))[0]
+    return {name: np.where(untested, np.nan, value) for name, value in values.items()}
+
+
+def _of_clusters(spatial: SpatialTest, one: Cluster, values: FloatArray) -> FloatArray:
+    """Size or mass of the cluster of every voxel of a map."""
+    found = find_clusters(values, spatial.height(one), spatial.neighbourhoods[one.connectivity])
+    return np.concatenate([[0.0], getattr(found, MEASURES[one.name])])[found.label]
+
+
+def spatial_maxima(spatial: SpatialTest, stat: FloatArray) -> dict[str, FloatArray]:
+    """Greatest value over voxels of each statistic in every map, of both signs where the test is two-sided.
+
+    Parameters
+    ----------
+    spatial : SpatialTest
+    stat : (P, V) array
+        Maps of t or F under rearrangements; NaN where a voxel cannot be tested.
+
+    Returns
+    -------
+    dict of str to (P,) array
+        By the names of the results.
+    """
+    maps, maxima = spatial.maps(stat), {}
+    for on, connectivity in {(one.on, one.connectivity) for one in spatial.clusters.values()}:
+        alike = {k: one for k, one in spatial.clusters.items() if (one.on, one.connectivity) == (on, connectivity)}
+        heights = np.array([spatial.height(one) for one in alike.values()])
+        near = spatial.neighbourhoods[connectivity]
+        found = cluster_maxima(maps[on], heights, near, two_sided=spatial.test.two_sided)
+        for column, (name, one) in enumerate(alike.items()):
+            maxima[name] = getattr(found, MEASURES[one.name])[:, column].astype(np.float64)
+    for name, tfce in spatial.enhanced.items():
+        near = spatial.neighbourhoods[tfce.connectivity]
+        maxima[name] = tfce_maxima(maps[tfce.on], near, **_parameters(spatial, tfce))
+    return maxima
+
+
+def _parameters(spatial: SpatialTest, one: TFCE) -> dict[str, Any]:
+    return {"E": one.E, "H": one.H, "steps": one.steps, "two_sided": spatial.test.two_sided}
+
+
+def null_spatial(
+    spatial: SpatialTest, Y: NDArray[Any], *, start: int = 0, stop: int | None = None
+) -> dict[str, FloatArray]:
+    """Do `spatial_maxima` for rearrangements `start` to `stop` - 1 of the maps Y (n, V), all voxels of the map.
+
+    It takes `null_bytes` beside Y, whatever the number of rearrangements.
+    """
+    stop = spatial.test.n_perm if stop is None else stop
+    names = [*spatial.clusters, *spatial.enhanced]
+    maxima = {name: np.empty(stop - start) for name in names}
+    at = start
+    while at < stop and names:
+        end = min(stop, at - at % PERMUTATIONS + PERMUTATIONS)
+        part = spatial_maxima(spatial, rearranged_stat(spatial.test, Y, start=at, stop=end))
+        for name in names:
+            maxima[name][at - start : end - start] = part[name]
+        at = end
+    return maxima
+
+
+def null_bytes(n_voxels: int) -> int:
+    """Memory of `null_spatial`: maps of the statistic, in the making and as z, and room for the search of clusters."""
+    return n_voxels * (4 * 8 * PERMUTATIONS + 128)
