@@ -18,7 +18,7 @@ from voxloom.errors import InputError, VoxloomWarning
 from voxloom.models.exchangeability import BY_DESIGN, Exchangeability
 from voxloom.models.group import effects
 from voxloom.models.group_design import INTERCEPT, aligned_design, warn_if_singular
-from voxloom.models.joint import heights, joint_p, require_comparable
+from voxloom.models.joint import heights, how_many, joint_p, require_comparable
 from voxloom.models.null_p import TAILS, p_of_null
 from voxloom.models.permutation import PreparedTest, prepare_test, uncorrected_p
 from voxloom.models.run_test import Found, run_test
@@ -154,9 +154,7 @@ def _result(test: PreparedTest, found: Found, statistics: Mapping[str, Statistic
         ),
     }
     for name, one in statistics.items():
-        p, attrs = p_of_null(
-            heights(test, found, name), found.null[name], tail=tail, exhaustive=test.rearrangements.exhaustive
-        )
+        p, attrs = p_of_null(heights(test, found, name), found.null[name], tail=tail, **how_many(test))
         variables[f"p_{name}"] = ("voxel", p, test.attrs | _parameters(one) | attrs)
         variables[f"null_{name}"] = ("permutation", found.null[name])
     variables |= {name: ("voxel", values) for name, values in found.spatial.items()}

@@ -29,16 +29,24 @@ def heights(test: PreparedTest, found: Found, name: str) -> FloatArray:
     return np.abs(values) if test.two_sided else values
 
 
+def how_many(test: PreparedTest) -> dict[str, Any]:
+    """What `p_of_null` asks about the rearrangements."""
+    return {"exhaustive": test.rearrangements.exhaustive, "n_distinct": test.rearrangements.n_distinct}
+
+
 def require_comparable(tests: Mapping[str, PreparedTest], statistics: Mapping[str, Statistic]) -> None:
     """Raise `InputError` unless all tests rearrange the maps alike and their statistics have one scale."""
     names = list(tests)
     for name in names[1:]:
-        one, other = tests[names[0]].rearrangements, tests[name].rearrangements
-        if (one.scheme, one.size, len(one.labels)) != (other.scheme, other.size, len(other.labels)):
+        one, other = (
+            (test.rearrangements.size, test.rearrangements.scheme, test.model.size)
+            for test in (tests[names[0]], tests[name])
+        )
+        if one != other:
             raise InputError(
                 "contrast",
-                f"`{names[0]}` goes through {one.size} rearrangements by {one.scheme!r}, `{name}` through {other.size} "
-                f"by {other.scheme!r}: there is no null of both.",
+                f"`{names[0]}` goes through {one[0]} rearrangements of {one[2]} data by {one[1]!r}, `{name}` through "
+                f"{other[0]} of {other[2]} by {other[1]!r}: there is no null of both.",
                 "Name one scheme for all, Exchangeability(scheme=...), or test them one by one.",
             )
     kinds = sorted({test.stat_type for test in tests.values()})
@@ -75,7 +83,7 @@ def joint_p(
         scale = [test.to_z if not one.spatial else np.asarray for test in tests]
         values = np.array([[to(heights(test, f, name)) for f in row] for test, to, row in zip(tests, scale, found)])
         null = np.max([to(f.null[name]) for to, row in zip(scale, found) for f in row], axis=0)
-        p, attrs = p_of_null(values.ravel(), null, tail=tail, exhaustive=tests[0].rearrangements.exhaustive)
+        p, attrs = p_of_null(values.ravel(), null, tail=tail, **how_many(tests[0]))
         attrs |= {"p_method": tests[0].attrs["p_method"], "scale": "z" if not one.spatial else name}
         variables[f"p_joint_{name}"] = (("contrast", "modality", "voxel"), p.reshape(values.shape), attrs)
         variables[f"null_joint_{name}"] = (("permutation",), null, {})
