@@ -12,6 +12,8 @@ from voxloom.kernels.residuals import residuals
 from voxloom.kernels.rows import VANISHED, rows_of, write_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from voxloom.kernels.permutation import Projections
@@ -40,19 +42,48 @@ def cosine_maps(Y: NDArray[np.floating], indices: IndexArray, model: Projections
     (P, V) array
         NaN at voxels that cannot be tested.
     """
+    h = np.empty((len(indices), Y.shape[1]))
+    for part, block, kept, U in _products(Y, indices, model):
+        _write_cosines(U, model.effect.shape[1], model.signed, kept, h[part, block])
+    return h
+
+
+def share_maps(Y: NDArray[np.floating], indices: IndexArray, model: Projections) -> tuple[FloatArray, FloatArray]:
+    """Give what effect and error of every voxel are under each rearrangement, for data of unit norm.
+
+    Parameters are those of `cosine_maps`, the model with one effect.
+
+    Returns
+    -------
+    effect : (P, V) array
+        Product of the data with the unit effect, signed; NaN at voxels that cannot be tested.
+    error : (P, V) array
+        Residual sum of squares.
+    """
+    effect, error = np.full((2, len(indices), Y.shape[1]), np.nan)
+    for part, block, kept, U in _products(Y, indices, model):
+        left = 1.0 - (U[:, 1:, : kept.size] ** 2).sum(axis=1)
+        u = np.where(left > VANISHED, U[:, 0, : kept.size], 0.0)
+        effect[part, block] = np.where(kept, u, np.nan)
+        error[part, block] = np.where(kept, np.maximum(left - u * u, 0.0), np.nan)
+    return effect, error
+
+
+def _products(
+    Y: NDArray[np.floating], indices: IndexArray, model: Projections
+) -> Iterator[tuple[slice, slice, NDArray[np.bool_], FloatArray]]:
+    """Rearrangements, voxels, which of these can be tested, and products (., width, .) of the rows with their data."""
     rows = rows_of(model, indices)
     n_perm, (m, width) = len(indices), rows.design.shape
     A = np.zeros((-(-n_perm // PERMUTATIONS) * PERMUTATIONS, width, m))
     write_rows(rows, A[:n_perm])
-    h = np.empty((n_perm, Y.shape[1]))
     for block in sub_blocks(Y.shape[1], VOXELS):
         e, kept = residuals(Y[:, block], model)
         tile = np.zeros((VOXELS, m))
         tile[: len(e)][kept] = e[kept]
         for part in sub_blocks(n_perm, PERMUTATIONS):
             U = A[part.start : part.start + PERMUTATIONS].reshape(-1, m) @ tile.T
-            _write_cosines(U.reshape(-1, width, VOXELS), rows.n_effects, rows.signed, kept, h[part, block])
-    return h
+            yield part, block, kept, U.reshape(-1, width, VOXELS)[: part.stop - part.start]
 
 
 @nb.njit(nogil=True, cache=True)
