@@ -86,6 +86,7 @@ class PreparedTest:
             "nuisance": self.nuisance,
             "n_perm": self.n_perm,
             "exhaustive": exhaustive,
+            **self._distinct,
             "seed": self.rearrangements.seed,
             "tail": "none",
             **({} if self.groups is None else {"z_of": "Aspin-Welch v" if self.model.signed else "G"}),
@@ -93,6 +94,12 @@ class PreparedTest:
             if exhaustive
             else f"(b + 1) / (m + 1), m {others} rearrangements",
         }
+
+    @property
+    def _distinct(self) -> dict[str, int]:
+        """How many distinct rearrangements there are, where that is known and a number that files can hold."""
+        distinct = self.rearrangements.n_distinct
+        return {} if distinct is None or distinct > 2**53 else {"n_distinct": distinct}
 
     def to_z(self, stat: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Turn the statistic into the normal deviate of the same upper tail, to 1e-11; `out` may be `stat`."""

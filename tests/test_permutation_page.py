@@ -1,0 +1,46 @@
+"""The examples of docs/permutation.md run, and say what they say."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+import voxloom
+from voxloom.models.exchangeability import SCHEMES
+from voxloom.models.prepared_test import NUISANCE
+from voxloom.schema import Grid, voxel_coords
+
+PAGE = (Path(__file__).resolve().parents[1] / "docs/permutation.md").read_text()
+BLOCKS = PAGE.partition("## Blocks\n")[2].partition("\n## ")[0]
+
+
+@pytest.fixture(scope="module")
+def maps() -> xr.DataArray:
+    effect = np.random.default_rng(0).standard_normal((48, 50))
+    coords = voxel_coords(Grid.of((20, 20, 20), np.eye(4)), np.arange(50))
+    return xr.DataArray(effect, dims=("map", "voxel"), coords=coords, name="effect")
+
+
+def test_examples_of_blocks_run(maps):
+    space = {"np": np, "pd": pd, "maps": maps, **{name: getattr(voxloom, name) for name in voxloom.__all__}}
+    examples = re.findall(r"```python\n(.*?)```", BLOCKS, re.DOTALL)
+    assert len(examples) == 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for example in examples:
+            exec(example, space)
+    differences = maps.values[:24:2] - maps.values[1:24:2]
+    flipped = voxloom.permutation_test(xr.DataArray(differences, dims=("map", "voxel"), coords=maps[:12].coords))
+    np.testing.assert_allclose(flipped["p_max_stat"], space["paired"]["p_max_stat"], rtol=1e-12)
+    np.testing.assert_allclose(flipped["stat"], space["paired"]["stat"], rtol=1e-9)
+
+
+def test_schemes_and_treatments_are_all_there():
+    assert {f'`"{name}"`' for name in SCHEMES} <= set(re.findall(r'`"[a-z]+"`', PAGE))
+    assert set(re.findall(r'^\| `"([a-z-]+)"` \|', PAGE.partition("## Nuisance")[2], re.MULTILINE)) == set(NUISANCE)
