@@ -220,6 +220,21 @@ def test_f_is_turned_into_z_and_has_one_side():
     assert found.attrs["two_sided"] is False
 
 
+def test_variances_of_groups_make_maps_of_z():
+    maps, design = smooth_maps(12), groups(12, 5)
+    unequal = Exchangeability(scheme="flip", variance_groups=["a"] * 5 + ["b"] * 7)
+    found = permutation_test(
+        maps, design, "a - b", n_perm=60, statistics=STATISTICS, exchangeability=unequal, two_sided=False
+    )
+    welch = stats.ttest_ind(maps["effect"].values[:5], maps["effect"].values[5:], equal_var=False)
+    z = in_volume(stats.norm.isf(stats.t.sf(welch.statistic, welch.df)))
+    np.testing.assert_allclose(found["tfce_0.5_6_exact_z"], tfce(z, 0.5, 2.0, 6)[MASK], rtol=1e-8)
+    label, _ = labels(z, stats.norm.isf(0.05), 26)
+    _, mass = cluster_values(z, stats.norm.isf(0.05), 26)
+    np.testing.assert_allclose(found["cluster_mass"], np.concatenate([[0], mass])[label[MASK]], rtol=1e-8)
+    assert "dof" not in found.attrs
+
+
 def test_memory_does_not_follow_the_number_of_rearrangements():
     maps = smooth_maps(12)
     spatial, Y = prepared(maps, n_perm=320), maps["effect"].values

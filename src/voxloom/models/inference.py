@@ -158,7 +158,8 @@ def _result(test: PreparedTest, found: Found, statistics: Mapping[str, Statistic
         variables[f"p_{name}"] = ("voxel", p, test.attrs | _parameters(one) | attrs)
         variables[f"null_{name}"] = ("permutation", found.null[name])
     variables |= {name: ("voxel", values) for name, values in found.spatial.items()}
-    return xr.Dataset(variables, attrs=test.attrs | {"dof": test.model.dof})
+    dof = {} if test.groups is not None else {"dof": test.model.dof}  # of v and G it differs between voxels
+    return xr.Dataset(variables, attrs=test.attrs | dof)
 
 
 def _parameters(one: Statistic) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from voxloom.models.permutation import rearranged_stat
 from voxloom.spec.statistics import TFCE, Cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -73,9 +73,8 @@ class SpatialTest:
 
     def height(self, one: Cluster) -> float:
         """Cluster-forming threshold on the map that the clusters are formed on."""
-        if one.on == "z":
-            return float(-special.ndtri_exp(np.log(one.threshold)))
-        return _stat_of_p(self.test, one.threshold)
+        z = float(-special.ndtri_exp(np.log(one.threshold)))
+        return z if one.on == "z" else _STAT_OF_Z[self.test.stat_type](self.test, z)
 
     def maps(self, stat: FloatArray) -> dict[str, FloatArray]:
         """Maps that the statistics are made of, by what they are called `on`."""
@@ -84,12 +83,12 @@ class SpatialTest:
         return {on: self.test.to_z(stat) if on == "z" else stat for on in wanted}
 
 
-def _stat_of_p(test: PreparedTest, p: float) -> float:
-    """Value of t or F whose upper tail is p."""
-    dof = float(test.model.dof)
-    if test.stat_type == "t":
-        return float(z_to_t(-special.ndtri_exp(np.log(p)), dof))
-    return float(1 / special.fdtri(dof, test.model.effect.shape[1], p))
+#: Value whose upper tail is that of z, by the type of the statistic.
+_STAT_OF_Z: dict[str, Callable[[PreparedTest, float], float]] = {
+    "t": lambda test, z: float(z_to_t(z, test.model.dof)),
+    "F": lambda test, z: float(1 / special.fdtri(test.model.dof, test.model.effect.shape[1], special.ndtr(-z))),
+    "z": lambda test, z: z,
+}
 
 
 def observed_spatial(spatial: SpatialTest, stat: FloatArray) -> dict[str, FloatArray]:
