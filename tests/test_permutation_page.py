@@ -15,9 +15,13 @@ import voxloom
 from voxloom.models.exchangeability import SCHEMES
 from voxloom.models.prepared_test import NUISANCE
 from voxloom.schema import Grid, voxel_coords
+from voxloom.spec.statistics import STATISTICS as kinds
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/permutation.md").read_text()
 BLOCKS = PAGE.partition("## Blocks\n")[2].partition("\n## ")[0]
+
+
+STATISTICS = PAGE.partition("## Statistics\n")[2].partition("\n## ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,23 @@ def test_examples_of_blocks_run(maps):
     flipped = voxloom.permutation_test(xr.DataArray(differences, dims=("map", "voxel"), coords=maps[:12].coords))
     np.testing.assert_allclose(flipped["p_max_stat"], space["paired"]["p_max_stat"], rtol=1e-12)
     np.testing.assert_allclose(flipped["stat"], space["paired"]["stat"], rtol=1e-9)
+
+
+def test_examples_of_statistics_run(maps):
+    space = {"np": np, "pd": pd, "maps": maps, **{name: getattr(voxloom, name) for name in voxloom.__all__}}
+    examples = re.findall(r"```python\n(.*?)```", STATISTICS, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        exec(example, space)
+
+
+def test_statistics_and_their_defaults_are_those_of_the_table():
+    rows = re.findall(r'^\| `(\w+)\(\)`, `"(\w+)"` \| .* \| (.*) \|$', STATISTICS, re.MULTILINE)
+    assert [name for _, name, _ in rows] == list(kinds)
+    for kind, name, defaults in rows:
+        assert getattr(voxloom, kind) is kinds[name]
+        if defaults not in ("none", "the same"):
+            assert eval(f"voxloom.{kind}({defaults.strip('`')})") == kinds[name]()
 
 
 def test_schemes_and_treatments_are_all_there():
