@@ -360,6 +360,7 @@ def changed(path: str, value: object) -> dict[str, object]:
         ("first_level.hrf_model", "glover", "fit"),
         ("first_level.confounds", [], "fit"),
         ("first_level.noise_model", "ols", "fit"),
+        ("first_level.noise_smoothing_fwhm", 5, "fit"),
         ("first_level.contrasts.diff", "house - face", "contrast"),
         ("first_level.contrasts.more", "house", "contrast"),
         ("data.filters.subject", "01", "combine"),
@@ -618,9 +619,18 @@ def test_memory_sizes(text, size):
         assert parse_bytes(text) == size
 
 
-def test_smoothing_of_noise_is_refused_with_where_it_is_done():
-    with pytest.raises(InputError, match=r"noise_smoothing_fwhm.*shard by shard.*fit_first_level"):
-        parse_analysis(changed("first_level.noise_smoothing_fwhm", 5))
+def test_smoothing_of_noise_names_the_fit_and_not_the_noise_that_is_smoothed():
+    none, some, more = (parse_analysis(changed("first_level.noise_smoothing_fwhm", mm)) for mm in (0, 5, 6))
+    assert none == parse_analysis(FULL)
+    assert len({found.fit_digest for found in (none, some, more)}) == 3
+    assert {found.noise_digest for found in (none, some, more)} == {none.fit_digest}
+
+
+def test_independent_scans_have_no_noise_to_smooth():
+    raw = changed("first_level.noise_smoothing_fwhm", 5)
+    raw["first_level"]["noise_model"] = "ols"
+    with pytest.raises(InputError, match=r"noise_smoothing_fwhm.*`ols` has no parameters"):
+        parse_analysis(raw)
 
 
 def test_noise_models_of_the_file_are_those_of_the_kernels():

@@ -12,10 +12,11 @@ import pytest
 import voxloom
 from voxloom.engine.ledger import Ledger
 from voxloom.io.store import Objects
-from voxloom.pipeline.line import STAGES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from voxloom.engine.plan import Plan
 
 
 def shorten(bids: Path, subject: str, n_volumes: int) -> None:
@@ -31,10 +32,10 @@ def shorten(bids: Path, subject: str, n_volumes: int) -> None:
     table.write_text("\n".join(table.read_text().splitlines()[: n_volumes + 1]) + "\n")
 
 
-def counted(store: str) -> dict[str, tuple[int, int, int]]:
-    """Tasks done, bytes read and bytes written of every stage, from the ledger."""
+def counted(store: str, planned: Plan) -> dict[str, tuple[int, int, int]]:
+    """Tasks done, bytes read and bytes written of every planned stage, from the ledger."""
     ledger, found = Ledger(Objects(store)), {}
-    for stage in STAGES:
+    for stage in planned.stages:
         records = [record for record in ledger.read(stage.name).values() if record.status == "done"]
         read, written = (sum(getattr(r, name) for r in records) for name in ("bytes_read", "bytes_written"))
         found[stage.name] = len(records), read, written
@@ -63,6 +64,7 @@ STUDIES: dict[str, dict[str, Any]] = {
         },
     },
     "no group": {"group": {}},
+    "smooth noise": {"group": {}, "first_level": {"noise_model": "arma11", "noise_smoothing_fwhm": 5}},
 }
 
 
@@ -74,7 +76,7 @@ def test_plan_is_what_the_ledger_counts_and_the_files_are_those_written(bids, tm
     result = voxloom.run(analysis)
     assert result.ok, result
     expected = {stage.name: (stage.n_tasks, stage.bytes_read, stage.bytes_written) for stage in planned.stages}
-    assert counted(result.store) == expected
+    assert counted(result.store, planned) == expected
     files = {str(path.relative_to(result.output)) for path in result.output.rglob("*") if path.is_file()}
     assert set(planned.files) == files
     assert len(planned.files) == len(files)
@@ -120,4 +122,4 @@ def test_plan_counts_only_what_bad_inputs_leave(bids, tmp_path, analysis_of):
     result = voxloom.run(analysis)
     assert len(result.quarantined) == 4
     expected = {stage.name: (stage.n_tasks, stage.bytes_read, stage.bytes_written) for stage in planned.stages}
-    assert counted(result.store) == expected
+    assert counted(result.store, planned) == expected

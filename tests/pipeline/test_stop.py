@@ -20,6 +20,7 @@ from voxloom.engine.worker import execute
 from voxloom.errors import Cancelled
 from voxloom.io.objects import Objects
 from voxloom.simulate import write_bids_study
+from voxloom.spec import parse_analysis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +146,7 @@ def test_every_long_stage_looks_whether_to_stop(
     from voxloom.pipeline.line import STAGES, recall
     from voxloom.pipeline.running import at_work
 
-    analysis = analysis_of(pristine_study, tmp_path)
+    analysis = parse_analysis(analysis_of(pristine_study, tmp_path, first_level={"noise_smoothing_fwhm": 6}))
     assert voxloom.run(analysis).ok
     nowhere = Ledger(Objects(str(tmp_path / "nowhere")))
     left = []

@@ -12,6 +12,7 @@ from voxloom.engine.ledger import Ledger
 from voxloom.engine.worker import execute
 from voxloom.io.objects import Objects
 from voxloom.io.store import create_array, read_region, write_region
+from voxloom.spec import parse_analysis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,14 +59,15 @@ def test_tasks_run_twice_at_once_leave_the_bytes_of_one_run_and_are_there_all_th
     store_digests_of: Callable[[str], dict[str, str]],
 ) -> None:
     import voxloom
-    from voxloom.pipeline.line import STAGES, recall
+    from voxloom.pipeline.line import recall, stages_of
     from voxloom.pipeline.running import at_work
 
     analysis, tasks = analysis_of(pristine_study, tmp_path), []
     result = voxloom.run(analysis)
     before = store_digests_of(result.store), digests_of(result.output)
-    with at_work(analysis, None, None, STAGES) as (ws, _):
-        for stage in STAGES:
+    stages = stages_of(parse_analysis(analysis))
+    with at_work(analysis, None, None, stages) as (ws, _):
+        for stage in stages:
             tasks.append(stage.tasks(ws)[0])
             recall(ws, stage)
     processes, _barrier = start_two(run_often, (tasks, tasks), (str(tmp_path / "one"), str(tmp_path / "two")))

@@ -51,6 +51,8 @@ def open_fit(study: Study, run_id: str, name: str = "") -> xr.Dataset:
     ds.attrs = {"noise_model": attrs["noise_model"]}
     if attrs["signal_scaling"] == 0:
         ds.attrs["signal_scaling"] = 0
+    if "noise_smoothing_fwhm" in attrs:
+        ds.attrs["noise_smoothing_fwhm"] = attrs["noise_smoothing_fwhm"]
     ds["design"] = ds["design"].drop_attrs()
     coords = {"regressor": attrs["columns"], "time": time, "volume": ("time", kept), "scan": ("time", kept)}
     return ds.assign_coords(coords | voxel_coords(study.grid, study.voxel))

@@ -55,6 +55,7 @@ def smooth_within(
     there = np.zeros(shape)
     there.flat[voxel] = 1.0
     weight = smooth_volume(there, fwhm, voxel_sizes).flat[voxel]
+    del there
     smooth = np.empty_like(values)
     for row, out in zip(values, smooth):
         volume = np.zeros(shape)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxloom.errors import InputError
+from voxloom.kernels.linalg import sub_blocks
 from voxloom.kernels.noise_models import noise_model
 from voxloom.kernels.smooth import smooth_within
 from voxloom.schema import grid_of
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import xarray as xr
+
+    from voxloom.kernels.noise_models import Convert, FloatArray
 
 
 def smooth_noise(fit: xr.Dataset, fwhm: float) -> xr.Dataset:
@@ -49,13 +52,20 @@ def smooth_noise(fit: xr.Dataset, fwhm: float) -> xr.Dataset:
         raise InputError("fwhm", f"is {fwhm!r}.", "A width in mm is wanted.")
     grid, maps = grid_of(fit), fit[list(model.parameters)].compute()
     values = np.array([maps[parameter].to_numpy() for parameter in model.parameters])
-    known = np.isfinite(values).all(axis=0)
-    rho = smooth_within(
-        model.autocorrelations(values[:, known]), maps["voxel"].to_numpy()[known], grid.shape, fwhm, grid.voxel_sizes
-    )
-    values[:, known] = model.from_autocorrelations(rho)
+    known = np.flatnonzero(np.isfinite(values).all(axis=0))
+    rho = _by_blocks(model.autocorrelations, values[:, known])
+    rho = smooth_within(rho, maps["voxel"].to_numpy()[known], grid.shape, fwhm, grid.voxel_sizes)
+    values[:, known] = _by_blocks(model.from_autocorrelations, rho)
     smooth = {parameter: ("voxel", row) for parameter, row in zip(model.parameters, values)}
     return maps.drop_vars(list(model.parameters)).assign(smooth).assign_attrs(noise_model=name, smoothing_fwhm=fwhm)
+
+
+def _by_blocks(convert: Convert, values: FloatArray) -> FloatArray:
+    """Convert (m, V) some voxels at a time: on the way a voxel of ARMA(1, 1) takes a hundred numbers."""
+    converted = np.empty_like(values)
+    for block in sub_blocks(values.shape[1]):
+        converted[:, block] = convert(values[:, block])
+    return converted
 
 
 def given_noise(noise: xr.Dataset, parameters: Sequence[str], signal: xr.DataArray) -> list[xr.DataArray]:

@@ -27,7 +27,9 @@ from voxloom.kernels.tails import t_to_z
 from voxloom.models.contrasts import contrast
 from voxloom.models.first_level import fit_first_level
 from voxloom.models.group import fit_group
+from voxloom.models.noise import smooth_noise
 from voxloom.models.permutation import null_max_stat, prepare_test
+from voxloom.schema import Grid, voxel_coords
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 VOXELS, MOST_SUBJECTS, MOST_VOLUMES = 4096, 100, 300
 #: Rearrangements of the made-up permutation test: enough for products by table.
 PERMUTATIONS = 2500
+#: Where these voxels lie.
+CUBE = voxel_coords(Grid.of((16, 16, 16), np.diag([2.0, 2.0, 2.0, 1.0])), np.arange(VOXELS))
 #: Each figure is the least of so many calls after one that loads what is compiled.
 REPEATS = 2
 
@@ -47,8 +51,10 @@ class Rates(NamedTuple):
     ----------
     decode, encode, gzip : float
         Per raw byte: gzip file to voxel-major rows, array to shard, volume to ``.nii.gz``.
-    fit : float
-        Per voxel, volume and column.
+    fit, refit : float
+        Per voxel, volume and column: with the noise to be found, and given.
+    smooth : float
+        Per voxel whose noise is smoothed.
     table, test, contrast : float
         Per design whose contrasts are asked for, per contrast of it, and per voxel of that.
     group, permutation : float
@@ -63,6 +69,8 @@ class Rates(NamedTuple):
     encode: float
     gzip: float
     fit: float
+    refit: float
+    smooth: float
     table: float
     test: float
     contrast: float
@@ -118,14 +126,14 @@ def _byte_rates(rng: np.random.Generator) -> tuple[float, float, float]:
 
 def _fit_rates(
     rng: np.random.Generator, n_volumes: int, n_regressors: int, noise_model: str
-) -> tuple[float, float, float, float]:
+) -> tuple[float, float, float, float, float, float]:
     X = rng.standard_normal((n_volumes, n_regressors))
     X[:, -1] = 1.0
     design = pd.DataFrame(X, columns=[f"x{i}" for i in range(n_regressors)])
     Y, rho = rng.standard_normal((n_volumes, VOXELS)), rng.uniform(0, 0.7, VOXELS)
     for t in range(1, n_volumes):  # as many values of rho as real voxels have
         Y[t] += rho * Y[t - 1]
-    bold = xr.DataArray(np.ascontiguousarray(1000 + Y.T), dims=("voxel", "time"), name="bold")
+    bold = xr.DataArray(np.ascontiguousarray(1000 + Y.T), dims=("voxel", "time"), name="bold", coords=CUBE)
     fit = fit_first_level(bold, design, noise_model=noise_model)
     longer = fit.isel(voxel=np.tile(np.arange(VOXELS), 4))
     fitting = seconds(lambda: fit_first_level(bold, design, noise_model=noise_model))
@@ -134,7 +142,16 @@ def _fit_rates(
     short = seconds(lambda: contrast(fit, "x0", tails=False))
     each = max(seconds(lambda: contrast(longer, "x0", tails=False)) - short, 1e-9) / (3 * VOXELS)
     fixed = max(short - each * VOXELS, 0.0)
-    return fitting / (VOXELS * n_volumes * n_regressors), max(first - short, 0.0), fixed, each
+    refitting, smoothing = (0.0, 0.0) if noise_model == "ols" else _noise_seconds(bold, design, fit)
+    cells = VOXELS * n_volumes * n_regressors
+    return fitting / cells, refitting / cells, smoothing / VOXELS, max(first - short, 0.0), fixed, each
+
+
+def _noise_seconds(bold: xr.DataArray, design: pd.DataFrame, fit: xr.Dataset) -> tuple[float, float]:
+    """A fit with given noise, and its smoothing."""
+    name = fit.attrs["noise_model"]
+    refitting = seconds(lambda: fit_first_level(bold, design, noise_model=name, noise=fit))
+    return refitting, seconds(lambda: smooth_noise(fit, 6.0))
 
 
 def _group_rates(rng: np.random.Generator, n_subjects: int) -> tuple[float, float]:

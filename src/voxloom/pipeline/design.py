@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from voxloom.engine.ledger import Ledger
 from voxloom.engine.runner import Output, Task
 from voxloom.errors import ContrastError, InputError, VoxloomWarning
 from voxloom.io.confound_names import require_image
@@ -15,11 +17,13 @@ from voxloom.io.denoise import Denoising, denoise
 from voxloom.io.objects import Objects
 from voxloom.io.runs import read_run
 from voxloom.kernels.expression import contrast_matrix
-from voxloom.kernels.noise_models import require_estimable
+from voxloom.kernels.noise_models import NOISE_MODELS, require_estimable
 from voxloom.models.censoring import keep_volumes
 from voxloom.models.design import design_matrix, frame_times
 from voxloom.pipeline.stored_fit import PER_VOXEL, make_room
+from voxloom.pipeline.stored_noise import make_noise_room
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
+from voxloom.schema import bold_chunks
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -46,6 +50,7 @@ def tasks(ws: Workspace) -> list[Task]:
                 "store": ws.url,
                 "run_id": ws.stored_id(run),
                 "fit_path": ws.fit_path(run),
+                "noise_path": ws.noise_path(run),
                 "first_level": ws.analysis.first_level,
             },
             inputs=digest([ws.analysis.fit_digest, ingested[ws.stored_id(run)].digest]),
@@ -145,14 +150,17 @@ def require_volumes(found: Denoising, run: RunTables) -> None:
         warnings.warn(f"{run.id}: only {kept} of {n} volumes are kept: {reasons}.", VoxloomWarning, stacklevel=3)
 
 
-def make_design(*, store: str, run_id: str, fit_path: str, first_level: FirstLevel) -> Output:
-    """Write the design of one run and make room for its fit."""
+def make_design(*, store: str, run_id: str, fit_path: str, noise_path: str, first_level: FirstLevel) -> Output:
+    """Write the design of one run and make room for its fit, and for its noise where that is found first."""
     objects = Objects(store)
     run = read_run(objects, run_id)
     desc = run.entities.get("desc", "")
     tables = RunTables(run_id, run.n_volumes, run.t_r, desc, run.events, run.confounds, run.components, run.sample_mask)
     built = build(tables, first_level)
     shards = make_room(objects, fit_path, built, run.n_voxels, run.itemsize, first_level)
+    parameters = NOISE_MODELS[first_level.noise_model].parameters if first_level.noise_smoothing_fwhm else ()
+    rule, forget = bold_chunks(run.n_voxels, run.n_volumes, run.itemsize), partial(Ledger(objects).forget_all, "noise")
+    make_noise_room(objects, noise_path, parameters, run.n_voxels, rule, partial(forget, noise_path))
     values, columns = built.matrix.to_numpy(dtype=float), list(built.matrix.columns)
     return Output(
         digest=content_digest([values, built.kept], columns),
@@ -172,6 +180,7 @@ def make_design(*, store: str, run_id: str, fit_path: str, first_level: FirstLev
         wrote=[
             f"fits/{fit_path}/design",
             *(f"fits/{fit_path}/{name}/zarr.json" for name in ("beta", *PER_VOXEL[first_level.noise_model])),
+            *(f"noise/{noise_path}/{name}/zarr.json" for name in parameters),
         ],
     )
 

@@ -37,7 +37,10 @@ def stage_seconds(survey: Survey, stages: Mapping[str, StagePlan], rates: Rates)
     work = {
         "ingest": ingest_seconds(survey, rates),
         "design": survey.design_seconds,
-        "fit": fit_seconds(survey, rates) + stages["fit"].bytes_written * rates.encode,
+        "noise": fit_seconds(survey, rates.fit),
+        "smooth": survey.n_voxels * len(survey.fitted) * rates.smooth,
+        "fit": fit_seconds(survey, rates.refit if "noise" in stages else rates.fit)
+        + stages["fit"].bytes_written * rates.encode,
         "combine": combine_seconds(survey, rates) + stages["combine"].bytes_written * rates.encode,
         "consolidate": consolidate_seconds(survey, rates) + stages["consolidate"].bytes_written * rates.encode,
         "group": group_seconds(survey, rates) + stages["group"].bytes_written * rates.encode,
@@ -58,9 +61,9 @@ def ingest_seconds(survey: Survey, rates: Rates) -> float:
     return total
 
 
-def fit_seconds(survey: Survey, rates: Rates) -> float:
+def fit_seconds(survey: Survey, rate: float) -> float:
     """Voxels times rows times columns of the designs."""
-    return survey.n_voxels * rates.fit * sum(survey.designs[run.id].size for run in survey.fitted)
+    return survey.n_voxels * rate * sum(survey.designs[run.id].size for run in survey.fitted)
 
 
 def combine_seconds(survey: Survey, rates: Rates) -> float:

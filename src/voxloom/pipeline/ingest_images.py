@@ -11,7 +11,7 @@ from voxloom.errors import InputError, StageError, VoxloomWarning
 from voxloom.io.objects import Objects
 from voxloom.io.run_files import run_files
 from voxloom.io.study import is_study, open_study
-from voxloom.pipeline.line import go, stages_until
+from voxloom.pipeline.line import go, stages_of
 from voxloom.pipeline.running import at_work
 from voxloom.schema import MEMORY_BUDGET
 from voxloom.spec import parse_analysis
@@ -101,7 +101,7 @@ def ingest(
         },
         where="ingest",
     )
-    stages = stages_until("ingest")
+    stages = stages_of(analysis, "ingest")
     with at_work(analysis, client, on_event, stages, runs) as (ws, connected):
         result = go(ws, connected, stages)
         n_done = len(ws.done("ingest"))

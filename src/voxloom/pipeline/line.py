@@ -9,7 +9,7 @@ from voxloom.engine.events import Note, ignore
 from voxloom.engine.reports import NO_PAGE, draws_pages, performance_page, write_summary
 from voxloom.engine.runner import run_stage
 from voxloom.errors import InputError
-from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest, write
+from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest, noise, smooth, write
 from voxloom.pipeline.refusal import require_memory
 from voxloom.spec.section import did_you_mean
 
@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from voxloom.engine.ledger import Record
     from voxloom.engine.runner import StageResult
     from voxloom.pipeline.workspace import Stage, Workspace
+    from voxloom.spec import Analysis
 
+#: All that an analysis can have; `stages_of` tells which one has.
 STAGES = (
     ingest.STAGE,
     design.STAGE,
+    noise.STAGE,
+    smooth.STAGE,
     fit.STAGE,
     combine.STAGE,
     consolidate.STAGE,
@@ -68,18 +72,19 @@ class RunResult:
         return not (self.quarantined or self.failed)
 
 
-def stages_until(name: str | None) -> tuple[Stage, ...]:
-    """The stages up to one, that included; all of them for None.
+def stages_of(analysis: Analysis, until: str | None = None) -> tuple[Stage, ...]:
+    """The stages of an analysis, in order: up to one, that included, or all.
 
     Raises
     ------
     InputError
-        There is no such stage.
+        It has no such stage.
     """
-    names = [stage.name for stage in STAGES]
-    if name is not None and name not in names:
-        raise InputError("until", f"{name!r} is no stage.", did_you_mean(name, names))
-    return STAGES if name is None else STAGES[: names.index(name) + 1]
+    found = tuple(stage for stage in STAGES if stage.wanted is None or stage.wanted(analysis))
+    names = [stage.name for stage in found]
+    if until is not None and until not in names:
+        raise InputError("until", f"{until!r} is no stage.", did_you_mean(until, names))
+    return found if until is None else found[: names.index(until) + 1]
 
 
 def go(

@@ -47,18 +47,39 @@ def ingest_memory(info: NiftiInfo, n_voxels: int, fwhm: float | None, budget: in
 def fit_memory(
     n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int, n_kept: int, noise_model: str = "ar1"
 ) -> int:
-    """Estimates of a shard; beside them the piece of it that is being fitted, or the encoded shard.
-
-    All volumes are read, those that are kept are fitted.
-    """
+    """Estimates of a shard; beside them the piece of it that is being fitted, or the encoded shard."""
     rule = bold_chunks(n_voxels, n_volumes, itemsize)
-    shard, piece = min(rule.shard, n_voxels), min(fit_piece(n_voxels, n_volumes, itemsize), n_voxels)
+    shard = min(rule.shard, n_voxels)
+    fitting = fitting_memory(n_voxels, n_volumes, itemsize, n_regressors, n_kept, noise_model)
+    writing = FLOAT64 * n_regressors * (shard + 3 * min(rule.chunk, n_voxels))
+    return TASK_OVERHEAD + FLOAT64 * shard * n_estimates(n_regressors, noise_model) + max(fitting, writing)
+
+
+def fitting_memory(
+    n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int, n_kept: int, noise_model: str
+) -> int:
+    """A piece of a shard while it is read and fitted: all volumes are read, those that are kept are fitted."""
+    piece = min(fit_piece(n_voxels, n_volumes, itemsize), n_voxels)
     stored = piece * (n_volumes + (n_kept if n_kept < n_volumes else 0)) * itemsize
     sums = min(sub_block(n_kept), piece) * FLOAT64 * (n_kept + 5 * n_regressors + SEARCH_NUMBERS)
     held = NOISE_MODELS[noise_model].held(n_kept, n_regressors)
-    fitting = stored + piece * n_kept * FLOAT64 + max(reading(stored), sums + held)
-    writing = FLOAT64 * n_regressors * (shard + 3 * min(rule.chunk, n_voxels))
-    return TASK_OVERHEAD + FLOAT64 * shard * n_estimates(n_regressors, noise_model) + max(fitting, writing)
+    return stored + piece * n_kept * FLOAT64 + max(reading(stored), sums + held)
+
+
+def noise_memory(n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int, n_kept: int, noise_model: str) -> int:
+    """What a fit says of the noise of a shard; beside it the piece that is being fitted, and what was found of two."""
+    rule = bold_chunks(n_voxels, n_volumes, itemsize)
+    piece = min(fit_piece(n_voxels, n_volumes, itemsize), n_voxels)
+    kept = min(rule.shard, n_voxels) * len(NOISE_MODELS[noise_model].parameters)
+    found = 2 * piece * n_estimates(n_regressors, noise_model)
+    fitting = fitting_memory(n_voxels, n_volumes, itemsize, n_regressors, n_kept, noise_model)
+    return TASK_OVERHEAD + FLOAT64 * (kept + found) + fitting
+
+
+def smooth_memory(n_voxels: int, n_volume: int, noise_model: str) -> int:
+    """Parameters of the noise of a whole run as they are read, known, averaged and given back; a map as volumes."""
+    m = len(NOISE_MODELS[noise_model].parameters)
+    return TASK_OVERHEAD + FLOAT64 * (n_voxels * (5 * m + 4) + 3 * n_volume)
 
 
 def n_estimates(n_regressors: int, noise_model: str) -> int:

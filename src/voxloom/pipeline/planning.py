@@ -22,7 +22,7 @@ from voxloom.pipeline import design, group, ingest
 from voxloom.pipeline.coverage import outside_note, planned_outside
 from voxloom.pipeline.effort import measured_rates, stage_seconds
 from voxloom.pipeline.levels import has_columns, why_not
-from voxloom.pipeline.line import STAGES, recall
+from voxloom.pipeline.line import recall, stages_of
 from voxloom.pipeline.map_files import planned_files
 from voxloom.pipeline.masks import require_mask, study_mask
 from voxloom.pipeline.prepare import check_grids, read_headers, study_grid
@@ -205,7 +205,7 @@ def report_censoring(survey: Survey) -> None:
 
 def recall_all(ws: Workspace) -> None:
     """Take over what earlier runs have done."""
-    for stage in STAGES if ws.study is not None else ():
+    for stage in stages_of(ws.analysis) if ws.study is not None else ():
         recall(ws, stage)
 
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from voxloom.errors import InputError
-from voxloom.pipeline import memory
+from voxloom.pipeline import memory, noise
 from voxloom.pipeline.group import group_test
 from voxloom.pipeline.memory import require
 from voxloom.pipeline.sizes import group_task, infer_task
@@ -49,7 +49,7 @@ def require_memory(ws: Workspace) -> None:
         n_volumes = details["n_volumes"]
         n_kept = details.get("n_kept", n_volumes)
         need = memory.fit_memory(n_voxels, n_volumes, details["itemsize"], n_regressors, n_kept, noise_model)
-        require(f"fit of {run.id}", need, budget)
+        require(f"fit of {run.id}", need, budget)  # that of its noise alone needs less
         widths.setdefault(run.subject, []).append(n_regressors)
     for subject, found in widths.items():
         need = memory.combine_memory(n_voxels, max(found), contrasts.values(), len(found), noise_model)
@@ -57,7 +57,10 @@ def require_memory(ws: Workspace) -> None:
     require("consolidate", memory.consolidate_memory(n_voxels, len(widths)), budget)
     require_group_memory(ws, list(widths))
     assert ws.study is not None, "the study is made before the first stage"
-    require("export", memory.export_memory(n_voxels, math.prod(ws.study.grid.shape)), budget)
+    n_volume = math.prod(ws.study.grid.shape)
+    if noise.wanted(ws.analysis):
+        require("smoothing of the noise", memory.smooth_memory(n_voxels, n_volume, noise_model), budget)
+    require("export", memory.export_memory(n_voxels, n_volume), budget)
 
 
 def require_group_memory(ws: Workspace, subjects: Sequence[str]) -> None:

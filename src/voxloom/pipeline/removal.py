@@ -57,7 +57,8 @@ def remove_run(store: str | PathLike[str], run: str) -> list[str]:
             maps = [f"subjects/{subject}" for subject in subjects] + [f"sessions/{session}" for session in sessions]
             for path in (f"runs/{run}", *maps):
                 objects.delete_tree(f"results/{name}/{path}")
-        for path in (f"fits/{fit}/{name}" for fit in members(objects, "fits") for name in stored):
+        made = [f"{group}/{one}" for group in ("fits", "noise") for one in members(objects, group)]
+        for path in (f"{path}/{name}" for path in made for name in stored):
             objects.delete_tree(path)
         for name in stored:
             objects.delete(f"runs/{name}/zarr.json")
@@ -100,7 +101,7 @@ def forget(ledger: Ledger, objects: Objects, run: str, stored: list[str], combin
     for key in combined:
         ledger.drop("combine", key)
     for name in stored:
-        for stage in ("design", "fit"):
+        for stage in ("design", "noise", "smooth", "fit"):
             for fit in objects.children(f"ledger/{stage}"):
                 ledger.drop(stage, f"{fit}/{name}")
                 ledger.forget_all(stage, f"{fit}/{name}")

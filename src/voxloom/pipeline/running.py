@@ -13,7 +13,7 @@ from voxloom.io.objects import Objects, clean_partial
 from voxloom.io.sites import find_runs
 from voxloom.io.study import open_study
 from voxloom.pipeline import group, ingest
-from voxloom.pipeline.line import STAGES, go, recall, stages_until
+from voxloom.pipeline.line import go, recall, stages_of
 from voxloom.pipeline.prepare import prepare_study
 from voxloom.pipeline.refusal import require_ingest_memory
 from voxloom.pipeline.workspace import Workspace
@@ -69,9 +69,10 @@ def run(
     StoreError
         Another process works on the store.
     """
-    stages = stages_until(until)
+    analysis = as_analysis(spec)
+    stages = stages_of(analysis, until)
     folder = None if performance_report is None else Path(performance_report)
-    with at_work(spec, client, on_event, stages) as (ws, connected):
+    with at_work(analysis, client, on_event, stages) as (ws, connected):
         return go(ws, connected, stages, folder)
 
 
@@ -95,10 +96,11 @@ def export(
     open_study(analysis.store.path)  # says so where there is nothing to export
     if output is not None:
         analysis = analysis.model_copy(update={"output": Output(dir=Path(output).absolute())})
-    with at_work(analysis, client, on_event, STAGES) as (ws, connected):
-        for stage in STAGES[:-1]:
+    stages = stages_of(analysis)
+    with at_work(analysis, client, on_event, stages) as (ws, connected):
+        for stage in stages[:-1]:
             recall(ws, stage)
-        return go(ws, connected, STAGES[-1:])
+        return go(ws, connected, stages[-1:])
 
 
 def as_analysis(spec: Analysis | str | Path | Mapping[str, Any]) -> Analysis:

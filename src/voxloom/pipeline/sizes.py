@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from voxloom.engine.plan import Problem, StagePlan
 from voxloom.errors import InputError
 from voxloom.io.runs import raw_bytes
-from voxloom.pipeline import infer, memory
+from voxloom.pipeline import infer, memory, noise
 from voxloom.pipeline.consolidate import CONSOLIDATED
 from voxloom.pipeline.group import GROUP_STATISTICS, group_test
 from voxloom.pipeline.levels import levels_of
@@ -117,6 +117,9 @@ def stage_sizes(survey: Survey) -> Iterator[StagePlan]:
     """Every stage in order."""
     yield ingest_size(survey)
     yield design_size(survey)
+    if noise.wanted(survey.ws.analysis):
+        yield noise_size(survey)
+        yield smooth_size(survey)
     yield fit_size(survey)
     yield combine_size(survey)
     yield consolidate_size(survey)
@@ -160,19 +163,50 @@ def design_bytes(survey: Survey, run: RunFile) -> int:
     return FLOAT64 * survey.designs[run.id].size
 
 
-def fit_size(survey: Survey) -> StagePlan:
-    """BOLD in, estimates out."""
-    read = sum(
-        survey.n_voxels * survey.n_volumes(run) * survey.itemsize(run)
-        + fit_shards(survey, run) * design_bytes(survey, run)
-        for run in survey.fitted
+def noise_size(survey: Survey) -> StagePlan:
+    """BOLD in, parameters of the noise out."""
+    need = (memory.noise_memory(*fit_numbers(survey, run)) for run in survey.fitted)
+    return StagePlan(
+        name="noise",
+        n_tasks=sum(fit_shards(survey, run) for run in survey.fitted),
+        bytes_read=sum(fitted_bytes(survey, run) for run in survey.fitted),
+        bytes_written=len(survey.fitted) * noise_bytes(survey),
+        peak_memory=max(need, default=0),
     )
+
+
+def noise_bytes(survey: Survey) -> int:
+    """Bytes of the parameters of the noise of one run."""
+    return survey.one_map(len(PER_VOXEL[survey.ws.analysis.first_level.noise_model]) - 1)
+
+
+def smooth_size(survey: Survey) -> StagePlan:
+    """Parameters of the noise in, and smooth ones out."""
+    noise_model, moved = survey.ws.analysis.first_level.noise_model, len(survey.fitted) * noise_bytes(survey)
+    return StagePlan(
+        name="smooth",
+        n_tasks=len(survey.fitted),
+        bytes_read=moved,
+        bytes_written=moved,
+        peak_memory=memory.smooth_memory(survey.n_voxels, survey.n_volume, noise_model),
+    )
+
+
+def fitted_bytes(survey: Survey, run: RunFile) -> int:
+    """Bytes of the BOLD of a run, and of its design for each of its shards."""
+    bold = survey.n_voxels * survey.n_volumes(run) * survey.itemsize(run)
+    return bold + fit_shards(survey, run) * design_bytes(survey, run)
+
+
+def fit_size(survey: Survey) -> StagePlan:
+    """BOLD in, and the noise where it is given; estimates out."""
+    given = len(survey.fitted) * noise_bytes(survey) if noise.wanted(survey.ws.analysis) else 0
     return StagePlan(
         name="fit",
         n_tasks=sum(fit_shards(survey, run) for run in survey.fitted),
-        bytes_read=read,
+        bytes_read=given + sum(fitted_bytes(survey, run) for run in survey.fitted),
         bytes_written=sum(estimates(survey, run) for run in survey.fitted),
-        peak_memory=max((fit_memory(survey, run) for run in survey.fitted), default=0),
+        peak_memory=max((memory.fit_memory(*fit_numbers(survey, run)) for run in survey.fitted), default=0),
     )
 
 
@@ -188,12 +222,11 @@ def estimates(survey: Survey, run: RunFile) -> int:
     return survey.one_map(survey.designs[run.id].shape[1] + len(per_voxel))
 
 
-def fit_memory(survey: Survey, run: RunFile) -> int:
-    """Peak memory of a fit task of one run."""
+def fit_numbers(survey: Survey, run: RunFile) -> tuple[int, int, int, int, int, str]:
+    """What the memory of a fit task of one run depends on, as `memory.fit_memory` takes it."""
     n_kept, n_regressors = survey.designs[run.id].shape
-    n_volumes = survey.inputs.headers[run.id].n_volumes
     noise_model = survey.ws.analysis.first_level.noise_model
-    return memory.fit_memory(survey.n_voxels, n_volumes, survey.itemsize(run), n_regressors, n_kept, noise_model)
+    return survey.n_voxels, survey.n_volumes(run), survey.itemsize(run), n_regressors, n_kept, noise_model
 
 
 def n_levels(survey: Survey) -> int:

@@ -10,7 +10,7 @@ from voxloom.io.objects import Objects
 from voxloom.io.sites import find_runs
 from voxloom.io.study import is_study, open_study
 from voxloom.pipeline.coverage import outside, outside_note
-from voxloom.pipeline.line import STAGES, recall
+from voxloom.pipeline.line import recall, stages_of
 from voxloom.pipeline.running import PREPARE, as_analysis
 from voxloom.pipeline.sources import stale_notes
 from voxloom.pipeline.workspace import Workspace
@@ -33,7 +33,7 @@ def status(spec: Analysis | str | Path | Mapping[str, Any]) -> Status:
         return Status(stages=())
     ws.study = open_study(ws.url)
     stages, notes = [unusable(ws)], stale_notes(ws)
-    for stage in STAGES:
+    for stage in stages_of(analysis):
         stages.append(StageStatus.of(stage.name, stage.tasks(ws), ws.ledger.read(stage.name)))
         recall(ws, stage)
     left_out = outside_note(outside(ws))

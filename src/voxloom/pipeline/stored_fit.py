@@ -68,6 +68,7 @@ def make_room(
             "signal_scaling": first_level.signal_scaling,
             "n_volumes": design.n_volumes,
             "kept": design.kept.tolist(),
+            **({"noise_smoothing_fwhm": fwhm} if (fwhm := first_level.noise_smoothing_fwhm) else {}),
         },
     )
     write_region(objects, f"fits/{fit_path}/design", [slice(0, n) for n in matrix.shape], matrix.to_numpy(dtype=float))

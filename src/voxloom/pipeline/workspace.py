@@ -37,12 +37,15 @@ class Stage(NamedTuple):
         Makes room in the store, once, before the tasks run.
     finish : callable, optional
         What is made of all tasks together, once, after they have run.
+    wanted : callable, optional
+        Whether an analysis has this stage at all; every one has when not given.
     """
 
     name: str
     tasks: Callable[[Workspace], list[Task]]
     prepare: Callable[[Workspace], None] | None = None
     finish: Callable[[Workspace], None] | None = None
+    wanted: Callable[[Analysis], bool] | None = None
 
 
 @dataclass
@@ -120,19 +123,25 @@ class Workspace:
 
     def fit_digest_of(self, run: RunFile) -> str | None:
         """Digest over design and all fit shards of one run; None while one is missing."""
-        path = self.fit_path(run)
-        design = self.done("design").get(path)
+        design, shards = self.done("design").get(self.fit_path(run)), self.shard_digests("fit", run, self.fit_path(run))
+        return None if design is None or shards is None else digest([design.digest, *shards])
+
+    def shard_digests(self, stage: str, run: RunFile, path: str) -> list[str] | None:
+        """Digests of the tasks of one run, a shard each, with keys below `path`; None while one is missing."""
+        design = self.done("design").get(self.fit_path(run))
         if design is None:
             return None
         keys = [f"{path}/{i:04d}" for i in range(design.details["n_shards"])]
-        shards = [self.done("fit").get(key) for key in keys]
-        if any(shard is None for shard in shards):
-            return None
-        return digest([design.digest, *(shard.digest for shard in shards if shard is not None)])
+        found = [self.done(stage)[key].digest for key in keys if key in self.done(stage)]
+        return found if len(found) == len(keys) else None
 
     def fit_path(self, run: RunFile) -> str:
         """Where the fit of a run lies below ``fits/``, and the key of its design."""
         return f"{self.analysis.fit_digest}/{self.stored_id(run)}"
+
+    def noise_path(self, run: RunFile) -> str:
+        """Where the noise of each voxel of a run by itself lies below ``noise/``; smoothed it is at the fit's path."""
+        return f"{self.analysis.noise_digest}/{self.stored_id(run)}"
 
     def combined_subjects(self) -> list[str]:
         """Subjects whose maps are done, in order."""

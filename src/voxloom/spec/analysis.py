@@ -115,6 +115,12 @@ class Analysis(Section):
         return name_of("fit", self.ingest_digest, self.first_level.fitted_with)
 
     @property
+    def noise_digest(self) -> str:
+        """Digest of what determines the noise of each voxel by itself: that of a fit which does not smooth it."""
+        alone = self.first_level.model_copy(update={"noise_smoothing_fwhm": None})
+        return name_of("fit", self.ingest_digest, alone.fitted_with)
+
+    @property
     def contrast_digest(self) -> str:
         """Digest of what determines the contrasts of a run."""
         return name_of("contrast", self.fit_digest, self.first_level.model_dump(include={"contrasts"}))

@@ -26,7 +26,7 @@ HRFModel = Literal[
 NoiseModel = Literal["ar1", "ar2", "ar3", "ar4", "ar5", "ar6", "ar7", "ar8", "arma11", "ols", "ar1-yule-walker"]
 
 #: Keys younger than the first stores: at their defaults the digest leaves them out, so results keep their names.
-YOUNGER = ("oversampling", "min_onset", "modulators")
+YOUNGER = ("oversampling", "min_onset", "modulators", "noise_smoothing_fwhm")
 
 
 class FirstLevel(Section):
@@ -48,6 +48,8 @@ class FirstLevel(Section):
     """Events that start earlier than this before the first volume (s) are dropped."""
     noise_model: NoiseModel = "ar1"
     """Serial correlation: AR(p) or ARMA(1, 1) by REML per voxel, none, or AR(1) by nilearn's rule."""
+    noise_smoothing_fwhm: float | None = Field(default=None, ge=0)
+    """Gaussian smoothing of the parameters of the noise over the voxels of a run, between two fits, mm; null: none."""
     signal_scaling: Literal[0] | None = None
     """0: percent of each voxel's mean over time; null: the data's own units."""
     smoothing_fwhm: float | None = Field(default=None, ge=0)
@@ -63,17 +65,6 @@ class FirstLevel(Section):
     contrasts: Contrasts = Field(default_factory=dict)
     """Contrasts by name: an expression (t), a list (F), {expression, stat_type}, {weights} or {conjunction}."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _noise_stays_within_a_voxel(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and "noise_smoothing_fwhm" in raw:
-            raise InputError(
-                "noise_smoothing_fwhm",
-                "is not on offer in an analysis file: runs are fitted shard by shard, smoothing needs a whole map.",
-                "Leave it out, or fit in Python: voxloom.fit_first_level(..., noise_smoothing_fwhm=).",
-            )
-        return raw
-
     @field_validator("high_pass")
     @classmethod
     def _in_hertz(cls, value: float) -> float:
@@ -81,7 +72,7 @@ class FirstLevel(Section):
             raise InputError("", f"is {value:g} Hz, faster than any scanner.", f"For a period write 1/{value:g} Hz.")
         return value
 
-    @field_validator("smoothing_fwhm")
+    @field_validator("smoothing_fwhm", "noise_smoothing_fwhm")
     @classmethod
     def _zero_is_none(cls, value: float | None) -> float | None:
         return value or None
@@ -101,6 +92,16 @@ class FirstLevel(Section):
                 "confounds",
                 f"{cosines!r} takes in fMRIPrep's cosines beside those of `drift_model: cosine`.",
                 "Set `drift_model: null` or leave the cosines out.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _noise_to_smooth(self) -> Self:
+        if self.noise_smoothing_fwhm and self.noise_model == "ols":
+            raise InputError(
+                "noise_smoothing_fwhm",
+                "has nothing to smooth: the noise model `ols` has no parameters.",
+                "Take another noise_model, or leave it out.",
             )
         return self
 

@@ -10,7 +10,7 @@ from voxloom.engine.lock import StoreLock
 from voxloom.io.objects import Objects
 from voxloom.io.sites import find_runs
 from voxloom.io.study import open_study
-from voxloom.pipeline.line import STAGES
+from voxloom.pipeline.line import stages_of
 from voxloom.pipeline.running import as_analysis, at_work
 from voxloom.pipeline.verification.against_source import compare_runs
 from voxloom.pipeline.verification.axis import mend_axis
@@ -118,7 +118,7 @@ def repair(
     require_study(ws.objects)
     with StoreLock(ws.objects, command="voxloom verify --repair", on_event=on_event):
         mend_axis(ws)
-    with at_work(analysis, client, on_event, STAGES) as (at, connected):
+    with at_work(analysis, client, on_event, stages_of(analysis)) as (at, connected):
         return mend(at, connected)
 
 

@@ -16,7 +16,7 @@ from voxloom.io.coverage import PATH as COVERAGE
 from voxloom.io.integrity import Damage, metadata_key, node_of
 from voxloom.pipeline import group
 from voxloom.pipeline.coverage import update_coverage
-from voxloom.pipeline.line import STAGES, recall
+from voxloom.pipeline.line import recall, stages_of
 from voxloom.pipeline.verification.against_source import mend_runs, sources, unusable
 from voxloom.pipeline.verification.damage import claimed, done_records, find_damage, groups_above, parse_claim
 
@@ -98,7 +98,7 @@ def find_work(ws: Workspace, bad: Sequence[str]) -> Work:
     that stage all are known, so a damaged record of no task belongs to another analysis, and is as good as absent.
     """
     owners, work = owners_of(bad, done_records(ws.objects)), Work([], [], [])
-    for stage in STAGES:
+    for stage in stages_of(ws.analysis):
         lost = {key for key in bad if key.startswith(f"ledger/{stage.name}/")}
         records, wanted = ws.ledger.read(stage.name), stage.tasks(ws)
         again = [task for task in wanted if record_key(task) in lost]
