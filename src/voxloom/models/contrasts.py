@@ -20,7 +20,7 @@ from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.gram_schmidt import orthonormal_rows
 from voxloom.kernels.group.random_intercept import random_intercept_case, random_intercept_table
 from voxloom.kernels.group.sandwich import sandwich_degrees
-from voxloom.kernels.linalg import is_estimable, reduce_design
+from voxloom.kernels.linalg import ESTIMABLE_RTOL, is_estimable, reduce_design
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.rho_grid import grid_index
 from voxloom.models.design import dependent_columns
@@ -200,6 +200,17 @@ def _known_variances(fit: xr.Dataset, C: FloatArray) -> Lookup:
     return partial(_covariances, C, np.where(estimable, 0.0, np.nan), np.ones(len(estimable)))
 
 
+def _from_sums(C: FloatArray, inverse: FloatArray, gram: FloatArray, dof: FloatArray) -> tuple[IntArray, ContrastTable]:
+    """A case per voxel, from X'X (K, K, V) and its inverse; NaN where that does not tell the contrast."""
+    weights = np.einsum("qk,klv->vql", C, inverse)
+    scale = np.sqrt(np.einsum("kkv->vk", gram))[:, None, :]  # of columns, so that their units do not matter
+    scale[scale == 0] = 1.0
+    lost = (C - np.einsum("vql,lkv->vqk", weights, gram)) / scale
+    told = np.linalg.norm(lost, axis=2) <= ESTIMABLE_RTOL * np.linalg.norm(C / scale, axis=2)
+    cov = np.where(told.all(axis=1)[:, None, None], weights @ C.T, np.nan)
+    return np.arange(len(cov)), kernel.ContrastTable(cov, dof, np.ones(len(cov)))
+
+
 def _random_intercept(fit: xr.Dataset, C: FloatArray) -> Lookup:
     make = partial(random_intercept_table, _design(fit), np.asarray(fit["group"]), _present(fit))
     return partial(_occurring_cases, make, C)
@@ -248,6 +259,7 @@ _MODELS: dict[str, _NoiseModel] = {
     ),
     "group-known-variances": _NoiseModel(("covariance", "dof", "pattern"), _known_variances),
     "group-random-intercept": _NoiseModel(("pattern", "icc"), _random_intercept),
+    "group-sums": _NoiseModel(("inverse", "gram", "dof"), lambda fit, C: partial(_from_sums, C)),
     **{
         how.noise_model: _NoiseModel(("covariance", "pattern"), _sandwich)
         for name, how in ESTIMATORS.items()
@@ -265,7 +277,10 @@ def _design(fit: xr.Dataset) -> FloatArray:
 def _rows(fit: xr.Dataset, expression: Expression, stat_type: str | None) -> FloatArray:
     """Estimable rows of weights (q, K); several are made orthonormal, the same way in every run."""
     columns = [str(name) for name in fit["regressor"].values]
-    C = estimable_rows(_design(fit), columns, _term(fit, columns, expression))
+    expression = _term(fit, columns, expression)
+    # sums have no design: whether they tell a contrast is found voxel by voxel
+    known = "design" in fit
+    C = estimable_rows(_design(fit), columns, expression) if known else contrast_matrix(expression, columns)
     where = f"contrast {contrast_text(expression)!r}"
     if stat_type not in (None, "t", "F"):
         raise ContrastError(where, f"stat_type {stat_type!r} is unknown.", 'Give "t" or "F".')

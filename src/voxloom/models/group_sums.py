@@ -1,0 +1,194 @@
+"""Group models from sums that add up: people and sites join and leave without the others' maps.
+
+Least squares needs X'X, X'Y, Y'Y and n of every voxel, nothing else. These are sums over maps, so those of sites add
+up to those of all (`merge_sums`), and a map's own can be taken away (`subtract_sums`), exactly: they are kept in
+twice the digits of float64. A site that may not share maps shares its sums.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from voxloom.blocks import map_voxels
+from voxloom.errors import InputError
+from voxloom.kernels.group import sums as kernel
+from voxloom.models.group import effects
+from voxloom.models.group_design import aligned_design
+from voxloom.schema import grid_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+#: Version of what `group_sums` makes, kept in its attributes.
+VERSION = 1
+_DIMS = {"xtx": ("part", "regressor", "regressor_"), "xty": ("part", "regressor"), "yty": ("part",), "n": ()}
+
+
+def group_sums(maps: xr.Dataset | xr.DataArray, design: pd.DataFrame | None = None, *, min_n: int = 1) -> xr.Dataset:
+    """Sums of a group model over these maps, for `fit_sums`, alone or merged with those of others.
+
+    Parameters
+    ----------
+    maps : Dataset or DataArray
+        ``effect(map, voxel)``, NaN where missing; lazy in, lazy out.
+    design : DataFrame, optional
+        As in `fit_group`. All who merge must have the same columns, coded alike: name levels of factors that a site
+        lacks too, as columns of 0.
+    min_n : int
+        Least number of maps: of all, and of those that any indicator column (of 0 and 1) picks, so that nobody is told
+        alone. Voxels with fewer are left out.
+
+    Returns
+    -------
+    Dataset
+        ``xtx(part, regressor, regressor_, voxel)``, ``xty(part, regressor, voxel)``, ``yty(part, voxel)`` with the
+        parts ``high`` and ``low`` of one number, and ``n(voxel)``.
+
+    Raises
+    ------
+    InputError
+        A cell has fewer than `min_n` maps (but is not empty).
+    DesignError
+        As `fit_group`.
+    """
+    effect = effects(maps)
+    design = aligned_design(effect, design)
+    X = design.to_numpy(dtype=np.float64)
+    _require_cells(design, min_n)
+    found = map_voxels(
+        _Sums(X, min_n),
+        effect,
+        outputs=_DIMS,
+        sizes={"part": 2, "regressor": X.shape[1], "regressor_": X.shape[1]},
+    )
+    names = list(map(str, design.columns))
+    return xr.Dataset(found, coords={"part": ["high", "low"], "regressor": names}, attrs=_attrs(design, min_n))
+
+
+def _attrs(design: pd.DataFrame, min_n: int) -> dict[str, Any]:
+    return {"sums_version": VERSION, "min_n": min_n, "coding": design.attrs.get("coding", {})} | {
+        key: design.attrs[key] for key in ("terms",) if key in design.attrs
+    }
+
+
+def _require_cells(design: pd.DataFrame, min_n: int) -> None:
+    cells = {str(name): int(c.sum()) for name, c in design.items() if c.isin((0, 1)).all() and c.any()}
+    small = {name: count for name, count in {"maps": len(design), **cells}.items() if count < min_n}
+    if small:
+        listed = ", ".join(f"{name}: {count}" for name, count in small.items())
+        raise InputError(
+            "sums",
+            f"would tell of fewer than {min_n} maps ({listed}).",
+            "Leave these maps and columns out, or agree on a smaller min_n.",
+        )
+
+
+class _Sums:
+    """The kernel with its design; a class, so that it pickles."""
+
+    def __init__(self, X: NDArray[np.float64], min_n: int) -> None:
+        self.X, self.min_n = X, min_n
+
+    def __call__(self, Y: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        enough = np.isfinite(Y).sum(axis=0) >= self.min_n
+        return kernel.sums_of(self.X, np.where(enough, Y, np.nan))
+
+
+def merge_sums(first: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
+    """Sums over the maps of all; the order does not matter but for the last bit of the low parts.
+
+    Raises
+    ------
+    InputError
+        They are of other columns, codings, voxels, grids or versions.
+    """
+    for other in others:
+        first = _combined(first, other, 1.0)
+    return first
+
+
+def subtract_sums(sums: xr.Dataset, part: xr.Dataset) -> xr.Dataset:
+    """Sums without those of some of their maps.
+
+    Raises
+    ------
+    InputError
+        As `merge_sums`, or `part` has more maps than `sums` at some voxel.
+    """
+    found = _combined(sums, part, -1.0)
+    if bool((found["n"] < 0).any()):
+        raise InputError("sums", "hold fewer maps than are taken away.", "Take away what was added.")
+    return found
+
+
+def _combined(one: xr.Dataset, other: xr.Dataset, sign: float) -> xr.Dataset:
+    _require_alike(one, other)
+    arrays = [ds[name].transpose(*dims, "voxel") for ds in (one, other) for name, dims in _DIMS.items()]
+    found = map_voxels(_Combine(sign), *arrays, outputs=_DIMS)
+    return xr.Dataset(found, coords=one.coords, attrs=one.attrs)
+
+
+class _Combine:
+    """The kernel with its sign; a class, so that it pickles."""
+
+    def __init__(self, sign: float) -> None:
+        self.sign = sign
+
+    def __call__(self, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        one, other = kernel.GroupSums(*arrays[:4]), kernel.GroupSums(*arrays[4:])
+        return kernel.combine(one, other, self.sign)
+
+
+def _require_alike(one: xr.Dataset, other: xr.Dataset) -> None:
+    for ds in (one, other):
+        if ds.attrs.get("sums_version") != VERSION:
+            raise InputError(
+                "sums", f"have the version {ds.attrs.get('sums_version')}, but {VERSION} is wanted.", "Make them again."
+            )
+    names = [list(map(str, ds["regressor"].values)) for ds in (one, other)]
+    if names[0] != names[1]:
+        raise InputError("sums", f"are of the designs {names[0]} and {names[1]}.", "Use the same columns in one order.")
+    codings = [dict(ds.attrs.get("coding", {})) for ds in (one, other)]
+    if codings[0] != codings[1]:
+        raise InputError("sums", f"are coded as {codings[0]} and {codings[1]}.", "Code and centre covariates alike.")
+    if "grid" in one.coords or "grid" in other.coords:
+        grid_of(one).require(grid_of(other), "sums")
+    voxels = [ds["voxel"].to_numpy() if "voxel" in ds.coords else np.arange(ds.sizes["voxel"]) for ds in (one, other)]
+    if not np.array_equal(voxels[0], voxels[1]):
+        raise InputError("sums", "are of other voxels.", "Use one mask at all sites.")
+
+
+def fit_sums(sums: xr.Dataset) -> xr.Dataset:
+    """Least squares fit from sums: that of `fit_group` to all of their maps.
+
+    Parameters
+    ----------
+    sums : Dataset
+        From `group_sums` or `merge_sums`; lazy in, lazy out.
+
+    Returns
+    -------
+    Dataset
+        ``beta(regressor, voxel)``, ``sigma2(voxel)``, ``n(voxel)``, ``dof(voxel)``, ``gram`` (X'X) and ``inverse``
+        ``(regressor, regressor_, voxel)``; `contrast` tests it.
+    """
+    arrays = [sums[name].transpose(*dims, "voxel") for name, dims in _DIMS.items()]
+    square = ("regressor", "regressor_")
+    found = map_voxels(
+        _fit_block,
+        *arrays,
+        outputs={"beta": ("regressor",), "sigma2": (), "dof": (), "inverse": square, "gram": square},
+    )
+    fit = xr.Dataset(found | {"n": sums["n"]}, coords={"regressor": sums["regressor"]})
+    terms = {key: sums.attrs[key] for key in ("terms", "coding") if key in sums.attrs}
+    return fit.assign_attrs(noise_model="group-sums", estimator="ols", **terms)
+
+
+def _fit_block(*arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    sums = kernel.GroupSums(*arrays)
+    fit = kernel.fit_sums(sums)
+    return fit.beta, fit.sigma2, sums.n - fit.rank, fit.inverse, sums.xtx[0]
