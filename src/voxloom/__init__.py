@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from voxloom.models.fitted import predicted, r_squared, residuals
     from voxloom.models.group import fit_group
     from voxloom.models.group_design import group_design
+    from voxloom.models.group_sums import fit_sums, group_sums, merge_sums, subtract_sums
+    from voxloom.models.harmonise import apply_combat, fit_combat
     from voxloom.models.inference import permutation_test
+    from voxloom.models.influence import group_influence, influential_maps
     from voxloom.models.multiplicity import bonferroni, fdr, threshold
     from voxloom.models.noise import smooth_noise
     from voxloom.models.ppi import ppi_regressors
@@ -37,13 +40,14 @@ if TYPE_CHECKING:
 
 #: Public name -> module that holds it. Imported at first use, so that `import voxloom` costs nothing.
 _PUBLIC = {
-    "TFCE": "voxloom.spec",
     "Analysis": "voxloom.spec",
     "ClusterMass": "voxloom.spec",
     "ClusterSize": "voxloom.spec",
     "Exchangeability": "voxloom.models.exchangeability",
     "MaxStat": "voxloom.spec",
     "Study": "voxloom.io.study",
+    "TFCE": "voxloom.spec",
+    "apply_combat": "voxloom.models.harmonise",
     "beta_series": "voxloom.models.beta_series",
     "bonferroni": "voxloom.models.multiplicity",
     "clusters_table": "voxloom.models.cluster_table",
@@ -54,14 +58,20 @@ _PUBLIC = {
     "design_diagnostics": "voxloom.models.diagnostics",
     "design_matrix": "voxloom.models.design",
     "fdr": "voxloom.models.multiplicity",
+    "fit_combat": "voxloom.models.harmonise",
     "fit_first_level": "voxloom.models.first_level",
     "fit_group": "voxloom.models.group",
+    "fit_sums": "voxloom.models.group_sums",
     "fixed_effects": "voxloom.models.first_level",
     "from_nifti": "voxloom.io.images",
     "group_design": "voxloom.models.group_design",
+    "group_influence": "voxloom.models.influence",
+    "group_sums": "voxloom.models.group_sums",
+    "influential_maps": "voxloom.models.influence",
     "ingest": "voxloom.pipeline.ingest_images",
     "load_analysis": "voxloom.spec",
     "load_confounds": "voxloom.io.denoise",
+    "merge_sums": "voxloom.models.group_sums",
     "open_study": "voxloom.io.study",
     "permutation_test": "voxloom.models.inference",
     "plan": "voxloom.pipeline",
@@ -74,6 +84,7 @@ _PUBLIC = {
     "residuals": "voxloom.models.fitted",
     "run": "voxloom.pipeline",
     "smooth_noise": "voxloom.models.noise",
+    "subtract_sums": "voxloom.models.group_sums",
     "tfce": "voxloom.models.tfce",
     "threshold": "voxloom.models.multiplicity",
     "to_nifti": "voxloom.io.images",
@@ -90,6 +101,7 @@ __all__ = [
     "MaxStat",
     "Study",
     "__version__",
+    "apply_combat",
     "beta_series",
     "bonferroni",
     "clusters_table",
@@ -100,14 +112,20 @@ __all__ = [
     "design_diagnostics",
     "design_matrix",
     "fdr",
+    "fit_combat",
     "fit_first_level",
     "fit_group",
+    "fit_sums",
     "fixed_effects",
     "from_nifti",
     "group_design",
+    "group_influence",
+    "group_sums",
+    "influential_maps",
     "ingest",
     "load_analysis",
     "load_confounds",
+    "merge_sums",
     "open_study",
     "permutation_test",
     "plan",
@@ -120,6 +138,7 @@ __all__ = [
     "residuals",
     "run",
     "smooth_noise",
+    "subtract_sums",
     "tfce",
     "threshold",
     "to_nifti",

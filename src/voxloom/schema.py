@@ -160,6 +160,7 @@ SCHEMAS: dict[str, dict[str, Variable]] = {
         "design": Variable(("map", "regressor")),
         "group": Variable(("map",), optional=True),
         "covariance": Variable(("regressor", "regressor_", "voxel"), SIGNAL2, optional=True),
+        "variance_of_group": Variable(("variance_group", "voxel"), SIGNAL2, optional=True),
         "icc": Variable(("voxel",), "1", optional=True),
         "tau2": Variable(("voxel",), SIGNAL2, optional=True),
         "q": Variable(("voxel",), "1", optional=True),

@@ -20,6 +20,7 @@ from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.gram_schmidt import orthonormal_rows
 from voxloom.kernels.group.random_intercept import random_intercept_case, random_intercept_table
 from voxloom.kernels.group.sandwich import sandwich_degrees
+from voxloom.kernels.group.unequal_variances import unequal_variances_table
 from voxloom.kernels.linalg import ESTIMABLE_RTOL, is_estimable, reduce_design
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.rho_grid import grid_index
@@ -200,6 +201,16 @@ def _known_variances(fit: xr.Dataset, C: FloatArray) -> Lookup:
     return partial(_covariances, C, np.where(estimable, 0.0, np.nan), np.ones(len(estimable)))
 
 
+def _unequal_variances(fit: xr.Dataset, C: FloatArray) -> Lookup:
+    make = partial(unequal_variances_table, _design(fit), np.asarray(fit["group"]), _present(fit), C)
+    return partial(_own_case, make)
+
+
+def _own_case(make: Callable[..., ContrastTable], *keys: NDArray[Any]) -> tuple[IntArray, ContrastTable]:
+    """A case per voxel."""
+    return np.arange(keys[-1].size), make(*keys)
+
+
 def _from_sums(C: FloatArray, inverse: FloatArray, gram: FloatArray, dof: FloatArray) -> tuple[IntArray, ContrastTable]:
     """A case per voxel, from X'X (K, K, V) and its inverse; NaN where that does not tell the contrast."""
     weights = np.einsum("qk,klv->vql", C, inverse)
@@ -259,6 +270,7 @@ _MODELS: dict[str, _NoiseModel] = {
     ),
     "group-known-variances": _NoiseModel(("covariance", "dof", "pattern"), _known_variances),
     "group-random-intercept": _NoiseModel(("pattern", "icc"), _random_intercept),
+    "group-unequal-variances": _NoiseModel(("variance_of_group", "pattern"), _unequal_variances),
     "group-sums": _NoiseModel(("inverse", "gram", "dof"), lambda fit, C: partial(_from_sums, C)),
     **{
         how.noise_model: _NoiseModel(("covariance", "pattern"), _sandwich)

@@ -13,6 +13,7 @@ from voxloom.kernels.group.known_variances import KnownVariancesFit, fit_known_v
 from voxloom.kernels.group.ols import GroupFit, fit_ols
 from voxloom.kernels.group.random_intercept import RandomInterceptFit, fit_random_intercept
 from voxloom.kernels.group.sandwich import SandwichFit, fit_sandwich
+from voxloom.kernels.group.unequal_variances import UnequalVariancesFit, fit_unequal_variances
 from voxloom.spec.section import did_you_mean
 
 if TYPE_CHECKING:
@@ -26,7 +27,11 @@ if TYPE_CHECKING:
     Kernel = Callable[..., tuple[NDArray[Any], ...]]
 
 #: Dims, without ``voxel``, of what kernels return.
-DIMS = {"beta": ("regressor",), "covariance": ("regressor", "regressor_")}
+DIMS = {
+    "beta": ("regressor",),
+    "covariance": ("regressor", "regressor_"),
+    "variance_of_group": ("variance_group",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +81,12 @@ ESTIMATORS = {
         )
         for form in ("CR0", "CR1", "CR2", "CR3")
     },
+    "unequal-variances": Estimator(
+        noise_model="group-unequal-variances",
+        kernel=fit_unequal_variances,
+        outputs=UnequalVariancesFit._fields,
+        groups="required",
+    ),
     "random-intercept": Estimator(
         noise_model="group-random-intercept",
         kernel=fit_random_intercept,

@@ -46,10 +46,12 @@ def fit_group(
         - ``"ols"``: equal and independent errors;
         - ``"fixed"``: weights 1 / variance, effects the same in all maps (z rather than t);
         - ``"reml"``, ``"paule-mandel"``: mixed effects, weights 1 / (variance + tau2) with the variance between maps
-          estimated per voxel, tests after Knapp and Hartung;
+          estimated per voxel, tests after Knapp, Hartung and Roever;
         - ``"sandwich"`` (CR2; also ``"sandwich-cr0"`` to ``"sandwich-cr3"``): least squares with a covariance from the
           residuals of `groups`, or of single maps without them (HC2): unequal variances, repeated measures, sites;
           degrees of freedom after Bell and McCaffrey, of F after Pustejovsky and Tipton;
+        - ``"unequal-variances"``: least squares with a residual variance of each of the `groups` (patients and
+          controls, scanners), tests after Welch and Johansen;
         - ``"random-intercept"``: a random effect of each of the `groups` (site, family, person), by REML per voxel,
         with
           Kenward and Roger's degrees of freedom.
@@ -85,6 +87,8 @@ def fit_group(
     of_map = None if how.groups == "none" else _group_of_map(effect, groups)
     outputs: dict[str, tuple[str, ...]] = {name: DIMS.get(name, ()) for name in how.outputs}
     sizes = dict.fromkeys((dim for dims in outputs.values() for dim in dims), X.shape[1])
+    if of_map is not None and "variance_group" in sizes:
+        sizes["variance_group"] = int(of_map.max()) + 1
     fit = map_voxels(_Fit(how, X, of_map, present), *arrays, pattern, outputs=outputs, sizes=sizes)
     if "sigma2" not in fit:
         fit["sigma2"] = xr.ones_like(fit["beta"][0]).where(fit["beta"][0].notnull())

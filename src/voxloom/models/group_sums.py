@@ -99,7 +99,17 @@ class _Sums:
 
 
 def merge_sums(first: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
-    """Sums over the maps of all; the order does not matter but for the last bit of the low parts.
+    """Add sums of sites; the order does not matter but for the last bit of the low parts.
+
+    Parameters
+    ----------
+    first, *others : Dataset
+        From `group_sums`.
+
+    Returns
+    -------
+    Dataset
+        Sums over the maps of all.
 
     Raises
     ------
@@ -112,7 +122,17 @@ def merge_sums(first: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
 
 
 def subtract_sums(sums: xr.Dataset, part: xr.Dataset) -> xr.Dataset:
-    """Sums without those of some of their maps.
+    """Take some of their maps from sums.
+
+    Parameters
+    ----------
+    sums, part : Dataset
+        From `group_sums` or `merge_sums`; the maps of `part` are among those of `sums`.
+
+    Returns
+    -------
+    Dataset
+        Sums over the other maps.
 
     Raises
     ------
@@ -145,10 +165,7 @@ class _Combine:
 
 def _require_alike(one: xr.Dataset, other: xr.Dataset) -> None:
     for ds in (one, other):
-        if ds.attrs.get("sums_version") != VERSION:
-            raise InputError(
-                "sums", f"have the version {ds.attrs.get('sums_version')}, but {VERSION} is wanted.", "Make them again."
-            )
+        _require_version(ds)
     names = [list(map(str, ds["regressor"].values)) for ds in (one, other)]
     if names[0] != names[1]:
         raise InputError("sums", f"are of the designs {names[0]} and {names[1]}.", "Use the same columns in one order.")
@@ -160,6 +177,12 @@ def _require_alike(one: xr.Dataset, other: xr.Dataset) -> None:
     voxels = [ds["voxel"].to_numpy() if "voxel" in ds.coords else np.arange(ds.sizes["voxel"]) for ds in (one, other)]
     if not np.array_equal(voxels[0], voxels[1]):
         raise InputError("sums", "are of other voxels.", "Use one mask at all sites.")
+
+
+def _require_version(sums: xr.Dataset) -> None:
+    found = sums.attrs.get("sums_version")
+    if found != VERSION:
+        raise InputError("sums", f"have the version {found}, but {VERSION} is wanted.", "Make them again.")
 
 
 def fit_sums(sums: xr.Dataset) -> xr.Dataset:
@@ -175,7 +198,13 @@ def fit_sums(sums: xr.Dataset) -> xr.Dataset:
     Dataset
         ``beta(regressor, voxel)``, ``sigma2(voxel)``, ``n(voxel)``, ``dof(voxel)``, ``gram`` (X'X) and ``inverse``
         ``(regressor, regressor_, voxel)``; `contrast` tests it.
+
+    Raises
+    ------
+    InputError
+        They are of another version.
     """
+    _require_version(sums)
     arrays = [sums[name].transpose(*dims, "voxel") for name, dims in _DIMS.items()]
     square = ("regressor", "regressor_")
     found = map_voxels(

@@ -110,7 +110,14 @@ def influential_maps(influence: xr.Dataset, n: int = 10) -> pd.DataFrame:
         Indexed by map, the most influential first: ``mean_cooks_distance`` over voxels; ``voxels_above``, the share
         of voxels with a Cook's distance above 4 / n maps; ``mean_abs_dfbetas``, ``largest_dfbetas`` with its sign,
         ``mean_leverage``.
+
+    Raises
+    ------
+    InputError
+        It is no result of `group_influence`.
     """
+    if lost := [name for name in ("leverage", *Influence._fields) if name not in influence]:
+        raise InputError("influence", f"has no {lost}.", "Give the result of group_influence.")
     n_maps = influence.sizes["map"]
     cook, dfbetas = influence["cooks_distance"], influence["dfbetas"]
     table = xr.Dataset(

