@@ -103,7 +103,7 @@ def merge_sums(first: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
 
     Parameters
     ----------
-    first, *others : Dataset
+    first, others : Dataset
         From `group_sums`.
 
     Returns

@@ -90,7 +90,8 @@ def apply_combat(
         ``effect(map, voxel)``: those that `combat` was fitted to, or others of the same sites; lazy in, lazy out.
     combat : Dataset
         From `fit_combat`.
-    sites, covariates
+    sites : sequence or Series
+    covariates : DataFrame, optional
         As in `fit_combat`, of these maps.
 
     Returns
