@@ -10,8 +10,8 @@ from scipy import ndimage
 from voxloom.errors import InputError
 from voxloom.kernels.permutation import NUISANCE
 from voxloom.models.exchangeability import Exchangeability
-from voxloom.models.permutation import observed_stat, prepare_test, rearranged_stat
-from voxloom.models.variance_smoothing import SmoothedVariance
+from voxloom.models.permutation import observed_stat, prepare_test, rearranged_stat, sweep
+from voxloom.models.prepared_test import with_smoothed_variance
 from voxloom.schema import Grid
 
 SHAPE, SIZES, N = (13, 12, 11), (2.0, 2.5, 3.0), 14
@@ -53,19 +53,22 @@ def test_every_number_is_that_of_a_refit_with_its_variance_smoothed(scheme):
     Y[:, 7], Y[3, 20] = 1.0, np.nan
     tested = np.delete(np.arange(VOXEL.size), [7, 20])
     test = prepare_test(DESIGN, "age", n_perm=70, exchangeability=Exchangeability(scheme=scheme), seed=2)
-    found = SmoothedVariance(test=test, fwhm=fwhm, voxel=VOXEL, grid=GRID)
-    stat = found.rearranged(Y)
+    smoothed = with_smoothed_variance(test, fwhm, VOXEL, GRID)
+    stat = rearranged_stat(smoothed, Y)
     expected = [refitted(Y[:, tested], index, tested, fwhm) for index in test.rearrangements.draw(0, 70)]
     np.testing.assert_allclose(stat[:, tested], expected, rtol=1e-9)
     assert np.isnan(stat[:, [7, 20]]).all()
-    np.testing.assert_allclose(found.observed(Y), stat[0], rtol=1e-12)
-    np.testing.assert_array_equal(found.rearranged(Y, start=5, stop=50), stat[5:50])
+    np.testing.assert_allclose(observed_stat(smoothed, Y), stat[0], rtol=1e-12)
+    np.testing.assert_array_equal(rearranged_stat(smoothed, Y, start=5, stop=50), stat[5:50])
+    swept = sweep(smoothed, Y, stat[0], start=5, stop=50)
+    np.testing.assert_array_equal(swept.maxima, np.nanmax(np.abs(stat[5:50]), axis=1))
+    np.testing.assert_array_equal(swept.reached, (np.abs(stat[5:50]) >= np.abs(stat[0])).sum(axis=0))
 
 
 def test_of_one_sample_flips_it_is_the_mean_over_the_smoothed_error():
     Y, fwhm = maps(), 5.0
     test = prepare_test(DESIGN[["one"]], "one", n_perm=40)
-    stat = SmoothedVariance(test=test, fwhm=fwhm, voxel=VOXEL, grid=GRID).rearranged(Y)
+    stat = rearranged_stat(with_smoothed_variance(test, fwhm, VOXEL, GRID), Y)
     for index, found in zip(test.rearrangements.draw(0, 40), stat):
         flipped = np.sign(index)[:, None] * Y
         variance = smooth(flipped.var(axis=0, ddof=1) / N, np.arange(VOXEL.size), fwhm)
@@ -75,15 +78,15 @@ def test_of_one_sample_flips_it_is_the_mean_over_the_smoothed_error():
 @pytest.mark.parametrize("nuisance", NUISANCE)
 def test_without_neighbours_in_reach_it_is_t_by_every_treatment_of_the_nuisance(nuisance):
     test = prepare_test(DESIGN, "age", n_perm=33, nuisance=nuisance)
-    found = SmoothedVariance(test=test, fwhm=0.1, voxel=VOXEL, grid=GRID)
-    np.testing.assert_allclose(found.rearranged(maps()), rearranged_stat(test, maps()), rtol=1e-8)
-    np.testing.assert_allclose(found.observed(maps()), observed_stat(test, maps()), rtol=1e-8)
+    smoothed = with_smoothed_variance(test, 0.1, VOXEL, GRID)
+    np.testing.assert_allclose(rearranged_stat(smoothed, maps()), rearranged_stat(test, maps()), rtol=1e-8)
+    np.testing.assert_allclose(observed_stat(smoothed, maps()), observed_stat(test, maps()), rtol=1e-8)
 
 
 def test_f_and_no_width_are_refused():
     test = prepare_test(DESIGN, "age", n_perm=33)
     with pytest.raises(InputError, match="A width in mm"):
-        SmoothedVariance(test=test, fwhm=0.0, voxel=VOXEL, grid=GRID)
+        with_smoothed_variance(test, 0.0, VOXEL, GRID)
     test = prepare_test(DESIGN, np.eye(2), n_perm=33)
     with pytest.raises(InputError, match="one of F"):
-        SmoothedVariance(test=test, fwhm=5.0, voxel=VOXEL, grid=GRID)
+        with_smoothed_variance(test, 5.0, VOXEL, GRID)

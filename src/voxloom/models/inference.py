@@ -6,33 +6,31 @@ parts.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-import xarray as xr
-
-from voxloom.errors import InputError, VoxloomWarning
+from voxloom.errors import InputError
 from voxloom.models.exchangeability import BY_DESIGN, Exchangeability
 from voxloom.models.group import effects
 from voxloom.models.group_design import INTERCEPT, aligned_design, warn_if_singular
-from voxloom.models.joint import heights, how_many, joint_p, require_comparable
-from voxloom.models.null_p import TAILS, p_of_null
-from voxloom.models.permutation import PreparedTest, prepare_test, uncorrected_p
-from voxloom.models.run_test import Found, run_test
+from voxloom.models.joint import joint_p, require_comparable
+from voxloom.models.null_p import TAILS
+from voxloom.models.prepared_test import PreparedTest, prepare_test, with_smoothed_variance
+from voxloom.models.results import report_untested, result_of, stacked
+from voxloom.models.run_test import run_test
+from voxloom.schema import grid_of
 from voxloom.spec.statistics import as_statistics, by_result_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    import pandas as pd
+    import xarray as xr
+    from numpy.typing import ArrayLike
 
     from voxloom.kernels.tail_fit import Tail
     from voxloom.spec.statistics import Statistic
 
-    FloatArray = NDArray[np.float64]
     OneContrast = str | Sequence[str] | Sequence[float] | ArrayLike
 
 
@@ -47,6 +45,8 @@ def permutation_test(
     nuisance: str = "freedman-lane",
     two_sided: bool = True,
     tail: Tail | None = None,
+    stop_at: int | None = None,
+    variance_smoothing_fwhm: float | None = None,
     seed: int = 0,
     client: Any = None,
 ) -> xr.Dataset:
@@ -77,6 +77,14 @@ def permutation_test(
         Test ``|t|``; else only positive t. F has one side.
     tail : "gpd" or "gamma", optional
         Take p below 0.1 from a tail fitted to the null.
+    stop_at : int, optional
+        Stop counting for a voxel's ``p_uncorrected`` after so many random rearrangements that reach its statistic: 20
+        tell p to about a quarter of its size. With ``statistics=()`` that takes about a hundredth of the time. Where
+        all distinct rearrangements are done, all are counted.
+    variance_smoothing_fwhm : float, optional
+        Test pseudo-t: the variance is smoothed over voxels by a Gaussian of this full width at half maximum, mm, in
+        every rearrangement. For t with few degrees of freedom. There is no ``z_score`` then, and spatial statistics are
+        made ``on="stat"``.
     seed : int
         Rearrangement i depends on (seed, i) alone: a longer test begins with the shorter one.
     client : distributed.Client, optional
@@ -87,17 +95,17 @@ def permutation_test(
     Dataset
         ``stat``, ``z_score``, ``p_uncorrected`` and, of every statistic, ``p_<name>`` over ``voxel``,
         ``null_<name>(permutation)`` with the observed maximum first; of spatial ones also their values ``<name>``
-        (negative on the negative side). With several contrasts or modalities there are dims ``contrast`` and
-        ``modality``, and ``p_joint_<name>`` corrects over all of them, by the maximum on the scale of z. Attributes
-        tell the degrees of freedom (``dof``) and how p was made. Voxels with a value missing in any map, or without
-        variance, are NaN and counted in a warning.
+        (negative on the negative side); with `stop_at` also ``n_used``, the rearrangements until a voxel stopped. With
+        several contrasts or modalities there are dims ``contrast`` and ``modality``, and ``p_joint_<name>`` corrects
+        over all of them, by the maximum on the scale of z. Attributes tell the degrees of freedom (``dof``) and how p
+        was made. Voxels with a value missing in any map, or without variance, are NaN and counted in a warning.
 
     Raises
     ------
     DesignError, ContrastError, InputError
         Also for maps that are empty, 0 everywhere or there twice, and for spatial statistics of maps without a grid.
     """
-    named = by_result_name(as_statistics(statistics))
+    named = by_result_name(_on_what(as_statistics(statistics), variance_smoothing_fwhm))
     if tail not in (None, *TAILS):
         raise InputError("tail", f"{tail!r} is unknown.", f"One of {TAILS}, or None, is wanted.")
     modalities = _modalities(maps)
@@ -117,14 +125,21 @@ def permutation_test(
         for name, one in contrasts.items()
     }
     require_comparable(tests, named)
-    found = [[run_test(test, effect, named, client) for effect in modalities] for test in tests.values()]
-    _report_untested(found[0])
+    if variance_smoothing_fwhm is not None:
+        tests = {name: _smoothed(test, variance_smoothing_fwhm, modalities[0], stop_at) for name, test in tests.items()}
+    if all(test.rearrangements.exhaustive for test in tests.values()):
+        stop_at = None
+    found = [
+        [run_test(test, effect, named, stop_at=stop_at, client=client) for effect in modalities]
+        for test in tests.values()
+    ]
+    report_untested(found[0])
     coords = {name: coord for name, coord in modalities[0].coords.items() if "map" not in coord.dims}
     parts = [
-        [_result(test, one, named, tail).assign_coords(coords) for one in row]
+        [result_of(test, one, named, tail, stop_at).assign_coords(coords) for one in row]
         for test, row in zip(tests.values(), found)
     ]
-    result = _stacked(parts, list(tests), _labels(maps))
+    result = stacked(parts, list(tests), _labels(maps))
     if len(parts) * len(modalities) > 1:
         result = result.assign(joint_p(list(tests.values()), found, named, tail))
     alone = {"contrast": not isinstance(contrast, Mapping), "modality": "modality" not in maps.dims}
@@ -142,56 +157,16 @@ def _labels(maps: xr.Dataset | xr.DataArray) -> list[Any]:
     return maps["modality"].to_numpy().tolist() if "modality" in maps.dims else [""]
 
 
-def _result(test: PreparedTest, found: Found, statistics: Mapping[str, Statistic], tail: Tail | None) -> xr.Dataset:
-    """Maps and nulls of one test of one modality."""
-    variables: dict[str, Any] = {
-        "stat": ("voxel", found.stat),
-        "z_score": ("voxel", test.to_z(found.stat)),
-        "p_uncorrected": (
-            "voxel",
-            np.where(np.isnan(found.stat), np.nan, uncorrected_p(test, found.reached)),
-            test.attrs,
-        ),
-    }
-    for name, one in statistics.items():
-        p, attrs = p_of_null(heights(test, found, name), found.null[name], tail=tail, **how_many(test))
-        variables[f"p_{name}"] = ("voxel", p, test.attrs | _parameters(one) | attrs)
-        variables[f"null_{name}"] = ("permutation", found.null[name])
-    variables |= {name: ("voxel", values) for name, values in found.spatial.items()}
-    dof = {} if test.groups is not None else {"dof": test.model.dof}  # of v and G it differs between voxels
-    return xr.Dataset(variables, attrs=test.attrs | dof)
+def _on_what(statistics: tuple[Statistic, ...], variance_smoothing_fwhm: float | None) -> tuple[Statistic, ...]:
+    """Statistics as they can be made: of pseudo-t there is no z."""
+    if variance_smoothing_fwhm is None:
+        return statistics
+    return tuple(one.model_copy(update={"on": "stat"}) if one.spatial else one for one in statistics)
 
 
-def _parameters(one: Statistic) -> dict[str, Any]:
-    """Those of a statistic that are set, for attributes of files."""
-    return {key: value for key, value in one.model_dump()[one.name].items() if value is not None}
-
-
-def _stacked(parts: list[list[xr.Dataset]], contrasts: list[str], modalities: list[Any]) -> xr.Dataset:
-    """Results of every contrast and modality as one Dataset; attributes in which they differ become lists."""
-    along = pd.Index(modalities, name="modality")
-    rows = [xr.concat(row, along, join="exact", combine_attrs=_combined) for row in parts]
-    return xr.concat(rows, pd.Index(contrasts, name="contrast"), join="exact", combine_attrs=_combined)
-
-
-def _combined(attrs: Sequence[dict[str, Any]], context: Any = None) -> dict[str, Any]:
-    """Attributes of several, one value where it is that of all."""
-    values = {key: [one.get(key) for one in attrs] for key in attrs[0]}
-    return {key: all_of[0] if all(value == all_of[0] for value in all_of) else all_of for key, all_of in values.items()}
-
-
-def _report_untested(found: Sequence[Found]) -> None:
-    for one in found:
-        untested, n_voxels = int(np.isnan(one.stat).sum()), len(one.stat)
-        if untested == n_voxels:
-            raise InputError(
-                "maps",
-                f"none of the {n_voxels} voxels has variance and a value in every map.",
-                "Check mask and maps.",
-            )
-        if untested:
-            warnings.warn(
-                f"maps: {untested} of {n_voxels} voxels have no variance or no value in some map; they are not tested.",
-                VoxloomWarning,
-                stacklevel=3,
-            )
+def _smoothed(test: PreparedTest, fwhm: float, effect: xr.DataArray, stop_at: int | None) -> PreparedTest:
+    if stop_at is not None:
+        raise InputError(
+            "stop_at", "stops voxel by voxel, but a smoothed variance needs all voxels.", "Leave one of the two out."
+        )
+    return with_smoothed_variance(test, fwhm, effect["voxel"].to_numpy(), grid_of(effect))

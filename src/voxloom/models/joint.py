@@ -84,7 +84,11 @@ def joint_p(
         values = np.array([[to(heights(test, f, name)) for f in row] for test, to, row in zip(tests, scale, found)])
         null = np.max([to(f.null[name]) for to, row in zip(scale, found) for f in row], axis=0)
         p, attrs = p_of_null(values.ravel(), null, tail=tail, **how_many(tests[0]))
-        attrs |= {"p_method": tests[0].attrs["p_method"], "scale": "z" if not one.spatial else name}
+        attrs |= {"p_method": tests[0].attrs["p_method"], "scale": name if one.spatial else _scale(tests[0])}
         variables[f"p_joint_{name}"] = (("contrast", "modality", "voxel"), p.reshape(values.shape), attrs)
         variables[f"null_joint_{name}"] = (("permutation",), null, {})
     return xr.Dataset(variables)
+
+
+def _scale(test: PreparedTest) -> str:
+    return "z" if test.smoothing is None else test.stat_type

@@ -8,16 +8,19 @@ import numpy as np
 
 from voxloom.errors import InputError
 from voxloom.kernels import maxstat
-from voxloom.kernels.linalg import sub_blocks
 from voxloom.kernels.permutation import cosine_of_stat, stat_of_cosine
+from voxloom.kernels.pseudo_t import pseudo_t_maps
 from voxloom.kernels.stat_maps import PERMUTATIONS, cosine_maps
 from voxloom.kernels.variance_groups import z_maps
 from voxloom.models.null_p import TIE_RTOL, counted_p
 from voxloom.models.prepared_test import PreparedTest, prepare_test
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import ArrayLike, NDArray
 
+    from voxloom.kernels.permutation import Projections
     from voxloom.kernels.rearrange import IndexArray
 
     FloatArray = NDArray[np.float64]
@@ -31,13 +34,13 @@ __all__ = [
     "prepare_test",
     "rearranged_stat",
     "sweep",
+    "swept_of",
+    "tiles",
     "uncorrected_p",
 ]
 
 #: Rearranged rows (indices and float32 design) made at once.
 BATCH_BYTES = 64 * 2**20
-#: Statistic maps made at once where maxima are taken of them.
-MAP_BYTES = 16 * 2**20
 
 
 class Swept(NamedTuple):
@@ -60,9 +63,9 @@ def observed_stat(test: PreparedTest, Y: NDArray[Any]) -> FloatArray:
 
     It is t, or F of several contrast rows; with variance groups v or G as a normal deviate.
     """
-    if test.groups is not None:
+    if test.by_maps:
         identity = np.arange(1, len(Y) + 1, dtype=np.int32)[np.newaxis]
-        return np.asarray(z_maps(_maps(test, Y), identity, test.as_observed, test.groups)[0])
+        return np.asarray(_stat_maps(test, _maps(test, Y), identity, test.as_observed)[0])
     return stat_of_cosine(maxstat.observed(_maps(test, Y), test.as_observed), test.as_observed)
 
 
@@ -111,7 +114,7 @@ def sweep(
     Y, stop = _maps(test, Y), test.n_perm if stop is None else stop
     if start == 0 and test.apart:
         return _joined(_as_observed(test, Y, stat), sweep(test, Y, stat, start=1, stop=stop))
-    if test.groups is not None:
+    if test.by_maps:
         return _swept_maps(test, Y, stat, start, stop)
     bars = None if stat is None else cosine_of_stat(_least_tie(test, stat), test.model)
     if test.rearrangements.mirrored and (start, stop) == (0, test.n_perm):
@@ -121,15 +124,26 @@ def sweep(
 
 
 def _swept_maps(test: PreparedTest, Y: NDArray[Any], stat: FloatArray | None, start: int, stop: int) -> Swept:
-    """Sweep over maps that are made one stretch of voxels after the other."""
+    """Sweep over maps that are made `PERMUTATIONS` at a time."""
     found = Swept(np.full(stop - start, -np.inf), np.zeros(Y.shape[1], np.int64))
-    for voxels in sub_blocks(Y.shape[1], MAP_BYTES // (8 * max(1, stop - start))):
-        maps = rearranged_stat(test, Y[:, voxels], start=start, stop=stop)
-        heights = np.abs(maps) if test.two_sided else maps
-        np.maximum(found.maxima, np.fmax.reduce(heights, axis=1, initial=-np.inf), out=found.maxima)
-        if stat is not None:
-            found.reached[voxels] = (heights >= _least_tie(test, stat[voxels])).sum(axis=0)
+    for at, end in tiles(start, stop):
+        part = swept_of(test, rearranged_stat(test, Y, start=at, stop=end), stat)
+        found.maxima[at - start : end - start] = part.maxima
+        found.reached[:] += part.reached
     return found
+
+
+def swept_of(test: PreparedTest, maps: FloatArray, stat: FloatArray | None) -> Swept:
+    """Sweep over maps (P, V) of `rearranged_stat`, which are overwritten."""
+    heights = np.abs(maps, out=maps) if test.two_sided else maps
+    reached = np.zeros(maps.shape[1]) if stat is None else (heights >= _least_tie(test, stat)).sum(axis=0)
+    return Swept(np.fmax.reduce(heights, axis=1, initial=-np.inf), reached.astype(np.int64))
+
+
+def tiles(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Cut a stretch of rearrangements at multiples of `PERMUTATIONS`."""
+    edges = range(start - start % PERMUTATIONS, stop, PERMUTATIONS)
+    return ((max(edge, start), min(edge + PERMUTATIONS, stop)) for edge in edges)
 
 
 def _both_halves(test: PreparedTest, half: maxstat.Extremes) -> Swept:
@@ -196,17 +210,19 @@ def rearranged_stat(test: PreparedTest, Y: NDArray[Any], *, start: int = 0, stop
     stat = np.empty((stop - start, Y.shape[1]))
     for i in range(first, stop, PERMUTATIONS):
         indices = test.rearrangements.draw(i, min(i + PERMUTATIONS, stop))
-        maps = _stat_maps(test, Y, indices)
+        maps = _stat_maps(test, Y, indices, test.model)
         stat[max(i - start, 0) : i - start + len(indices)] = maps[max(start - i, 0) :]
     if start == 0 and test.apart and stop:
         stat[0] = observed_stat(test, Y)
     return stat
 
 
-def _stat_maps(test: PreparedTest, Y: NDArray[Any], indices: IndexArray) -> FloatArray:
+def _stat_maps(test: PreparedTest, Y: NDArray[Any], indices: IndexArray, model: Projections) -> FloatArray:
+    if test.smoothing is not None:
+        return pseudo_t_maps(Y, indices, model, test.smoothing)
     if test.groups is not None:
-        return z_maps(Y, indices, test.model, test.groups)
-    return stat_of_cosine(cosine_maps(Y, indices, test.model), test.model)
+        return z_maps(Y, indices, model, test.groups)
+    return stat_of_cosine(cosine_maps(Y, indices, model), model)
 
 
 def _maps(test: PreparedTest, Y: NDArray[Any]) -> NDArray[Any]:

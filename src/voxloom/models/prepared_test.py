@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from voxloom.kernels.exchangeability import free_block
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.kernels.permutation import NUISANCE, Projections, Split, interchangeable, split
+from voxloom.kernels.pseudo_t import VarianceSmoothing
 from voxloom.kernels.variance_groups import VarianceGroups, variance_groups
 from voxloom.kernels.z_table import f_table, t_table
 from voxloom.models.design import dependent_columns
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from voxloom.kernels.rearrange import GivenRearrangements, Rearrangements
+    from voxloom.schema import Grid
 
     FloatArray = NDArray[np.float64]
 
@@ -48,6 +50,8 @@ class PreparedTest:
     contrast, nuisance : str
     groups : VarianceGroups or None
         Maps with a variance each; the statistic is then v or G as a normal deviate.
+    smoothing : VarianceSmoothing or None
+        The statistic is t with the variance smoothed over voxels, and needs all of them at once.
     """
 
     model: Projections
@@ -57,6 +61,7 @@ class PreparedTest:
     contrast: str
     nuisance: str
     groups: VarianceGroups | None = None
+    smoothing: VarianceSmoothing | None = None
 
     @property
     def n_perm(self) -> int:
@@ -70,8 +75,15 @@ class PreparedTest:
 
     @property
     def stat_type(self) -> str:
-        """T of one contrast row, F of several; z with variance groups."""
+        """T of one contrast row, F of several; z with variance groups, pseudo-t with smoothed variances."""
+        if self.smoothing is not None:
+            return "pseudo-t"
         return "z" if self.groups is not None else "t" if self.model.signed else "F"
+
+    @property
+    def by_maps(self) -> bool:
+        """Whether its statistic takes whole computations of maps: it is no function of one projection."""
+        return self.groups is not None or self.smoothing is not None
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -90,6 +102,7 @@ class PreparedTest:
             "seed": self.rearrangements.seed,
             "tail": "none",
             **({} if self.groups is None else {"z_of": "Aspin-Welch v" if self.model.signed else "G"}),
+            **({} if self.smoothing is None else {"variance_smoothing_fwhm": self.smoothing.fwhm}),
             "p_method": "b / N, all distinct rearrangements"
             if exhaustive
             else f"(b + 1) / (m + 1), m {others} rearrangements",
@@ -102,11 +115,39 @@ class PreparedTest:
         return {} if distinct is None or distinct > 2**53 else {"n_distinct": distinct}
 
     def to_z(self, stat: FloatArray, out: FloatArray | None = None) -> FloatArray:
-        """Turn the statistic into the normal deviate of the same upper tail, to 1e-11; `out` may be `stat`."""
-        if self.groups is not None:
+        """Turn the statistic into the normal deviate of the same upper tail, to 1e-11; `out` may be `stat`.
+
+        Pseudo-t has none and stays as it is.
+        """
+        if self.by_maps:
             return np.asarray(np.positive(stat, out=out))
         dof, r = float(self.model.dof), float(self.model.effect.shape[1])
         return (t_table(dof) if self.model.signed else f_table(r, dof))(stat, out)
+
+
+def with_smoothed_variance(test: PreparedTest, fwhm: float, voxel: NDArray[np.int64], grid: Grid) -> PreparedTest:
+    """Make a test of pseudo-t of one of t.
+
+    Parameters
+    ----------
+    test : PreparedTest
+    fwhm : float
+        Full width at half maximum of the Gaussian, mm (randomise's ``-v`` is its standard deviation, FWHM / 2.355).
+    voxel : (V,) array of int
+        Flat C-order indices of the voxels of the maps.
+    grid : Grid
+
+    Raises
+    ------
+    InputError
+        The test is none of t, or the width is not positive.
+    """
+    if not fwhm > 0:
+        raise InputError("variance_smoothing_fwhm", f"is {fwhm}.", "A width in mm is wanted.")
+    if test.stat_type != "t":
+        what = f"is for tests of t, but {test.contrast!r} is one of {test.stat_type}."
+        raise InputError("variance_smoothing_fwhm", what, "Test one contrast row, without variance groups.")
+    return replace(test, smoothing=VarianceSmoothing(fwhm, voxel, grid.shape, grid.voxel_sizes))
 
 
 def prepare_test(

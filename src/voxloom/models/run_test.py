@@ -9,12 +9,13 @@ import numpy as np
 from voxloom.blocks import is_lazy, map_parts, n_workers
 from voxloom.kernels.stat_maps import PERMUTATIONS
 from voxloom.models.map_checks import MapChecks
-from voxloom.models.permutation import observed_stat, sweep
-from voxloom.models.spatial import SpatialTest, null_spatial, observed_spatial
+from voxloom.models.permutation import observed_stat, rearranged_stat, sweep, swept_of, tiles
+from voxloom.models.sequential import count_until
+from voxloom.models.spatial import SpatialTest, null_spatial, observed_spatial, spatial_maxima
 from voxloom.schema import MAP_SHARD_VOXELS, grid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import xarray as xr
     from numpy.typing import NDArray
@@ -37,6 +38,8 @@ class Found(NamedTuple):
         Observed; NaN where a voxel cannot be tested.
     reached : (V,) array of int
         In how many rearrangements the voxel reaches its own statistic.
+    used : (V,) array of int
+        How many rearrangements were counted in `reached`; the observed order is not one of them where counting stopped.
     spatial : dict of str to (V,) array
         Observed spatial statistics by the names of their results.
     null : dict of str to (P,) array
@@ -45,6 +48,7 @@ class Found(NamedTuple):
 
     stat: FloatArray
     reached: NDArray[np.int64]
+    used: NDArray[np.int64]
     spatial: dict[str, FloatArray]
     null: dict[str, FloatArray]
 
@@ -56,7 +60,12 @@ class _Part(NamedTuple):
 
 
 def run_test(
-    test: PreparedTest, effect: xr.DataArray, statistics: Mapping[str, Statistic], client: Any = None
+    test: PreparedTest,
+    effect: xr.DataArray,
+    statistics: Mapping[str, Statistic],
+    *,
+    stop_at: int | None = None,
+    client: Any = None,
 ) -> Found:
     """Run every rearrangement of a test over maps.
 
@@ -67,6 +76,8 @@ def run_test(
         ``(map, voxel)``. Lazy maps are read a stretch of voxels at a time, or as a whole for spatial statistics.
     statistics : mapping of str to Statistic
         By the names of their results.
+    stop_at : int, optional
+        Count only until so many random rearrangements reach the voxel's statistic (`models.sequential`).
     client : distributed.Client, optional
 
     Raises
@@ -79,23 +90,43 @@ def run_test(
     found = Found(
         np.full(effect.sizes["voxel"], np.nan),
         np.zeros(effect.sizes["voxel"], np.int64),
+        np.full(effect.sizes["voxel"], test.n_perm),
         {},
         {"max_stat": np.full(test.n_perm, -np.inf)},
     )
-    stretches = [slice(None)] if spatial.statistics else _stretches(effect)
+    stretches = [slice(None)] if spatial.statistics or test.smoothing is not None else _stretches(effect)
     for stretch in stretches:
         Y = effect.isel(voxel=stretch).to_numpy()
         checks.see(Y)
         if stretch is stretches[-1]:
             checks.require_sound()
         stat = found.stat[stretch] = observed_stat(test, Y)
-        parts = map_parts(_part, _spans(test.n_perm, client), Y, stat, spatial, client=client)
-        found.reached[stretch] = sum(part.reached for part in parts)
-        maxima = np.concatenate([part.maxima for part in parts])
-        np.maximum(found.null["max_stat"], maxima, out=found.null["max_stat"])
-        found.null.update({name: np.concatenate([part.spatial[name] for part in parts]) for name in parts[0].spatial})
+        if stop_at is not None:
+            found.reached[stretch], found.used[stretch] = count_until(test, Y, stat, stop_at)
+            if not statistics:
+                continue
+        part = _run(test, Y, stat if stop_at is None else None, spatial, client)
+        if stop_at is None:
+            found.reached[stretch] = part.reached
+        np.maximum(found.null["max_stat"], part.maxima, out=found.null["max_stat"])
+        found.null.update(part.spatial)
     found.spatial.update(observed_spatial(spatial, found.stat))
     return found
+
+
+def _run(test: PreparedTest, Y: NDArray[Any], stat: FloatArray | None, spatial: SpatialTest, client: Any) -> _Part:
+    """All rearrangements of a stretch of voxels."""
+    do = _part_of_maps if test.by_maps else _part
+    return _joined(map_parts(do, _spans(test.n_perm, client), Y, stat, spatial, client=client))
+
+
+def _joined(parts: Sequence[_Part]) -> _Part:
+    """Results of stretches of rearrangements, in their order, as one."""
+    return _Part(
+        np.sum([part.reached for part in parts], axis=0),
+        np.concatenate([part.maxima for part in parts]),
+        {name: np.concatenate([part.spatial[name] for part in parts]) for name in parts[0].spatial},
+    )
 
 
 def _spatial_test(test: PreparedTest, effect: xr.DataArray, statistics: Mapping[str, Statistic]) -> SpatialTest:
@@ -126,7 +157,18 @@ def _spans(n_perm: int, client: Any) -> list[tuple[int, int]]:
     return [(start, min(start + length, n_perm)) for start in range(0, n_perm, length)]
 
 
-def _part(span: tuple[int, int], Y: NDArray[Any], stat: FloatArray, spatial: SpatialTest) -> _Part:
+def _part(span: tuple[int, int], Y: NDArray[Any], stat: FloatArray | None, spatial: SpatialTest) -> _Part:
     start, stop = span
     swept = sweep(spatial.test, Y, stat, start=start, stop=stop)
     return _Part(swept.reached, swept.maxima, null_spatial(spatial, Y, start=start, stop=stop))
+
+
+def _part_of_maps(span: tuple[int, int], Y: NDArray[Any], stat: FloatArray | None, spatial: SpatialTest) -> _Part:
+    """Everything from the same maps, where these are what takes time."""
+    parts = []
+    for start, stop in tiles(*span):
+        maps = rearranged_stat(spatial.test, Y, start=start, stop=stop)
+        maxima = spatial_maxima(spatial, maps)
+        swept = swept_of(spatial.test, maps, stat)
+        parts.append(_Part(swept.reached, swept.maxima, maxima))
+    return _joined(parts)

@@ -18,7 +18,7 @@ from voxloom.kernels.neighbours import Neighbourhood, neighbourhood
 from voxloom.kernels.stat_maps import PERMUTATIONS
 from voxloom.kernels.tails import z_to_t
 from voxloom.kernels.tfce import tfce_maxima, tfce_scores
-from voxloom.models.permutation import rearranged_stat
+from voxloom.models.permutation import rearranged_stat, tiles
 from voxloom.spec.statistics import TFCE, Cluster
 
 if TYPE_CHECKING:
@@ -83,11 +83,12 @@ class SpatialTest:
         return {on: self.test.to_z(stat) if on == "z" else stat for on in wanted}
 
 
-#: Value whose upper tail is that of z, by the type of the statistic.
+#: Value whose upper tail is that of z, by the type of the statistic; of pseudo-t that of t.
 _STAT_OF_Z: dict[str, Callable[[PreparedTest, float], float]] = {
     "t": lambda test, z: float(z_to_t(z, test.model.dof)),
     "F": lambda test, z: float(1 / special.fdtri(test.model.dof, test.model.effect.shape[1], special.ndtr(-z))),
     "z": lambda test, z: z,
+    "pseudo-t": lambda test, z: float(z_to_t(z, test.model.dof)),
 }
 
 
@@ -165,13 +166,10 @@ def null_spatial(
     stop = spatial.test.n_perm if stop is None else stop
     names = [*spatial.clusters, *spatial.enhanced]
     maxima = {name: np.empty(stop - start) for name in names}
-    at = start
-    while at < stop and names:
-        end = min(stop, at - at % PERMUTATIONS + PERMUTATIONS)
+    for at, end in tiles(start, stop) if names else ():
         part = spatial_maxima(spatial, rearranged_stat(spatial.test, Y, start=at, stop=end))
         for name in names:
             maxima[name][at - start : end - start] = part[name]
-        at = end
     return maxima
 
 
