@@ -65,3 +65,21 @@ def test_statistics_and_their_defaults_are_those_of_the_table():
 def test_schemes_and_treatments_are_all_there():
     assert {f'`"{name}"`' for name in SCHEMES} <= set(re.findall(r'`"[a-z]+"`', PAGE))
     assert set(re.findall(r'^\| `"([a-z-]+)"` \|', PAGE.partition("## Nuisance")[2], re.MULTILINE)) == set(NUISANCE)
+
+
+def test_what_is_done_after_a_test_runs(maps):
+    space = {"np": np, "pd": pd, "maps": maps, **{name: getattr(voxloom, name) for name in voxloom.__all__}}
+    section = PAGE.partition("## After the test\n")[2].partition("\n## ")[0]
+    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    exec(example, space)
+    assert set(re.findall(r"^- \*\*`(\w+)`", section, re.MULTILINE)) <= set(voxloom.__all__)
+    assert space["share"].dims == ("threshold", "voxel")
+    assert space["strong"].attrs["height_control"] == space["z"].p_max_stat.attrs["p_method"]
+
+
+def test_attributes_of_tails_are_those_of_the_page(maps):
+    section = PAGE.partition("### Small p")[2].partition("\n### ")[0]
+    attrs = voxloom.permutation_test(maps[:20], n_perm=500, tail="gpd").p_max_stat.attrs
+    assert set(re.findall(r"`(tail_\w+)`", section)) == {name for name in attrs if name.startswith("tail_")} - {
+        "tail_note"
+    }

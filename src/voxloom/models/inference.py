@@ -79,7 +79,7 @@ def permutation_test(
         Take p below 0.1 from a tail fitted to the null.
     stop_at : int, optional
         Stop counting for a voxel's ``p_uncorrected`` after so many random rearrangements that reach its statistic: 20
-        tell p to about a quarter of its size. With ``statistics=()`` that takes about a hundredth of the time. Where
+        tell p to about a quarter of its size. With ``statistics=()`` that takes a third to a half of the time. Where
         all distinct rearrangements are done, all are counted.
     variance_smoothing_fwhm : float, optional
         Test pseudo-t: the variance is smoothed over voxels by a Gaussian of this full width at half maximum, mm, in

@@ -26,8 +26,8 @@ BATCH_BYTES = 16 * 2**20
 def count_until(test: PreparedTest, Y: NDArray[Any], stat: FloatArray, stop_at: int) -> Counts:
     """Count random rearrangements of each voxel until `stop_at` of them reach its statistic, or there are no more.
 
-    Of voxels without an effect most stop after a few times `stop_at`: with 20 of 10,000 a hundredth to a fiftieth of
-    all rearrangements is done. The counts do not depend on how voxels are cut.
+    Of voxels without an effect most stop after a few times `stop_at`: with 20 of 10,000 a fiftieth of all
+    rearrangements is done, in a third to a half of the time. The counts do not depend on how voxels are cut.
 
     Parameters
     ----------
