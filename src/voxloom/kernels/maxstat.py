@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numba as nb
 import numpy as np
 
+from voxloom.kernels.lanes import FOLD, LANES, MINMAX, fold, lowest, reaches
 from voxloom.kernels.linalg import sub_blocks
 from voxloom.kernels.products import products_of
 from voxloom.kernels.residuals import residuals
@@ -28,16 +29,9 @@ if TYPE_CHECKING:
     ScreenArray = NDArray[np.float32]
     CountArray = NDArray[np.int64]
 
-#: A row of the product is folded to this many running extremes, four values a step: element v is in lane v %
-#: LANES. One running value would be a chain of scalar comparisons (0.54 ns a voxel; 0.12 ns so).
-LANES = 64
-FOLD = 4 * LANES
 #: Unit roundoff of float32, and room for the few roundings beside the sums.
 ROUNDOFF = 2.0**-24
 SLACK = 8
-HUGE = np.float32(3e38)  # finite, as MINMAX promises
-# what lets max and min become vector instructions; sums keep their order
-MINMAX = {"nnan", "ninf", "nsz"}
 
 
 class Extremes(NamedTuple):
@@ -58,10 +52,11 @@ class Extremes(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """What the voxels of a block are to reach (V,), empty if nothing, how often they did, and whether -h counts."""
+    """What the voxels of a block are to reach (V,), empty if nothing; how often they did; whether -h counts too."""
 
     bars: FloatArray
-    reached: CountArray
+    screen: ScreenArray
+    reached: NDArray[np.int32]
     mirrored: bool
 
 
@@ -99,7 +94,8 @@ def extremes(
             continue
         # whole folds: the last voxel once more changes no extreme
         padded = np.pad(columns, (0, -columns.size % FOLD), mode="edge")
-        tally = Tally(bars[block][padded] if bars.size else bars, np.zeros(padded.size, np.int64), mirrored)
+        to_reach = bars[block][padded] if bars.size else bars
+        tally = Tally(to_reach, to_reach.astype(np.float32), np.zeros(padded.size, np.int32), mirrored)
         e = e[padded]
         for part, U in products.of(e):
             args = (e, part_of(rows, part), found.greatest[part], found.least[part])
@@ -165,23 +161,6 @@ def _to_lengths(U: ScreenArray, r: int) -> None:
         length[v] = np.sqrt(length[v])
 
 
-@nb.njit(nogil=True, cache=True, fastmath=MINMAX)
-def _fold(h: ScreenArray, top: ScreenArray, bottom: ScreenArray) -> None:
-    """Greatest and least value of h in every lane; h is a whole number of folds long."""
-    top[:] = -HUGE
-    bottom[:] = HUGE
-    for v in range(0, h.size, FOLD):
-        a, b, c, d = (
-            h[v : v + LANES],
-            h[v + LANES : v + 2 * LANES],
-            h[v + 2 * LANES : v + 3 * LANES],
-            h[v + 3 * LANES : v + FOLD],
-        )
-        for k in range(LANES):
-            top[k] = max(top[k], max(max(a[k], b[k]), max(c[k], d[k])))
-            bottom[k] = min(bottom[k], min(min(a[k], b[k]), min(c[k], d[k])))
-
-
 @nb.njit(nogil=True, cache=True)
 def _tolerance(roundoffs: float, rows: Rows, p: int, room: float) -> float:
     """Bound of |h32 - h| over voxels with |e|^2 - |w|^2 >= room in float32.
@@ -197,28 +176,6 @@ def _tolerance(roundoffs: float, rows: Rows, p: int, room: float) -> float:
     D = 2.0 * np.sqrt(q) * d * w + q * d * d + (q + 1) * ROUNDOFF if q else 0.0
     stretch = np.sqrt((rows.whitening[p] ** 2).sum()) if len(rows.whitening) else np.sqrt(r)
     return float(stretch * d / np.sqrt(room) + D / room + SLACK * ROUNDOFF)
-
-
-@nb.njit(nogil=True, cache=True, fastmath=MINMAX)
-def _least(lanes: ScreenArray) -> float:
-    """Least of the lanes, which are overwritten."""
-    quarter = LANES // 4
-    for k in range(quarter):
-        rest = min(lanes[k + quarter], min(lanes[k + 2 * quarter], lanes[k + 3 * quarter]))
-        lanes[k] = min(lanes[k], rest)
-    least = lanes[0]
-    for k in range(1, quarter):
-        least = min(least, lanes[k])
-    return float(least)
-
-
-@nb.njit(nogil=True, cache=True)
-def _reaches(lanes: ScreenArray, bar: float) -> bool:
-    """Whether any lane is at least `bar`; a count, because counts become vector instructions."""
-    height, count = np.float32(bar), 0
-    for k in range(LANES):
-        count += lanes[k] >= height
-    return count > 0
 
 
 @nb.njit(nogil=True, cache=True)
@@ -239,35 +196,36 @@ def _settle(
         if width > 1 or not rows.signed:
             _to_cosines(U[p], r, rows.signed)
         if width > r:
-            _fold(U[p, r], top, bottom)
-            room = _least(bottom)
+            fold(U[p, r], top, bottom)
+            room = lowest(bottom)
         tolerance = _tolerance(roundoffs, rows, p, room)
-        _fold(U[p, 0], top, bottom)
-        if _reaches(top, greatest[p] - tolerance):
+        fold(U[p, 0], top, bottom)
+        if reaches(top, greatest[p] - tolerance):
             greatest[p] = _raise(greatest[p], 1.0, U[p, 0], top, tolerance, e, rows, p)
         for k in range(LANES):
             bottom[k] = -bottom[k]
-        if rows.signed and _reaches(bottom, -least[p] - tolerance):
+        if rows.signed and reaches(bottom, -least[p] - tolerance):
             least[p] = -_raise(-least[p], -1.0, U[p, 0], bottom, tolerance, e, rows, p)
         if tally.bars.size:
-            _count(1.0, U[p, 0], tolerance, e, rows, p, tally)
-        if tally.bars.size and tally.mirrored:
-            _count(-1.0, U[p, 0], tolerance, e, rows, p, tally)
+            _count(U[p, 0], tolerance, e, rows, p, tally)
 
 
 @nb.njit(nogil=True, cache=True)
-def _count(sign: float, h: ScreenArray, tolerance: float, e: FloatArray, rows: Rows, p: int, tally: Tally) -> None:
-    """Count the voxels whose sign * h reaches its bar, those near it in float64."""
-    near, unsure, bars, reached = tolerance + SLACK * ROUNDOFF, 0, tally.bars, tally.reached
+def _count(h: ScreenArray, tolerance: float, e: FloatArray, rows: Rows, p: int, tally: Tally) -> None:
+    """Count the voxels whose h, and -h where that counts, reaches its bar, those near it in float64."""
+    near, unsure = np.float32(tolerance + SLACK * ROUNDOFF), 0
+    screen, reached, mirrored = tally.screen, tally.reached, tally.mirrored
     for v in range(h.size):
-        above = sign * h[v] - bars[v]
-        reached[v] += above >= near
-        unsure += abs(above) < near
+        above, below = h[v] - screen[v], -h[v] - screen[v]
+        reached[v] += np.int32(above >= near) + np.int32(mirrored & (below >= near))
+        unsure += (abs(above) < near) | (mirrored & (abs(below) < near))
     if not unsure:
         return
     for v in range(h.size):
-        if abs(sign * h[v] - bars[v]) < near:
-            reached[v] += sign * cosine(e[v], rows, p) >= bars[v]
+        if abs(h[v] - screen[v]) < near:
+            reached[v] += cosine(e[v], rows, p) >= tally.bars[v]
+        if mirrored and abs(-h[v] - screen[v]) < near:
+            reached[v] += -cosine(e[v], rows, p) >= tally.bars[v]
 
 
 @nb.njit(nogil=True, cache=True)

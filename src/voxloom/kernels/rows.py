@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numba as nb
 import numpy as np
 
+from voxloom.kernels.linalg import sub_blocks
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Below this share of its square the part of a rearranged effect apart from the nuisance is nothing.
 VANISHED = 1e-12
+#: Rearrangements whose effects are held at once to be made orthonormal.
+AT_ONCE = 256
 
 
 class Rows(NamedTuple):
@@ -58,38 +62,37 @@ def part_of(rows: Rows, part: slice) -> Rows:
 
 def _whitening(model: Projections, indices: IndexArray) -> FloatArray:
     """T (P, r, r) with T' T the inverse of (P x)'(P x) - (Z'P x)'(Z'P x); 0 where the effect vanishes into Z."""
-    x = rearranged(model.effect, indices)
-    lost = np.einsum("pnr,nk->prk", x, model.held, optimize=True)
-    values, vectors = np.linalg.eigh(np.eye(x.shape[2]) - lost @ lost.transpose(0, 2, 1))
-    scale = np.where(values > VANISHED, 1.0 / np.sqrt(np.maximum(values, VANISHED)), 0.0)
-    # the symmetric root: of one row it is a positive number, which keeps the sign of t
-    return np.asarray(vectors * scale[:, None, :] @ vectors.transpose(0, 2, 1))
+    effect = np.ascontiguousarray(model.effect)
+    m, r = effect.shape
+    T = np.empty((len(indices), r, r))
+    for part in sub_blocks(len(indices), AT_ONCE):
+        moved = np.empty((len(indices[part]), r, m))
+        _rearrange(effect, indices[part], moved)
+        lost = moved @ model.held
+        values, vectors = np.linalg.eigh(np.eye(r) - lost @ lost.transpose(0, 2, 1))
+        scale = np.where(values > VANISHED, 1.0 / np.sqrt(np.maximum(values, VANISHED)), 0.0)
+        # the symmetric root: of one row it is a positive number, which keeps the sign of t
+        T[part] = vectors * scale[:, None, :] @ vectors.transpose(0, 2, 1)
+    return T
 
 
 @nb.njit(nogil=True, cache=True)
-def rearranged(design: FloatArray, indices: IndexArray) -> FloatArray:
-    """Columns of the design under every rearrangement, (P, m, width)."""
+def _rearrange(design: FloatArray, indices: IndexArray, out: NDArray[Any]) -> None:
+    """Write the columns of the design under every rearrangement as rows (P, width, m)."""
     n, width = design.shape
-    out = np.empty((len(indices), n, width))
     for p in range(len(indices)):
         for j in range(n):
             i = indices[p, j]
             for k in range(width):
-                out[p, j, k] = design[i - 1, k] if i > 0 else -design[-i - 1, k]
-    return out
+                out[p, k, j] = design[i - 1, k] if i > 0 else -design[-i - 1, k]
 
 
 @nb.njit(nogil=True, cache=True)
 def write_rows(rows: Rows, out: NDArray[Any]) -> None:
     """Write the rows to `out` (P, width, m) of any float type, the effects orthonormal."""
-    n, width = rows.design.shape
-    for p in range(len(rows.indices)):
-        for j in range(n):
-            i = rows.indices[p, j]
-            for k in range(width):
-                out[p, k, j] = rows.design[i - 1, k] if i > 0 else -rows.design[-i - 1, k]
-        if len(rows.whitening):
-            _whiten(out[p], rows.whitening[p])
+    _rearrange(rows.design, rows.indices, out)
+    for p in range(len(rows.whitening)):
+        _whiten(out[p], rows.whitening[p])
 
 
 @nb.njit(nogil=True, cache=True)
