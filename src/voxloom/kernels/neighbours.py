@@ -46,8 +46,8 @@ def neighbourhood(voxel: NDArray[np.integer], shape: Sequence[int], connectivity
 
     Notes
     -----
-    The box is the smallest around the voxels: a table of neighbours would be read beside the volume (24 bytes a
-    voxel at 6 neighbours), which took 1.4 times as long in `component_tree.grow`.
+    The box is the smallest around the voxels, 4 bytes a cell. A table of neighbours, 24 bytes a voxel at 6 of them and
+    104 at 26, made `component_tree.grow` a tenth slower.
     """
     ijk = np.stack(np.unravel_index(voxel, tuple(shape)))
     if not ijk.size:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 #: What a cluster statistic takes of clusters: a field of `Clusters` and of `ClusterMaxima`.
 MEASURES = {"cluster_size": "size", "cluster_mass": "mass"}
 
+#: Arrays of the maps of `PERMUTATIONS` rearrangements that are there at once, measured. When clusters are searched,
+#: which takes up to 128 bytes a voxel, there are two.
+MAPS_AT_ONCE = {"t": 3, "F": 4, "z": 8}
+
 
 @dataclass(frozen=True, eq=False)
 class SpatialTest:
@@ -173,6 +177,6 @@ def null_spatial(
     return maxima
 
 
-def null_bytes(n_voxels: int) -> int:
-    """Memory of `null_spatial`: maps of the statistic, in the making and as z, and room for the search of clusters."""
-    return n_voxels * (4 * 8 * PERMUTATIONS + 128)
+def null_bytes(n_voxels: int, stat_type: str = "F") -> int:
+    """Memory of `null_spatial` beside the data, by the type of the statistic; that of F is enough for t."""
+    return n_voxels * (8 * PERMUTATIONS * MAPS_AT_ONCE[stat_type] + 128)
