@@ -71,9 +71,25 @@ def test_float32_ties_are_settled_in_float64(k, scheme):
     assert np.abs(stat_of_cosine(found.least, model) - t.min(axis=1)).max() < 1e-4 * spread.min()
 
 
-@pytest.mark.parametrize(("n", "k", "scheme"), [(40, 0, "flip"), (40, 2, "flip"), (300, 3, "permute"), (9, 6, "flip")])
-def test_screening_error_stays_within_its_bound(n, k, scheme):
-    _, _, model = model_of(n, k, scheme)
+@pytest.mark.parametrize(
+    ("n", "k", "scheme", "r", "nuisance"),
+    [
+        (40, 0, "flip", 1, "freedman-lane"),
+        (40, 2, "flip", 1, "freedman-lane"),
+        (300, 3, "permute", 1, "freedman-lane"),
+        (9, 6, "flip", 1, "freedman-lane"),
+        (40, 3, "flip", 3, "freedman-lane"),
+        (40, 6, "permute", 4, "freedman-lane"),
+        (40, 6, "permute", 1, "dekker"),
+        (40, 6, "flip", 3, "dekker"),
+        (9, 6, "permute", 2, "dekker"),
+        (40, 4, "flip", 2, "manly"),
+    ],
+)
+def test_screening_error_stays_within_its_bound(n, k, scheme, r, nuisance):
+    M, C, _ = model_of(n, k, scheme)
+    C = C if r == 1 else np.eye(k + 1)[1 : r + 1]
+    model = projections(M, C, scheme, nuisance)
     Y = np.random.default_rng(1).standard_normal((n, 1024))
     indices = draws(n, scheme, 64)
     e, kept = maxstat.residuals(Y, model)
@@ -81,13 +97,11 @@ def test_screening_error_stays_within_its_bound(n, k, scheme):
     rows = rows_of(model, indices)
     products = MatrixProducts(rows)
     U = np.concatenate([U.copy() for _, U in products.of(e)])
-    room = np.ones(len(U))
-    if U.shape[1] > 1:
-        for p in range(len(U)):
-            maxstat._to_cosines(U[p], 1, True)
-        room = U[:, 1].min(axis=1)
+    for p in range(len(U)):
+        maxstat._to_cosines(U[p], r, r == 1)
+    room = U[:, r].min(axis=1) if U.shape[1] > r else np.ones(len(U))
     exact = np.stack([maxstat._cosines(e, part_of(rows, slice(p, p + 1))) for p in range(len(indices))])
-    bound = np.array([maxstat._tolerance(products.roundoffs, rows, p, r) for p, r in enumerate(room)])
+    bound = np.array([maxstat._tolerance(products.roundoffs, rows, p, left) for p, left in enumerate(room)])
     error = np.abs(U[:, 0] - exact).max(axis=1)
     assert (error <= bound).all()
     # and it is a bound that screens: at most a third of the spread of h, where anything is left to test

@@ -112,3 +112,21 @@ def test_t_of_a_correlation():
     np.testing.assert_array_equal(
         stat_of_cosine(np.array([1.0, -1, -np.inf, np.inf]), model), [np.inf, -np.inf, -np.inf, np.inf]
     )
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32), dependent=st.booleans(), rows=st.integers(1, 3))
+def test_partitions_of_guttman_and_beckmann_are_one_test(seed, dependent, rows):
+    """Beckmann's X = M D C' (C D C')^-1 spans the effect apart from Guttman's Z, and its nuisance is the same space."""
+    rng = np.random.default_rng(seed)
+    M = design(seed, 15, 4, dependent=dependent, units=0)
+    C = rng.standard_normal((rows, 15)) @ M
+    D = np.linalg.pinv(M.T @ M)
+    X = M @ D @ C.T @ np.linalg.inv(C @ D @ C.T)
+    model = projections(M, C, "flip")
+    np.testing.assert_allclose(model.removed.T @ X, 0, atol=1e-8 * np.abs(X).max())
+    np.testing.assert_allclose(model.effect @ (model.effect.T @ X), X, atol=1e-8 * np.abs(X).max())
+    H = M @ D @ M.T
+    np.testing.assert_allclose(model.removed @ model.removed.T, H - X @ np.linalg.pinv(X), atol=1e-8)
+    if rows == 1:
+        assert (model.effect.T @ X).item() > 0

@@ -152,6 +152,18 @@ def test_labels_may_be_anything_and_forms_agree():
             np.testing.assert_array_equal(one, rows[0])
 
 
+def test_labelled_blocks_are_matched_with_the_design():
+    design = frame(6).set_index(pd.Index([f"map-{i}" for i in range(6)]))
+    given = pd.Series(SUBJECT, index=design.index)
+    turned = Exchangeability(blocks={"whole": given[::-1]}, variance_groups=given.iloc[[3, 0, 1, 5, 4, 2]])
+    straight = Exchangeability(blocks={"whole": SUBJECT}, variance_groups=SUBJECT)
+    one, two = (prepare_test(design, "a", exchangeability=wanted) for wanted in (turned, straight))
+    np.testing.assert_array_equal(one.rearrangements.draw(0, 6), two.rearrangements.draw(0, 6))
+    np.testing.assert_array_equal(one.groups.group == one.groups.group[:, None], SUBJECT[:, None] == SUBJECT)
+    with pytest.raises(InputError, match=r"blocks: no row for map-1"):
+        prepare_test(design, "a", exchangeability=Exchangeability(blocks=given.drop("map-1")))
+
+
 def test_whole_subjects_move_within_sites():
     subject, site = np.repeat(np.arange(6), 2), np.repeat(["x", "y"], 6)
     test = prepare_test(frame(12), "a", exchangeability=Exchangeability(blocks={"within": site, "whole": subject}))
@@ -237,6 +249,7 @@ def test_bad_blocks_are_refused():
     cases = [
         ({"blocks": [1, 2]}, "hold 2 labels, but there are 6 maps"),
         ({"blocks": [1, 2, None, 1, 2, 1]}, "no label for map 3"),
+        ({"blocks": ["u", "v", "u", np.nan, "v", "u"]}, "no label for map 4"),
         ({"blocks": {"whole": [1, 1, 2, 2, 2, 3]}, "scheme": "permute"}, "3 blocks of 1, 2, 3 observations"),
         ({"blocks": [[1], [2]]}, r"is a matrix \(2, 1\)"),
         ({"blocks": [[1.5]] * 6}, "whole numbers"),

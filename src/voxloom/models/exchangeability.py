@@ -39,10 +39,11 @@ class Exchangeability:
         Signs of the errors are flipped (they are symmetric about 0), the errors are permuted (they are exchangeable),
         or both. "auto" flips for tests of a mean, where permuting would change nothing, and permutes else.
     blocks : labels, mapping or (n, levels) array of int, optional
-        Which maps may take each other's place, in the order of the maps. Labels, one per map, restrict exchange to
-        maps with the same label: subjects of a repeated design, or sites. ``{"whole": labels}`` exchanges (or flips)
-        maps with the same label together, as blocks; ``{"within": sites, "whole": subjects}`` does so within each
-        site. A matrix holds nested blocks in PALM's notation (`kernels.exchangeability.block_tree`).
+        Which maps may take each other's place, in the order of the maps (a Series or DataFrame with their labels is
+        matched by them). Labels, one per map, restrict exchange to maps with the same label: subjects of a repeated
+        design, or sites. ``{"whole": labels}`` exchanges (or flips) maps with the same label together, as blocks;
+        ``{"within": sites, "whole": subjects}`` does so within each site. A matrix holds nested blocks in PALM's
+        notation (`kernels.exchangeability.block_tree`).
     variance_groups : labels or "auto", optional
         Maps that have the same variance; the statistic is then Aspin-Welch v, or G of several contrast rows. "auto"
         puts those into one group that the blocks allow to take each other's place.
@@ -79,12 +80,15 @@ class Exchange(NamedTuple):
     orbits : array of int
         Equal for data that permutations bring to each other's place.
     given : array of int32 or None
+    groups : (n,) array of int or None
+        Variance groups that are asked for.
     """
 
     scheme: str
     block: Block
     orbits: IntArray
     given: NDArray[np.int32] | None
+    groups: IntArray | None
 
     @property
     def flips(self) -> bool:
@@ -107,7 +111,7 @@ class Exchange(NamedTuple):
         return GivenRearrangements(self.given)
 
 
-def exchange(wanted: Exchangeability, M: FloatArray, C: FloatArray) -> Exchange:
+def exchange(wanted: Exchangeability, M: FloatArray, C: FloatArray, maps: pd.Index[Any]) -> Exchange:
     """Choose the scheme by the design where it is open, and read blocks and given rearrangements.
 
     Parameters
@@ -117,17 +121,29 @@ def exchange(wanted: Exchangeability, M: FloatArray, C: FloatArray) -> Exchange:
         Design.
     C : (r, K) array
         Contrast rows.
+    maps : Index
+        Labels of the design's rows.
     """
-    block = free_block(len(M)) if wanted.blocks is None else block_tree(_columns(wanted.blocks, len(M)))
+    block = free_block(len(M)) if wanted.blocks is None else block_tree(_columns(wanted.blocks, maps))
     if wanted.rearrangements is not None:
         given = _indices(wanted.rearrangements)
-        return Exchange("given", block, _orbits_of(given), given)
+        places = _orbits_of(given)
+        return Exchange("given", block, places, given, _groups(wanted, places, maps))
     scheme: str = wanted.scheme
     if scheme == "auto":
         scheme = "flip" if concerns_a_mean(M, C) else "permute"
     if scheme != "flip":
         require_equal_parts(block)
-    return Exchange(scheme, block, orbits(moves_of(block)), None)
+    places = orbits(moves_of(block))
+    return Exchange(scheme, block, places, None, _groups(wanted, places, maps))
+
+
+def _groups(wanted: Exchangeability, places: IntArray, maps: pd.Index[Any]) -> IntArray | None:
+    if wanted.variance_groups is None:
+        return None
+    if isinstance(wanted.variance_groups, str):
+        return places
+    return labels_of(wanted.variance_groups, maps, "variance_groups")
 
 
 def _more_than_one(plan: Rearrangements, scheme: str) -> Rearrangements:
@@ -141,7 +157,7 @@ def _more_than_one(plan: Rearrangements, scheme: str) -> Rearrangements:
     )
 
 
-def labels_of(labels: Labels, n: int, where: str) -> IntArray:
+def labels_of(labels: Labels, maps: pd.Index[Any], where: str) -> IntArray:
     """Number labels, one per map, in the order they appear.
 
     Raises
@@ -149,22 +165,38 @@ def labels_of(labels: Labels, n: int, where: str) -> IntArray:
     InputError
         Another number of them, or one is missing.
     """
-    values = pd.Series(np.asarray(labels).tolist(), dtype=object)
+    values = pd.Series(list(_in_order(labels, maps, where)), dtype=object)
     codes = np.asarray(pd.factorize(values)[0], dtype=np.int64)
-    if len(codes) != n:
-        raise InputError(where, f"hold {len(codes)} labels, but there are {n} maps.", "Give one per map, in order.")
+    if len(codes) != len(maps):
+        what = f"hold {len(codes)} labels, but there are {len(maps)} maps."
+        raise InputError(where, what, "Give one per map, in order.")
     if (codes < 0).any():
         raise InputError(where, f"no label for map {int(np.argmin(codes)) + 1}.", "Give one per map.")
     return codes
 
 
-def _columns(blocks: Labels | Mapping[str, Labels], n: int) -> IntArray:
+def _in_order(values: Any, maps: pd.Index[Any], where: str) -> Any:
+    """Rows of a labelled Series or DataFrame by the labels of the maps; what has none, as it stands."""
+    index = getattr(values, "index", None)
+    if not isinstance(index, pd.Index) or pd.RangeIndex in (type(index), type(maps)) or index.equals(maps):
+        return values
+    lost = maps.difference(index)
+    if len(lost) or not (index.is_unique and maps.is_unique):
+        raise InputError(
+            where,
+            f"no row for {', '.join(map(str, lost[:5]))}." if len(lost) else "repeat labels of their index.",
+            "Index them as the design, or reset the index to take rows in order.",
+        )
+    return values.loc[maps]
+
+
+def _columns(blocks: Labels | Mapping[str, Labels], maps: pd.Index[Any]) -> IntArray:
     """Blocks in PALM's notation, (n, levels)."""
     if isinstance(blocks, Mapping):
-        return _nested({kind: labels_of(blocks[kind], n, f"blocks.{kind}") for kind in KINDS if kind in blocks})
+        return _nested({kind: labels_of(blocks[kind], maps, f"blocks.{kind}") for kind in KINDS if kind in blocks})
     if np.ndim(blocks) != 2:
-        return _nested({"within": labels_of(blocks, n, "blocks")})
-    columns = np.asarray(blocks)
+        return _nested({"within": labels_of(blocks, maps, "blocks")})
+    columns, n = np.asarray(_in_order(blocks, maps, "blocks")), len(maps)
     whole = np.issubdtype(columns.dtype, np.number) and bool((columns == np.round(columns)).all())
     if len(columns) != n or not whole:
         raise InputError("blocks", f"is a matrix {columns.shape}.", f"A row of whole numbers for each of {n} maps.")

@@ -16,7 +16,7 @@ from voxloom.kernels.pseudo_t import VarianceSmoothing
 from voxloom.kernels.variance_groups import VarianceGroups, variance_groups
 from voxloom.kernels.z_table import f_table, t_table
 from voxloom.models.design import dependent_columns
-from voxloom.models.exchangeability import BY_DESIGN, Exchange, Exchangeability, exchange, labels_of
+from voxloom.models.exchangeability import BY_DESIGN, Exchange, Exchangeability, exchange
 from voxloom.models.group_design import require_dof
 
 if TYPE_CHECKING:
@@ -183,13 +183,13 @@ def prepare_test(
     M = design.to_numpy(dtype=np.float64)
     require_dof(M)
     C = _estimable(design, contrast)
-    allowed = exchange(exchangeability, M, C)
+    allowed = exchange(exchangeability, M, C, design.index)
     still = None if allowed.flips or len(allowed.orbits) != len(M) else allowed.orbits
     parts = split(M, C, still)
     model = NUISANCE[nuisance](parts)
     if model.basis is not None:
         allowed = _of_combined_maps(allowed, exchangeability, nuisance, model.size)
-    groups = _groups(exchangeability, allowed, parts, nuisance)
+    groups = _groups(allowed, parts, nuisance)
     rows = M if groups is None else np.column_stack([M, groups.group])
     labels = interchangeable(rows) if model.basis is None else np.arange(model.size)
     return PreparedTest(
@@ -203,18 +203,14 @@ def prepare_test(
     )
 
 
-def _groups(wanted: Exchangeability, allowed: Exchange, parts: Split, nuisance: str) -> VarianceGroups | None:
+def _groups(allowed: Exchange, parts: Split, nuisance: str) -> VarianceGroups | None:
     """Variance groups that are asked for; None where all maps are in one."""
-    if wanted.variance_groups is None:
+    if allowed.groups is None:
         return None
     if nuisance not in GROUPED:
         what = f"{nuisance!r} keeps no variance group apart."
         raise InputError("nuisance", what, f"With variance groups, one of {GROUPED} is wanted.")
-    if isinstance(wanted.variance_groups, str):
-        group = allowed.orbits
-    else:
-        group = labels_of(wanted.variance_groups, len(parts.X), "variance_groups")
-    return variance_groups(parts, group) if group.any() else None
+    return variance_groups(parts, allowed.groups) if allowed.groups.any() else None
 
 
 def _of_combined_maps(allowed: Exchange, wanted: Exchangeability, nuisance: str, n_data: int) -> Exchange:
