@@ -80,6 +80,6 @@ def false_positives(noise_model, coefficients, *, fwhm=0.0, white=False, side=40
 def test_smooth_noise_keeps_false_positives_down_where_it_changes_slowly(fwhm):
     """27,000 voxels, three contrasts: standard error about 0.15 at p < .001 and 0.03 at p < .05."""
     (_, alone), (rare, common) = false_positives("ar1", smooth_map, fwhm=fwhm, side=30)
-    assert 0.3 < rare < 1.5
-    assert 0.8 < common < 1.1
-    assert abs(common - alone) < 0.15
+    assert 0.2 < rare < 1.2
+    assert 0.75 < common < 1.05
+    assert common < alone

@@ -1,10 +1,13 @@
-"""Stationary AR(p) in a series with gaps: its precision matrix is a quadratic form in the filter.
+"""Stationary AR(p) in series with scans left out: its precision matrix is a quadratic form in the filter.
 
 With ``w = (1, -phi_1, ..., -phi_p)`` the precision matrix of unit innovation variance is ``D(w) = sum_{i<=j} w_i w_j
-S_ij``, exactly, for segments of p rows or more (Box and Jenkins, Time Series Analysis, A7.4; Siddiqui 1958). S_ij
-joins rows j - i apart that have i rows before them and i behind (once for i = j): ``y'S_ij y`` sums ``y_t y_{t+j-i}``
-over n - i - j rows, doubled for i < j. So every product that a fit needs is a combination of ``(p+1)(p+2)/2`` that do
+S_ij``, exactly, for series of p scans or more (Box and Jenkins, Time Series Analysis, A7.4; Siddiqui 1958). S_ij
+joins scans j - i apart that have i scans before them and i behind (once for i = j): ``y'S_ij y`` sums ``y_t y_{t+j-i}``
+over n - i - j scans, doubled for i < j. So every product that a fit needs is a combination of ``(p+1)(p+2)/2`` that do
 not know phi. `kernels.lags` is the case p = 1, in a form that is faster still.
+
+Scans that are left out have a regressor each that is 1 there, and data of 0: what is then left of the whole series, and
+its restricted likelihood, is that of the scans that are kept (`kernels.ar_solve`).
 
 Phi is stationary where its partial autocorrelations lie within (-1, 1); these are free of each other, phi are not.
 """
@@ -19,12 +22,13 @@ import numpy as np
 
 from voxloom.errors import DesignError
 from voxloom.kernels.lags import LagDesign, lag_design
-from voxloom.kernels.segments import Segments, segments_of
+from voxloom.kernels.segments import segments_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     FloatArray = NDArray[np.float64]
+    IntArray = NDArray[np.int64]
 
 #: Highest order on offer; 3 to 6 are in use (AFNI, SPM's FAST reaches further by another way).
 MAX_ORDER = 8
@@ -120,28 +124,53 @@ def is_stationary(phi: FloatArray) -> NDArray[np.bool_]:
     return np.asarray(inside.all(axis=1))
 
 
-def require_stretches(order: int, segments: Segments, where: str = "noise_model") -> None:
-    """Raise `DesignError` unless every segment has as many rows as the order."""
-    shortest = int(np.diff(np.append(segments.starts, segments.n_rows)).min())
+class Series(NamedTuple):
+    """The whole series that rows are taken from, those of several runs behind each other.
+
+    Attributes
+    ----------
+    starts : (S,) array of int
+        First scan of each.
+    n_scans : int
+    kept, missing : (T,), (m,) arrays of int
+        Scans that are rows, and those that were left out between them.
+    """
+
+    starts: IntArray
+    n_scans: int
+    kept: IntArray
+    missing: IntArray
+
+
+def series_of(steps: IntArray) -> Series:
+    """Series of rows that lie so many scans behind the row before; 0 begins another series."""
+    kept = np.cumsum(np.maximum(steps, 1)) - 1
+    n_scans = int(kept[-1]) + 1
+    return Series(kept[steps == 0], n_scans, kept, np.setdiff1d(np.arange(n_scans), kept))
+
+
+def require_scans(order: int, series: Series, where: str = "noise_model") -> None:
+    """Raise `DesignError` unless every series has as many scans as the order."""
+    shortest = int(np.diff(np.append(series.starts, series.n_scans)).min())
     if shortest < order:
         raise DesignError(
             where,
-            f"AR({order}) needs {order} volumes without a gap, but the shortest stretch has {shortest}.",
-            "Take a lower order, ar1 or arma11, or leave out the volumes of short stretches too.",
+            f"AR({order}) needs series of {order} volumes, but the shortest has {shortest}.",
+            "Take a lower order, ar1 or arma11.",
         )
 
 
-def pair_weights(order: int, segments: Segments) -> FloatArray:
-    """Rows of S_ij, (P, T): the weight that joins row t with row t + j - i.
+def pair_weights(order: int, series: Series) -> FloatArray:
+    """Rows of S_ij, (P, n_scans): the weight that joins scan t with scan t + j - i.
 
     Raises
     ------
     DesignError
-        Where a segment is shorter than the order.
+        Where a series is shorter than the order.
     """
-    require_stretches(order, segments)
-    of, bounds = pairs(order), np.append(segments.starts, segments.n_rows)
-    weights = np.zeros((len(of.i), segments.n_rows))
+    require_scans(order, series)
+    of, bounds = pairs(order), np.append(series.starts, series.n_scans)
+    weights = np.zeros((len(of.i), series.n_scans))
     for pair, (i, j) in enumerate(zip(of.i, of.j)):
         k = int(j - i)
         for a, b in pairwise(bounds):
@@ -161,35 +190,73 @@ def couple(F: FloatArray, weights: FloatArray, k: int) -> FloatArray:
     return out
 
 
+class GramParts(NamedTuple):
+    """``basis' S_ij basis`` in parts.
+
+    Attributes
+    ----------
+    rows : (P, r, r) array
+        Among the columns of Q.
+    across : (P, m, r) array
+        Of the scans that were left out with Q.
+    bands : (P, m, p + 1) array
+        Among those scans: lower diagonals as in `kernels.banded`, for S_ij joins none that are further than p apart.
+    """
+
+    rows: FloatArray
+    across: FloatArray
+    bands: FloatArray
+
+
+def _parts(gram: FloatArray, rank: int, order: int) -> GramParts:
+    missing = gram[:, rank:, rank:]
+    bands = np.zeros((len(gram), missing.shape[1], order + 1))
+    for k in range(min(order + 1, missing.shape[1])):
+        bands[:, k:, k] = np.diagonal(missing, -k, axis1=1, axis2=2)
+    rows, across = gram[:, :rank, :rank], gram[:, rank:, :rank]
+    return GramParts(np.ascontiguousarray(rows), np.ascontiguousarray(across), bands)
+
+
 class ArDesign(NamedTuple):
     """A design with all that its AR(p) fits share.
 
     Attributes
     ----------
     base : LagDesign
+        Of the rows.
     order : int
-    weights : (P, T) array
+    series : Series
+    basis : (n_scans, r + m) array
+        Q at the rows, 0 elsewhere; a column that is 1 for each scan that was left out.
+    weights : (P, n_scans) array
         `pair_weights`.
-    lagged : (p, T, r) array
-        ``N_k Q``: rows k apart within a segment, both ways.
-    rows : (m,) array of int
-        The p rows at either end of each segment.
-    edges : (P, m, r) array
-        ``(N_{j-i} - S_ij) Q`` on these rows; it is 0 elsewhere.
-    gram : (P, r, r) array
-        ``Q'S_ij Q``.
+    lagged : (p, n_scans, r + m) array
+        ``N_k basis``: scans k apart within a series, both ways.
+    ends : (m,) array of int
+        The p scans at either end of each series.
+    at_ends : (P, m, r + m) array
+        ``(N_{j-i} - S_ij) basis`` on these scans; it is 0 elsewhere.
+    gram : (P, r + m, r + m) array
+        ``basis' S_ij basis``.
+    parts : GramParts
     corner : (P, p, p) array
-        S_ij of a segment of p rows: ``log|D|`` is that of p rows, in every segment.
+        S_ij of a series of p scans: ``log|D|`` is that of p scans, in every series.
+    expected : (p + 1, p + 1) array
+        Takes autocovariances at lags 0 to p to the expected sums of lagged products of residuals, were those beyond 0.
     """
 
     base: LagDesign
     order: int
+    series: Series
+    basis: FloatArray
     weights: FloatArray
     lagged: FloatArray
-    rows: NDArray[np.int64]
-    edges: FloatArray
+    ends: IntArray
+    at_ends: FloatArray
     gram: FloatArray
+    parts: GramParts
     corner: FloatArray
+    expected: FloatArray
 
 
 def ar_design(X: ArrayLike, order: int, scans: ArrayLike | None, n_rows: int) -> ArDesign:
@@ -201,25 +268,44 @@ def ar_design(X: ArrayLike, order: int, scans: ArrayLike | None, n_rows: int) ->
         As `lag_design` and `pair_weights`.
     """
     base = lag_design(X, segments_of(scans, n_rows, stationary=True))
-    of, Q, T = pairs(order), base.Q, n_rows
-    weights = pair_weights(order, base.segments)
+    series, of = series_of(base.segments.steps), pairs(order)
+    weights = pair_weights(order, series)
+    basis = np.zeros((series.n_scans, base.rank + series.missing.size))
+    basis[series.kept, : base.rank] = base.Q
+    basis[series.missing, base.rank + np.arange(series.missing.size)] = 1.0
     whole = np.array([weights[np.flatnonzero((of.i == 0) & (of.j == k))[0]] for k in range(order + 1)])
-    bounds = np.append(base.segments.starts, T)
     near = np.arange(order)
-    rows = np.unique([np.concatenate([a + near, b - 1 - near]) for a, b in pairwise(bounds)])
-    gram, edges = np.empty((len(of.i), base.rank, base.rank)), np.empty((len(of.i), rows.size, base.rank))
+    bounds = pairwise(np.append(series.starts, series.n_scans))
+    ends = np.unique([np.concatenate([a + near, b - 1 - near]) for a, b in bounds])
+    gram = np.empty((len(of.i), basis.shape[1], basis.shape[1]))
+    at_ends = np.empty((len(of.i), ends.size, basis.shape[1]))
     for pair, k in enumerate(of.j - of.i):
-        gram[pair] = Q.T @ couple(Q, weights[pair], k)
-        edges[pair] = couple(Q, whole[k] - weights[pair], k)[rows]
-    eye = np.eye(order)
-    short = pair_weights(order, segments_of(None, order, stationary=True))
+        gram[pair] = basis.T @ couple(basis, weights[pair], k)
+        at_ends[pair] = couple(basis, whole[k] - weights[pair], k)[ends]
+    gram = (gram + gram.swapaxes(1, 2)) / 2
+    lagged = np.array([couple(basis, whole[k], k) for k in range(1, order + 1)])
+    short = pair_weights(order, series_of(np.minimum(near, 1)))
     return ArDesign(
         base=base,
         order=order,
+        series=series,
+        basis=basis,
         weights=weights,
-        lagged=np.array([couple(Q, whole[k], k) for k in range(1, order + 1)]),
-        rows=rows,
-        edges=edges,
-        gram=(gram + gram.swapaxes(1, 2)) / 2,
-        corner=np.array([couple(eye, row, k) for row, k in zip(short, of.j - of.i)]),
+        lagged=lagged,
+        ends=ends,
+        at_ends=at_ends,
+        gram=gram,
+        parts=_parts(gram, base.rank, order),
+        corner=np.array([couple(np.eye(order), row, k) for row, k in zip(short, of.j - of.i)]),
+        expected=_expected(basis, lagged, whole.sum(axis=1)),
     )
+
+
+def _expected(basis: FloatArray, lagged: FloatArray, n_pairs: FloatArray) -> FloatArray:
+    """`ArDesign.expected`, ``tr(M N_k M N_l)`` with M that takes the basis out (Worsley 2002)."""
+    both = [basis, *lagged]
+    outer = np.array([[np.vdot(a, b) for b in both] for a in both])
+    inner = [basis.T @ one for one in both]
+    crossed = np.array([[np.vdot(a, b.T) for b in inner] for a in inner])
+    own = n_pairs * np.where(np.arange(len(both)) == 0, 1.0, 2.0)
+    return np.asarray(np.diag(own) - 2 * outer + crossed)

@@ -26,9 +26,9 @@ from voxloom.kernels.ar import (
     pairs,
     partial_autocorrelations,
 )
-from voxloom.kernels.ar_reml import batch_size, precision_inverse
+from voxloom.kernels.ar_solve import batch_size, precision
 from voxloom.kernels.contrast_tables import empty_table
-from voxloom.kernels.dof import Derivatives, kenward_roger, small_sample
+from voxloom.kernels.dof import Derivatives, SmallSample, kenward_roger, small_sample
 from voxloom.kernels.linalg import sub_blocks
 from voxloom.kernels.pieces import Pieces
 from voxloom.kernels.segments import numbered
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from voxloom.kernels.contrast import ContrastTable
-    from voxloom.kernels.dof import SmallSample
 
     FloatArray = NDArray[np.float64]
     Cell = tuple[int, ...]
@@ -48,24 +47,24 @@ WIDTHS = np.minimum(0.1 * 2.0 ** np.arange(MAX_ORDER), 0.4)
 
 
 def ar_derivatives(design: ArDesign, phi: FloatArray) -> Derivatives:
-    """`Derivatives` of stationary AR(p) at phi (p,)."""
-    of, p, segments = pairs(design.order), design.order, design.base.segments.starts.size
+    """`Derivatives` of stationary AR(p) at phi (p,), for the whole basis: scans that were left out are regressors."""
+    of, p, series = pairs(design.order), design.order, design.series.starts.size
     c, first = coefficients(phi[None])[0], np.einsum("pwk,w->pk", of.first, filters(phi[None])[0])
     bands = _bands(design, c)
-    slopes = np.array([_apply(_bands(design, first[:, k]), design.base.Q) for k in range(p)])
+    slopes = np.array([_apply(_bands(design, first[:, k]), design.basis) for k in range(p)])
     solved = solveh_banded(bands, np.concatenate(slopes, axis=1), lower=True).reshape(len(bands[0]), p, -1)
     covariance = np.linalg.inv(np.tensordot(c, design.corner, 1))
     end = np.einsum("ab,pba->p", covariance, design.corner)
     end_slopes = covariance @ np.einsum("pk,pab->kab", first, design.corner)
     gamma = np.append(covariance[0], phi @ covariance[0][::-1])
-    traces = (len(bands[0]) - segments * (of.i + of.j)) * gamma[of.j - of.i] * np.where(of.i == of.j, 1, 2)
+    traces = (len(bands[0]) - series * (of.i + of.j)) * gamma[of.j - of.i] * np.where(of.i == of.j, 1, 2)
     curvature = np.einsum("pkl,p->kl", of.second, end) - np.einsum("kab,lba->kl", end_slopes, end_slopes)
     return Derivatives(
         W=np.tensordot(c, design.gram, 1),
         A=np.einsum("pk,pab->kab", first, design.gram),
         B=np.einsum("kta,tlb->klab", slopes, solved, optimize=True),
-        first=segments * (first.T @ end),
-        second=np.einsum("pkl,p->kl", of.second, traces) - segments * curvature,
+        first=series * (first.T @ end),
+        second=np.einsum("pkl,p->kl", of.second, traces) - series * curvature,
     )
 
 
@@ -110,7 +109,7 @@ def _covariances(design: ArDesign, weights: FloatArray, phi: FloatArray) -> Floa
     """``C W^-1 C'`` (n, q, q) at phi (n, p)."""
     covariance = np.empty((len(phi), len(weights), len(weights)))
     for batch in sub_blocks(len(phi), batch_size(design)):
-        covariance[batch] = weights @ precision_inverse(design, phi[batch])[0] @ weights.T
+        covariance[batch] = weights @ precision(design, phi[batch]).inverse @ weights.T
     return covariance
 
 
@@ -127,6 +126,14 @@ def _ar_pieces(X: bytes, shape: tuple[int, int], order: int, scans: bytes) -> tu
 
     def make(cell: Cell) -> SmallSample:
         phi = from_partial(np.tanh(WIDTHS[:order] * np.array([cell], dtype=np.float64)))[0]
-        return small_sample(ar_derivatives(design, phi), design.base.dof)
+        return _of_rows(small_sample(ar_derivatives(design, phi), design.base.dof), design.base.rank)
 
     return design, Pieces(make)
+
+
+def _of_rows(pieces: SmallSample, rank: int) -> SmallSample:
+    """Pieces of the coefficients of Q alone, those of scans that were left out being eliminated."""
+    phi, across = pieces.phi[:rank, :rank], pieces.phi[:, :rank]
+    back = across @ np.linalg.inv(phi)
+    slopes = back.T @ pieces.slopes @ back
+    return SmallSample(phi, pieces.adjusted[:rank, :rank], slopes, pieces.theta)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from voxloom.kernels.ar import ar_design
-from voxloom.kernels.ar_reml import ArSums, ar_reml, ar_sums, batch_size, solve_ar
+from voxloom.kernels.ar_reml import ar_reml
+from voxloom.kernels.ar_solve import ArSums, ar_sums, batch_size, solve_ar
 from voxloom.kernels.arma import ARMA_GRID, arma_index
 from voxloom.kernels.arma_reml import ArmaGrid, arma_reml, solve_arma
 from voxloom.kernels.lag_sums import LagSums, block_size, lag_sums
@@ -158,22 +159,23 @@ def fit_ar(
     percent: bool = False,
     noise: FloatArray | None = None,
 ) -> GLSFit:
-    """Maximise the restricted likelihood with e stationary AR(`order`) in each segment (`kernels.ar_reml`).
+    """Maximise the restricted likelihood with e stationary AR(`order`), also across gaps (`kernels.ar_reml`).
 
-    Parameters, NaN rules and errors as `fit_ar1`; DesignError too where a segment is shorter than the order.
+    Parameters, NaN rules and errors as `fit_ar1`; DesignError too where a series is shorter than the order.
     """
     design = ar_design(X, order, scans, len(Y))
 
     def solve_known(voxels: slice, R: Residuals, known: NDArray[np.int64]) -> _Corrections:
         sums = ar_sums(design, R.unit[known])
         phi = ar_reml(design, sums) if noise is None else noise[:, voxels].T[known]
-        delta, rss = np.empty((known.size, design.base.rank)), np.empty(known.size)
+        rank = design.base.rank
+        delta, rss = np.empty((known.size, rank)), np.empty(known.size)
         for batch in sub_blocks(known.size, batch_size(design)):
             solved = solve_ar(design, ArSums(*(part[batch] for part in sums)), phi[batch])
-            delta[batch], rss[batch] = solved.delta, solved.rss
+            delta[batch], rss[batch] = solved.delta[:, :rank], solved.rss
         return delta, rss, phi.T
 
-    size = block_size(design.base, design.gram.shape[0] * design.base.rank)
+    size = block_size(design.base, design.gram.shape[0] * design.gram.shape[1])
     solve = partial(_solve_residuals, design.base, Y, percent, order, solve_known)
     return _fit(design.base, Y.shape[1], order, size, solve, noise)
 

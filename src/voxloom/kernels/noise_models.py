@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from voxloom.errors import DesignError, InputError
 from voxloom.kernels import ar, arma
-from voxloom.kernels.ar_reml import BATCH_BYTES
+from voxloom.kernels.ar_solve import BATCH_BYTES
 from voxloom.kernels.arma_reml import KEPT_BYTES
 from voxloom.kernels.glm import fit_ar, fit_ar1, fit_ar1_yule_walker, fit_arma11, fit_ols
 from voxloom.kernels.lag_sums import BLOCK_BYTES
@@ -42,7 +42,7 @@ class NoiseModel(NamedTuple):
     parameters : tuple of str
         Names of the m parameters of a voxel.
     order : int
-        Volumes without a gap that it needs.
+        Volumes of a run that it needs, from the first that is kept to the last.
     autocorrelations, from_autocorrelations : callable
         Parameters (m, V) to autocorrelations at lags 1 to m, and back.
     whiten : callable
@@ -118,7 +118,7 @@ def require_estimable(name: str, X: FloatArray, scans: ArrayLike | None = None, 
     Raises
     ------
     DesignError
-        No degrees of freedom are left, not more than parameters, or a segment is shorter than the order.
+        No degrees of freedom are left, not more than parameters, or a run is shorter than the order.
     """
     model, (T, K) = noise_model(name), X.shape
     rank = reduce_design(X).rank
@@ -135,4 +135,5 @@ def require_estimable(name: str, X: FloatArray, scans: ArrayLike | None = None, 
             f"{T} volumes.",
             "Take a smaller noise model, use fewer confounds or keep more volumes.",
         )
-    ar.require_stretches(model.order, segments_of(scans, T, stationary=True), where or "noise_model")
+    series = ar.series_of(segments_of(scans, T, stationary=True).steps)
+    ar.require_scans(model.order, series, where or "noise_model")

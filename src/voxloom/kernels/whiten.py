@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numba as nb
 import numpy as np
 
-from voxloom.kernels.ar import from_partial, partial_autocorrelations
+from voxloom.kernels.ar import autocorrelations, partial_autocorrelations
 from voxloom.kernels.segments import segments_of
 
 if TYPE_CHECKING:
@@ -47,17 +48,52 @@ def whiten_ar1(R: FloatArray, parameters: FloatArray, scans: ArrayLike, *, stati
 
 
 def whiten_ar(R: FloatArray, phi: FloatArray, scans: ArrayLike) -> FloatArray:
-    """Innovations (T, V) of AR(p) with phi (p, V), every stretch without a gap a series of its own."""
-    order, rows, out = len(phi), np.arange(len(R)), np.empty_like(R)
-    starts = segments_of(scans, len(R), stationary=True).starts
-    before = rows - starts[np.searchsorted(starts, rows, side="right") - 1]
-    partial = partial_autocorrelations(phi.T)
-    for k in range(order + 1):  # row k of a stretch knows k rows before it, all later ones know p
-        here = np.flatnonzero(before == k if k < order else before >= order)
-        weights = from_partial(partial[:, :k])
-        out[here] = R[here] - sum(weights[:, j] * R[here - 1 - j] for j in range(k))
-        out[here] *= np.sqrt(np.prod(1.0 - partial[:, k:] ** 2, axis=1))
+    """Innovations (T, V) of AR(p) with phi (p, V), across gaps too: a Kalman filter of the last p scans."""
+    rho = autocorrelations(phi.T)
+    variance = 1.0 / np.prod(1.0 - partial_autocorrelations(phi.T) ** 2, axis=1)
+    lags = np.concatenate([np.ones((len(rho), 1)), rho[:, :-1]], axis=1) * variance[:, None]
+    steps = segments_of(scans, len(R), stationary=True).steps
+    return np.asarray(_filter(np.ascontiguousarray(R), np.ascontiguousarray(phi.T), lags, steps))
+
+
+@nb.njit(nogil=True, cache=True)
+def _filter(R: FloatArray, phi: FloatArray, lags: FloatArray, steps: NDArray[np.int64]) -> FloatArray:
+    """Innovations of R (T, V) from phi and autocovariances at lags 0 to p - 1, (V, p) each."""
+    T, V = R.shape
+    p = phi.shape[1]
+    out, state, spread = np.empty((T, V)), np.zeros(p), np.zeros((p, p))
+    for v in range(V):
+        for t in range(T):
+            if steps[t] == 0:
+                state[:] = 0.0
+                for i in range(p):
+                    for j in range(p):
+                        spread[i, j] = lags[v, abs(i - j)]
+            for _ in range(steps[t]):
+                _predict(state, spread, phi[v])
+            left, variance = R[t, v] - state[0], spread[0, 0]
+            out[t, v] = left / np.sqrt(variance)
+            gain = spread[:, 0] / variance
+            state += gain * left
+            for i in range(p):
+                for j in range(p):
+                    spread[i, j] -= gain[i] * gain[j] * variance
     return out
+
+
+@nb.njit(nogil=True, cache=True)
+def _predict(state: FloatArray, spread: FloatArray, phi: FloatArray) -> None:
+    """Move the mean (p,) and the covariance (p, p) of the last p scans on by one scan, in place."""
+    p = len(phi)
+    ahead = spread @ phi
+    mean, variance = phi @ state, 1.0 + phi @ ahead
+    for i in range(p - 1, 0, -1):
+        state[i] = state[i - 1]
+        for j in range(p - 1, 0, -1):
+            spread[i, j] = spread[i - 1, j - 1]
+    state[0], spread[0, 0] = mean, variance
+    for i in range(1, p):
+        spread[0, i] = spread[i, 0] = ahead[i - 1]
 
 
 def whiten_arma11(R: FloatArray, parameters: FloatArray, scans: ArrayLike) -> FloatArray:

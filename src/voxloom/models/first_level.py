@@ -58,8 +58,8 @@ def fit_first_level(
         0: fit ``100 (y / mean - 1)``, percent signal change. nilearn's numbers wherever a mean is at least 1
         (it divides by 1 below that); a mean that is not positive gives NaN.
     sample_mask : array_like, optional
-        Volumes to keep, as indices or bool per volume. The others leave data and design. `ar1` and `arma11` know how
-        many are missing in each gap; with AR(p) and nilearn's rule the stretches between gaps are series of their own.
+        Volumes to keep, as indices or bool per volume. The others leave data and design. Noise models know how many are
+        missing in each gap, but nilearn's rule, which begins anew behind it.
     run_starts : sequence of int
         First volume of every run, where runs follow each other in `bold` (`concatenate_runs`): noise does not reach
         from one to the next.

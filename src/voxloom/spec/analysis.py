@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from voxloom.errors import InputError
 from voxloom.spec.data import Data, Output, Store
-from voxloom.spec.digests import digest, name_of
+from voxloom.spec.digests import NOISE_GENERATIONS, digest, name_of
 from voxloom.spec.first_level import FirstLevel, SubjectLevel
 from voxloom.spec.group import GroupModel
 from voxloom.spec.labels import require_distinct_labels
@@ -112,13 +112,17 @@ class Analysis(Section):
     @property
     def fit_digest(self) -> str:
         """Digest of what determines the fit of a run; contrasts do not."""
-        return name_of("fit", self.ingest_digest, self.first_level.fitted_with)
+        return self._fit_digest(self.first_level)
 
     @property
     def noise_digest(self) -> str:
         """Digest of what determines the noise of each voxel by itself: that of a fit which does not smooth it."""
-        alone = self.first_level.model_copy(update={"noise_smoothing_fwhm": None})
-        return name_of("fit", self.ingest_digest, alone.fitted_with)
+        return self._fit_digest(self.first_level.model_copy(update={"noise_smoothing_fwhm": None}))
+
+    def _fit_digest(self, level: FirstLevel) -> str:
+        generation = NOISE_GENERATIONS.get(level.noise_model, 1)
+        changed = [{"noise_generation": generation}] if generation > 1 else []
+        return name_of("fit", self.ingest_digest, level.fitted_with, *changed)
 
     @property
     def contrast_digest(self) -> str:
