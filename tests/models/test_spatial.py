@@ -135,6 +135,17 @@ def test_any_cut_of_the_rearrangements_gives_the_same_bits():
             assert np.array_equal(np.concatenate([part[name] for part in parts]), values)
 
 
+@pytest.mark.parametrize("options", [{}, {"two_sided": False}, {"nuisance": "ter-braak"}])
+def test_all_flips_at_once_give_the_bits_of_their_parts(options):
+    maps = smooth_maps(6)
+    test = prepare_test(pd.DataFrame({"m": np.ones(6)}), "m", n_perm=64, **options)
+    spatial, Y = SpatialTest(test, NAMED, maps["voxel"].values, SHAPE), maps["effect"].values
+    assert test.rearrangements.mirrored
+    parts = [null_spatial(spatial, Y, start=i, stop=i + 16) for i in range(0, 64, 16)]
+    for name, values in null_spatial(spatial, Y).items():
+        assert np.array_equal(np.concatenate([part[name] for part in parts]), values)
+
+
 def test_a_test_that_travelled_gives_the_same_bits():
     maps = smooth_maps(12)
     spatial, Y = prepared(maps), maps["effect"].values

@@ -167,11 +167,16 @@ def null_spatial(
 
     It takes `null_bytes` beside Y, whatever the number of rearrangements.
     """
-    stop = spatial.test.n_perm if stop is None else stop
+    test = spatial.test
+    stop = test.n_perm if stop is None else stop
+    one_sided = test.model.signed and not test.two_sided
+    if test.rearrangements.mirrored and (start, stop) == (0, test.n_perm) and not (one_sided or test.apart):
+        half = null_spatial(spatial, Y, start=0, stop=stop // 2)  # the others are the mirror images
+        return {name: np.concatenate([maxima, maxima[::-1]]) for name, maxima in half.items()}
     names = [*spatial.clusters, *spatial.enhanced]
     maxima = {name: np.empty(stop - start) for name in names}
     for at, end in tiles(start, stop) if names else ():
-        part = spatial_maxima(spatial, rearranged_stat(spatial.test, Y, start=at, stop=end))
+        part = spatial_maxima(spatial, rearranged_stat(test, Y, start=at, stop=end))
         for name in names:
             maxima[name][at - start : end - start] = part[name]
     return maxima
