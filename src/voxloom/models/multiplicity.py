@@ -168,16 +168,8 @@ def threshold(
         raise InputError("p", f"is of no use to {method!r}.", 'Give method="fwe".')
     data = np.asarray(map.to_numpy(), dtype=np.float64)
     height = np.abs(data) if two_sided else data
-    if p is None:
-        control, find = _THRESHOLDS[method]
-        cut = find(height[np.isfinite(height)], alpha / 2 if two_sided else alpha)
-        kept = ~(height < cut)
-    else:
-        control = str(p.attrs.get("p_method", p.name))
-        kept = _passing(map, p, alpha) & ((data > 0) | two_sided)
-        cut = float(height[kept].min(initial=np.inf))
-        kept |= np.isnan(data)
-    out = map.copy(data=np.where(kept, data, 0.0))
+    control, cut, kept = _by_p(map, p, height, alpha) if p is not None else _by_height(height, method, alpha, two_sided)
+    out = map.copy(data=np.where(kept | np.isnan(data), data, 0.0))
     if min_cluster_size > 1:
         out = out.copy(data=_without_small(out, min_cluster_size, connectivity))
     made = {"threshold": cut, "alpha": alpha, "method": method, "two_sided": two_sided, "height_control": control}
@@ -185,10 +177,19 @@ def threshold(
     return out
 
 
-def _passing(map: xr.DataArray, p: xr.DataArray, alpha: float) -> NDArray[np.bool_]:
+def _by_height(height: FloatArray, method: str, alpha: float, two_sided: bool) -> tuple[str, float, NDArray[np.bool_]]:
+    """Procedure, threshold, and voxels that reach it."""
+    control, find = _THRESHOLDS[method]
+    cut = find(height[np.isfinite(height)], alpha / 2 if two_sided else alpha)
+    return control, cut, height >= cut
+
+
+def _by_p(map: xr.DataArray, p: xr.DataArray, height: FloatArray, alpha: float) -> tuple[str, float, NDArray[np.bool_]]:
+    """What made p, the least height that passes, and the voxels that do."""
     if not same_voxels(p, map):
         raise InputError("p", "its voxels are not those of the map.", "Test the same voxels.")
-    return p_values(p, "p", True) <= alpha
+    kept = (p_values(p, "p", True) <= alpha) & (height > 0)
+    return str(p.attrs.get("p_method", p.name)), float(height[kept].min(initial=np.inf)), kept
 
 
 def _without_small(map: xr.DataArray, size: int, connectivity: int) -> FloatArray:
