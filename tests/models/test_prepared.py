@@ -133,6 +133,25 @@ def test_p_of_f_counts_maxima_that_reach_it():
     assert (np.argsort(z) == np.argsort(stat)).all()
 
 
+@pytest.mark.parametrize("nuisance", NUISANCE)
+@pytest.mark.parametrize("contrast", ["a - b", ["a - b", "age"]])
+def test_every_treatment_keeps_its_promise(nuisance, contrast):
+    """Nuisance with an effect, unlike between two small groups. Voxels share rearrangements, so the bound is wide."""
+    rng = np.random.default_rng(0)
+    side = np.repeat([1.0, 0.0], [6, 8])
+    design = pd.DataFrame(
+        {"a": side, "b": 1 - side, "age": rng.standard_normal(14) + side, "w": rng.standard_normal(14)}
+    )
+    Y = (
+        rng.standard_normal((14, 4000))
+        + 2 * design[["w"]].to_numpy()
+        + (3 if contrast == "a - b" else 0) * design[["age"]].to_numpy()
+    )
+    test = prepare_test(design, contrast, n_perm=500, nuisance=nuisance)
+    p = uncorrected_p(test, count_reached(test, Y, observed_stat(test, Y)))
+    assert 0.035 < (p <= 0.05).mean() < 0.06
+
+
 def test_unknown_nuisance_is_refused():
     with pytest.raises(InputError, match="'freedman' is unknown"):
         prepare_test(frame(10), "a", nuisance="freedman")

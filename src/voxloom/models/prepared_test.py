@@ -174,12 +174,7 @@ def prepare_test(
         `n_perm` or `seed` out of range, an unknown treatment of the nuisance, blocks that cannot be exchanged or
         leave no rearrangement, given rearrangements that are none.
     """
-    if n_perm < 1:
-        raise InputError("n_perm", f"is {n_perm}.", "At least 1, the observed order, is wanted.")
-    if not 0 <= seed < 2**64:
-        raise InputError("seed", f"is {seed}.", "An integer from 0 to 2**64 - 1 is wanted.")
-    if nuisance not in NUISANCE:
-        raise InputError("nuisance", f"{nuisance!r} is unknown.", f"One of {list(NUISANCE)} is wanted.")
+    _require_arguments(n_perm, seed, nuisance)
     M = design.to_numpy(dtype=np.float64)
     require_dof(M)
     C = _estimable(design, contrast)
@@ -201,6 +196,15 @@ def prepare_test(
         nuisance=nuisance,
         groups=groups,
     )
+
+
+def _require_arguments(n_perm: int, seed: int, nuisance: str) -> None:
+    if n_perm < 1:
+        raise InputError("n_perm", f"is {n_perm}.", "At least 1, the observed order, is wanted.")
+    if not 0 <= seed < 2**64:
+        raise InputError("seed", f"is {seed}.", "An integer from 0 to 2**64 - 1 is wanted.")
+    if nuisance not in NUISANCE:
+        raise InputError("nuisance", f"{nuisance!r} is unknown.", f"One of {list(NUISANCE)} is wanted.")
 
 
 def _groups(allowed: Exchange, parts: Split, nuisance: str) -> VarianceGroups | None:
