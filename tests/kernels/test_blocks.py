@@ -159,6 +159,19 @@ def test_unequal_wholes_stay_apart():
         require_equal_parts(block_tree(np.array([[1, 1], [1, 1], [1, -2], [1, -2]])))
 
 
+@pytest.mark.parametrize(
+    "columns", [[[1, -1], [1, -2], [1, -2], [1, -2], [1, -3]], [[1, 1], [1, -2], [1, -2], [1, 1], [1, 3]]]
+)
+def test_unequal_wholes_may_change_sign(columns):
+    columns = np.array(columns)
+    plan = plan_rearrangements(np.zeros(5, dtype=int), "flip", 1000, 0, block_tree(columns))
+    rows = plan.draw(0, plan.size)
+    assert set(map(tuple, rows.tolist())) == group(columns, "flip")
+    assert len(rows) == len(group(columns, "flip"))
+    found = orbits(moves_of(block_tree(columns)))
+    assert len(found) == 5
+
+
 def test_bad_tables():
     with pytest.raises(InputError, match="index 0"):
         block_tree(np.array([[1], [0]]))

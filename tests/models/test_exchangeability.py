@@ -272,12 +272,15 @@ def test_bad_blocks_are_refused():
         prepare_test(design, "a", exchangeability=Exchangeability(blocks=SUBJECT), nuisance="huh-jhun")
 
 
-def test_unequal_blocks_may_still_change_sign():
-    subject = [1, 1, 2, 2, 2, 3]
-    test = prepare_test(
-        pd.DataFrame({"m": np.ones(6)}), "m", exchangeability=Exchangeability(blocks={"whole": subject})
-    )
+@pytest.mark.parametrize("subject", [[1, 1, 2, 2, 2, 3], [1, 1, 1, 1, 2, 3], [2, 3, 1, 1, 1, 1]])
+def test_unequal_blocks_may_still_change_sign(subject):
+    allowed = Exchangeability(blocks={"whole": subject}, variance_groups="auto")
+    test = prepare_test(pd.DataFrame({"m": np.ones(6)}), "m", exchangeability=allowed)
     assert test.n_perm == 2**3
+    rows = test.rearrangements.draw(0, 8)
+    np.testing.assert_array_equal(np.abs(rows), np.tile(np.arange(1, 7), (8, 1)))
+    signs = {tuple(row) for row in np.sign(rows)}
+    assert signs == {tuple(np.array(flips)[np.array(subject) - 1]) for flips in product([-1, 1], repeat=3)}
     Y = maps(6)
     stat = observed_stat(test, Y)
     whole, half = sweep(test, Y, stat), [sweep(test, Y, stat, start=i, stop=i + 4) for i in (0, 4)]

@@ -7,6 +7,7 @@ as wholes; those of a block that is not stay where they are, though what is insi
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -124,21 +125,34 @@ def require_equal_parts(block: Block) -> None:
 
 
 def moves_of(block: Block) -> Moves:
-    """Moves and flips of a tree."""
+    """Moves and flips of a tree; parts move among those that are alike."""
     order, moves, units = [], [], []
     for part, start in _inner_first(block, 0):
         if not part.parts:
             order.append(part.observation)
             continue
-        sizes = [size(inner) for inner in part.parts]
-        if part.exchangeable and len(part.parts) > 1:
-            moves.append((start, len(sizes), sizes[0]))
         if part.exchangeable:
-            ends = start + np.cumsum(sizes)
-            units += [(end - width, end) for inner, width, end in zip(part.parts, sizes, ends) if not _tiled(inner)]
+            ends = start + np.cumsum([size(inner) for inner in part.parts])
+            units += [(end - size(inner), end) for inner, end in zip(part.parts, ends) if not _tiled(inner)]
+            moves += list(_among_alike(part, start))
     starts, n_parts, widths = np.array(moves, dtype=np.int64).reshape(-1, 3).T.copy()
     flips = np.array(units, dtype=np.int64).reshape(-1, 2)
     return Moves(np.array(order, dtype=np.int64), starts, n_parts, widths, flips)
+
+
+def _among_alike(block: Block, start: int) -> Iterator[tuple[int, int, int]]:
+    """Start, number and width of parts of equal shape, which stand side by side."""
+    for _, alike in groupby(block.parts, key=shape):
+        parts = list(alike)
+        width = size(parts[0])
+        if len(parts) > 1:
+            yield start, len(parts), width
+        start += len(parts) * width
+
+
+def without_moves(moves: Moves) -> Moves:
+    """Flips alone."""
+    return moves._replace(start=moves.start[:0], n_parts=moves.n_parts[:0], width=moves.width[:0])
 
 
 def _inner_first(block: Block, start: int) -> Iterator[tuple[Block, int]]:
@@ -173,6 +187,7 @@ def classes_of(block: Block, labels: IntArray) -> list[IntArray]:
     Parameters
     ----------
     block : Block
+        With parts that are alike where they can be exchanged.
     labels : (n,) array of int
         Equal for observations whose exchange changes nothing.
     """

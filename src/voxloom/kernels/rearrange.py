@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 import numba as nb
 import numpy as np
 
-from voxloom.kernels.exchangeability import Moves, classes_of, free_block, moves_of
+from voxloom.kernels.exchangeability import (
+    Moves,
+    classes_of,
+    free_block,
+    moves_of,
+    require_equal_parts,
+    without_moves,
+)
 from voxloom.kernels.philox import multiply, random_words
 
 if TYPE_CHECKING:
@@ -68,15 +75,14 @@ class Rearrangements:
 
     def draw(self, start: int, stop: int) -> IndexArray:
         """Rearrangements number `start` to `stop` - 1, shape (stop - start, n)."""
-        permute, flip = self.scheme != "flip", self.scheme != "permute"
+        flip = self.scheme != "permute"
         out = np.empty((stop - start, len(self.moves.order)), np.int32)
         if not self.exhaustive:
-            _random(np.uint64(self.seed), start, self.moves, permute, flip, out)
+            _random(np.uint64(self.seed), start, self.moves, flip, out)
             return out
-        classes = self.classes if permute else [np.zeros_like(one) for one in self.classes]
-        sizes = np.array([n_arrangements(one) for one in classes], dtype=np.int64)
-        ranks = np.array([arrangement_rank(one) for one in classes], dtype=np.int64)
-        flat = np.concatenate([np.empty(0, np.int64), *classes])
+        sizes = np.array([n_arrangements(one) for one in self.classes], dtype=np.int64)
+        ranks = np.array([arrangement_rank(one) for one in self.classes], dtype=np.int64)
+        flat = np.concatenate([np.empty(0, np.int64), *self.classes])
         _all(start, self.moves, flat, sizes, ranks, flip, out)
         return out
 
@@ -123,11 +129,20 @@ def plan_rearrangements(
         0 <= seed < 2**64.
     block : Block, optional
         What may be exchanged: everything when not given.
+
+    Raises
+    ------
+    InputError
+        Blocks that are to change places are not alike.
     """
     block = free_block(len(labels)) if block is None else block
-    moves, classes = moves_of(block), classes_of(block, np.asarray(labels))
-    distinct = 1 if scheme == "flip" else prod(map(n_arrangements, classes))
-    distinct *= 1 if scheme == "permute" else 2 ** len(moves.units)
+    moves, classes = moves_of(block), []
+    if scheme == "flip":
+        moves = without_moves(moves)
+    else:
+        require_equal_parts(block)
+        classes = classes_of(block, np.asarray(labels))
+    distinct = prod(map(n_arrangements, classes)) * (1 if scheme == "permute" else 2 ** len(moves.units))
     return Rearrangements(scheme, moves, classes, min(distinct, n_perm), distinct, seed)
 
 
@@ -148,9 +163,9 @@ def arrangement_rank(labels: IntArray) -> int:
 
 
 @nb.njit(nogil=True, cache=True)
-def _random(seed: np.uint64, first: int, moves: Moves, permute: bool, flip: bool, out: IndexArray) -> None:
+def _random(seed: np.uint64, first: int, moves: Moves, flip: bool, out: IndexArray) -> None:
     """Write rearrangements from number `first` on: shuffled with stream i, then flipped by the bits that follow."""
-    n_shuffled = moves.n_parts.sum() if permute else 0
+    n_shuffled = moves.n_parts.sum()
     n_signs = (len(moves.units) + 63) // 64 if flip else 0
     words = np.zeros(n_shuffled + n_signs, np.uint64)
     places, signs, parts = _work(moves)
@@ -158,7 +173,7 @@ def _random(seed: np.uint64, first: int, moves: Moves, permute: bool, flip: bool
         if first + i > 0:
             random_words(seed, np.uint64(first + i), words)
         places[:], signs[:], used = np.arange(len(places)), 1, 0
-        if permute and first + i > 0:
+        if first + i > 0:
             for m in range(len(moves.start)):
                 _shuffle(words[used : used + moves.n_parts[m]], parts)
                 _move(moves, m, parts, places)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from voxloom.errors import InputError
-from voxloom.kernels.exchangeability import block_tree, free_block, moves_of, orbits, require_equal_parts
+from voxloom.kernels.exchangeability import block_tree, free_block, moves_of, orbits
 from voxloom.kernels.permutation import concerns_a_mean
 from voxloom.kernels.rearrange import GivenRearrangements, Rearrangements, plan_rearrangements
 
@@ -101,7 +101,7 @@ class Exchange(NamedTuple):
         Raises
         ------
         InputError
-            There is but one, or given ones are of other length.
+            There is but one, blocks that are to change places are not alike, or given ones are of other length.
         """
         if self.given is None:
             return _more_than_one(plan_rearrangements(labels, self.scheme, n_perm, seed, self.block), self.scheme)
@@ -132,8 +132,6 @@ def exchange(wanted: Exchangeability, M: FloatArray, C: FloatArray, maps: pd.Ind
     scheme: str = wanted.scheme
     if scheme == "auto":
         scheme = "flip" if concerns_a_mean(M, C) else "permute"
-    if scheme != "flip":
-        require_equal_parts(block)
     places = orbits(moves_of(block))
     return Exchange(scheme, block, places, None, _groups(wanted, places, maps))
 
