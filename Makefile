@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
+PARALLEL ?= -n 2 --dist worksteal
 
 .PHONY: demo test test-all check bench docs schema clean
 
@@ -16,11 +17,12 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/voxloom demo --output demo-output
 
+# Two processes: most tests use one core. Coverage, which makes Python code take 1.8 times as long, is for test-all.
 test: $(STAMP)
-	$(BIN)/python -m pytest -m 'not slow' --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q $(PARALLEL) -m 'not slow'
 
 test-all: $(STAMP)
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q $(PARALLEL) --cov --cov-report=term:skip-covered
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+if process := os.environ.get("PYTEST_XDIST_WORKER"):
+    # numba's cache takes one function compiled for two types by two processes at one moment for the same
+    os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "numba" / process)
 sys.path.insert(0, str(Path(__file__).parent))
 
 import s3_server  # noqa: E402

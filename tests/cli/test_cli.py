@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -107,30 +106,26 @@ def raising(error: BaseException) -> Any:
     return run
 
 
-def test_help_and_version_are_quick_and_light() -> None:
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        command = [sys.executable, "-m", "voxloom", "--help"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        times.append(time.perf_counter() - started)
+HELP = """
+import sys
+from voxloom.cli import main
+sys.argv = ["voxloom", "--help"]
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+HEAVY = {"numpy", "pandas", "xarray", "zarr", "dask", "distributed", "scipy", "numba", "nibabel", "pydantic"}
+
+
+def test_help_and_version_are_light() -> None:
+    """Modules are counted, not seconds: with 310 of them the answer takes 0.25 s on an idle core."""
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     for name in ("demo", "init", "plan", "ingest", "run", "status", "verify", "export", "schema", "--version"):
         assert name in done.stdout
-    assert min(times) < 1  # 0.25 s on an idle core
-    heavy = {
-        "numpy",
-        "pandas",
-        "xarray",
-        "zarr",
-        "dask",
-        "distributed",
-        "scipy",
-        "numba",
-        "nibabel",
-        "pydantic",
-    }
-    code = f"import sys, voxloom.cli; print({heavy} & set(sys.modules))"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+    loaded = set(done.stderr.split())
+    assert not loaded & HEAVY
+    assert 100 < len(loaded) < 450
     assert invoke("--version").out == f"voxloom {__version__}\n"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -115,17 +114,3 @@ def test_a_flipped_byte_is_found_and_the_remedy_works(tmp_path: Path, finished: 
     mended = voxloom(tmp_path, "verify", "a.yaml", "--repair", "--against-source", "--quiet")
     assert (mended.returncode, mended.stdout) == (0, "")
     assert voxloom(tmp_path, "verify", "a.zarr").stdout == "a.zarr: sound\n"
-
-
-def test_an_interrupt_ends_with_130_and_the_way_on(tmp_path: Path, dataset: Path) -> None:
-    study(tmp_path, dataset)
-    process = subprocess.Popen(
-        [VOXLOOM, "run", "a.yaml"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    text = process.stderr.read()
-    assert process.wait(60) == 130
-    assert text.endswith("stopped; run the same command again to go on\n")
-    assert "Traceback" not in text

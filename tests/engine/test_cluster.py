@@ -61,7 +61,7 @@ def test_address_without_scheduler_is_refused_in_time(monkeypatch: pytest.Monkey
         connect("tcp://127.0.0.1:9", memory_budget=MiB),
     ):
         pass
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10  # asked once; distributed by itself asks for 30 s
 
 
 def test_local_workers_are_single_threaded_and_do_not_spill(cluster: Client) -> None:
