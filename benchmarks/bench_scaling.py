@@ -2,7 +2,7 @@
 
 The machine must have two idle cores. Workers are started, and have imported and compiled what they need, before a
 stage is timed; each stage takes 10 s or more on one worker, so that neither its start nor its last task counts for
-much. Four simulated people are met at ten sites: what the stages read and do is that of 40 people.
+much. Four simulated people are met at fourteen sites: what the stages read and do is that of 56 people.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from voxloom.simulate import write_bids_study
 STAGES = ("ingest", "fit", "infer")
 BUDGET = 512 * 2**20
 #: Subjects of the simulated data set, and how many sites it stands for.
-N_SUBJECTS, N_SITES = 4, 10
+N_SUBJECTS, N_SITES = 4, 14
 
 
 def write_study(folder: Path, shape: tuple[int, int, int], n_volumes: int) -> Path:
@@ -60,7 +60,7 @@ def stage_seconds(bids: Path, warm: Path, folder: Path, workers: int, n_perm: in
             seconds[event.stage] = event.seconds
 
     with connect("local", workers=workers, memory_budget=BUDGET) as client:
-        voxloom.run(analysis_of(warm, folder / "warm", 1000), client, until=STAGES[-1])
+        voxloom.run(analysis_of(warm, folder / "warm", 5000), client, until=STAGES[-1])
         result = voxloom.run(analysis_of(bids, folder, n_perm), client, until=STAGES[-1], on_event=listen)
     assert result.ok, result
     return {stage: seconds[stage] for stage in STAGES}
@@ -69,7 +69,7 @@ def stage_seconds(bids: Path, warm: Path, folder: Path, workers: int, n_perm: in
 def run(
     shape: tuple[int, int, int] = (48, 56, 48),
     n_volumes: int = 300,
-    n_perm: int = 300_000,
+    n_perm: int = 150_000,
     repeats: int = 3,
 ) -> dict[str, Any]:
     """Seconds of each stage on one worker and on two, in alternation, and the medians' ratio."""

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 if process := os.environ.get("PYTEST_XDIST_WORKER"):
-    # numba's cache takes one function compiled for two types by two processes at one moment for the same
+    # two processes that add to one function's entry in numba's cache at one moment can leave wrong code there
     os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "numba" / process)
 sys.path.insert(0, str(Path(__file__).parent))
 
