@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nilearn.mass_univariate._utils import calculate_cluster_measures
 from scipy import ndimage
-from spatial_oracle import AXES_APART, cluster_values, labels
 
+from spatial_oracle import AXES_APART, cluster_values, labels
 from voxloom.kernels.clusters import cluster_maxima, find_clusters
 from voxloom.kernels.component_tree import NONE, grow, make_scratch
 from voxloom.kernels.neighbours import neighbourhood

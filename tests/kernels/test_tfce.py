@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nilearn.mass_univariate._utils import calculate_tfce
 from scipy import ndimage
-from spatial_oracle import AXES_APART, stepped_tfce, tfce
 
+from spatial_oracle import AXES_APART, stepped_tfce, tfce
 from voxloom.kernels.neighbours import neighbourhood
 from voxloom.kernels.tfce import tfce_maxima, tfce_scores
 
