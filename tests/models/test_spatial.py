@@ -135,7 +135,12 @@ def test_any_cut_of_the_rearrangements_gives_the_same_bits():
             assert np.array_equal(np.concatenate([part[name] for part in parts]), values)
 
 
-@pytest.mark.parametrize("options", [{}, {"two_sided": False}, {"nuisance": "ter-braak"}])
+UNEQUAL = Exchangeability(scheme="flip", variance_groups=list("aaabbb"))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"two_sided": False}, {"nuisance": "ter-braak"}, {"exchangeability": UNEQUAL}], ids=str
+)
 def test_all_flips_at_once_give_the_bits_of_their_parts(options):
     maps = smooth_maps(6)
     test = prepare_test(pd.DataFrame({"m": np.ones(6)}), "m", n_perm=64, **options)

@@ -36,7 +36,7 @@ MEASURES = {"cluster_size": "size", "cluster_mass": "mass"}
 
 #: Arrays of the maps of `PERMUTATIONS` rearrangements that are there at once, measured. When clusters are searched,
 #: which takes up to 128 bytes a voxel, there are two.
-MAPS_AT_ONCE = {"t": 3, "F": 4, "z": 8}
+MAPS_AT_ONCE = {"t": 3, "F": 4, "z": 8, "pseudo-t": 8}
 
 
 @dataclass(frozen=True, eq=False)
