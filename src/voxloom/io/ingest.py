@@ -20,6 +20,7 @@ from voxloom.io.store import create_array, get_attrs, put_array, put_group, writ
 from voxloom.io.study import open_study
 from voxloom.io.transpose import Transposer
 from voxloom.kernels.rounding import round_to_sd
+from voxloom.kernels.series import pick
 from voxloom.schema import MEMORY_BUDGET, bold_chunks, shard_slices
 
 if TYPE_CHECKING:
@@ -176,13 +177,14 @@ def _collect(
 ) -> tuple[int, int]:
     """Take every volume's voxels; return the crc32c of them in time order and how many are not finite."""
     checksum, n_nonfinite, info = 0, 0, reader.info
-    counts = info.dtype.kind == "f"
+    counts, bits = info.dtype.kind == "f", f"u{values.dtype.itemsize}"  # one compiled `pick` per size of a value
     for volume in reader:
         checkpoint()
         if counts:
             n_nonfinite += _count_nonfinite(volume.reshape(-1, order="F"), selection)
         row = turned.next_row()
-        np.take(values.of_volume(volume, info), selection.source, out=row, mode="clip")
+        flat = values.of_volume(volume, info)
+        pick(flat.view(bits), selection.source, selection.place, row.view(bits))
         row[selection.outside] = 0
         checksum = google_crc32c.extend(checksum, row.tobytes())
         turned.commit()

@@ -35,6 +35,6 @@ def peak_memory(info: NiftiInfo, n_voxels: int, fwhm: float | None, memory_budge
     n_rows = min(info.n_volumes, max(1, slab_budget(memory_budget, rule, info, n_voxels, values) // row))
     shard = 2 * min(rule.shard, n_voxels) * info.n_volumes * itemsize
     volume = int(np.prod(info.grid.shape)) * (2 * info.dtype.itemsize + values.volume_bytes)
-    axis = n_voxels * (8 + 8 + 8 + 1)  # of the study and of the run, and where its voxels lie
+    axis = n_voxels * (8 + 8 + 8 + 8 + 1)  # of the study and of the run, where its voxels lie and belong
     spills = n_rows < info.n_volumes
     return axis + (max(row * n_rows + volume, shard) if spills else row * n_rows + max(volume, shard))

@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from voxloom.io.nifti_info import scale
+from voxloom.kernels.series import moments
 from voxloom.kernels.smooth import smooth_volume
-from voxloom.schema import MiB
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxloom.io.nifti_info import NiftiInfo
-
-#: Rows of a shard whose mean and deviation are taken at a time; their float64 copy stays in cache.
-STATS_BYTES = MiB
 
 
 class RunValues(NamedTuple):
@@ -53,14 +49,8 @@ class RunValues(NamedTuple):
 
     def mean_tsnr(self, block: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Temporal mean and mean / SD (divisor T) of physical values; NaN tSNR where nothing varies."""
-        n, n_times = block.shape
-        mean, variance = np.empty(n), np.empty(n)
-        step = max(1, STATS_BYTES // (8 * n_times))
+        mean, variance = moments(block)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            for start in range(0, n, step):
-                x = scale(block[start : start + step], self.slope, self.inter)
-                mean[start : start + step] = m = x.mean(axis=1)
-                x -= m[:, None]
-                variance[start : start + step] = np.einsum("vt,vt->v", x, x) / n_times
-            tsnr = np.where(variance > 0, mean / np.sqrt(variance), np.nan)
-            return mean.astype(np.float32), tsnr.astype(np.float32)
+            mean = self.slope * mean + self.inter
+            sd = abs(self.slope) * np.sqrt(variance)
+            return mean.astype(np.float32), np.where(sd > 0, mean / sd, np.nan).astype(np.float32)
