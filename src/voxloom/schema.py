@@ -27,6 +27,9 @@ SCHEMA_VERSION = 2
 MiB = 2**20
 #: Bytes that one task may use where nothing else is said.
 MEMORY_BUDGET = 512 * MiB
+#: Any task: Python objects, Zarr's threads, what the allocator keeps. Tasks of a few voxels take 0.2-1 MiB, those of
+#: 40-260 MiB up to 7 MiB more than what is counted of their arrays.
+TASK_OVERHEAD = 8 * MiB
 #: Raw bytes of one chunk of BOLD, and of one shard: the unit of write, task and retry.
 CHUNK_BYTES = 4 * MiB
 SHARD_BYTES = 64 * MiB

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +19,9 @@ from nilearn.image import smooth_img
 
 from voxloom.errors import CorruptionError, GridError, InputError, MemoryBudgetError, StoreError
 from voxloom.io.ingest import write_run
+from voxloom.io.nifti import read_header
+from voxloom.io.run_memory import RunMemory
+from voxloom.io.run_values import RunValues
 from voxloom.io.store import Objects, read_voxels
 from voxloom.io.study import Study, create_study, open_study, read_bold, read_run
 from voxloom.io.transpose import Transposer
@@ -193,7 +198,8 @@ def test_non_finite_values_are_counted_and_kept(tmp_path: Path, study: Study, da
 
 
 @pytest.mark.parametrize("times", [1, 3, 5, 12])
-def test_turning_in_slabs_equals_a_transpose(data: np.ndarray, times: int) -> None:
+def test_turning_in_slabs_equals_a_transpose(data: np.ndarray, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxloom.io.transpose.STRETCH_BYTES", 100)
     rows = data.reshape(-1, 12).T
     with Transposer(rows.shape[1], 12, rows.dtype, times * rows[0].nbytes + 1) as turned:
         for row in rows:
@@ -211,8 +217,10 @@ def test_budget_does_not_show_and_writing_again_changes_nothing(tmp_path: Path, 
     path = save(tmp_path / "b.nii.gz", data)
     first = write_run(study.objects, "r", path)
     before = contents(study.objects, "runs")
-    row = study.voxel.size * 2
-    small = int(np.prod(SHAPE)) * 10 + 2 * study.voxel.size * 12 * 2 + 5 * row  # a slab of 5 of the 12 volumes
+    info = read_header(path)
+    memory = RunMemory.of(info, study.voxel.size, RunValues.of(info, None, None), streams=True)
+    small = memory.peak(64 * MiB) - 7 * memory.row  # a slab of 5 of the 12 volumes
+    assert memory.slab(small) // memory.row == 5
     assert write_run(study.objects, "r", path, memory_budget=small) == first
     assert contents(study.objects, "runs") == before
     # and nothing of a run that was longer stays behind
@@ -252,18 +260,19 @@ def test_a_run_is_there_only_when_it_is_whole(
     write_run(study.objects, "whole", path)
     wanted = contents(study.objects, "runs/whole")
     n_puts = len(wanted)
-    put = Objects.put
+    puts = {"put": Objects.put, "put_pieces": Objects.put_pieces}
     for allowed in range(n_puts):
         study.objects.delete_tree("runs/r")  # what an attempt before has left would be kept, and be fewer writes
         left = [allowed]
 
-        def dying(self: Objects, key: str, value: bytes, left: list[int] = left) -> None:
+        def dying(self: Objects, key: str, value: Any, put: Any, left: list[int] = left) -> None:
             if left[0] == 0:
                 raise KeyboardInterrupt
             left[0] -= 1
             put(self, key, value)
 
-        monkeypatch.setattr(Objects, "put", dying)
+        for name, put in puts.items():
+            monkeypatch.setattr(Objects, name, partialmethod(dying, put=put))
         with pytest.raises(KeyboardInterrupt):
             write_run(study.objects, "r", path)
         monkeypatch.undo()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing as mp
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -26,8 +27,12 @@ from voxloom.io.store import (
     read_region,
     read_voxels,
     write_region,
+    write_shard,
     write_voxels,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -135,6 +140,19 @@ def test_leftovers_of_interrupted_writes(tmp_path: Path) -> None:
     assert objects.get("a/data") == b"1"
 
 
+def test_an_object_in_pieces_is_there_whole_or_not_at_all(objects: Objects) -> None:
+    def torn() -> Iterator[bytes]:
+        yield b"4"
+        raise OSError("full")
+
+    objects.put_pieces("a/b", iter([b"1", b"", b"23"]))
+    assert objects.get("a/b") == b"123"
+    with pytest.raises(OSError, match="full"):
+        objects.put_pieces("a/b", torn())
+    assert objects.get("a/b") == b"123"
+    assert objects.list("") == ["a/b"]
+
+
 # arrays ---------------------------------------------------------------------------------------------
 
 
@@ -182,6 +200,23 @@ def test_only_whole_shards_are_written(objects: Objects, values: np.ndarray) -> 
     with pytest.raises(StoreError, match="shape"):
         write_voxels(objects, path, slice(0, 64), np.zeros((63, 7), np.int16))
     np.testing.assert_array_equal(read_voxels(objects, path, slice(0, 100)), values)
+
+
+def test_a_shard_by_chunks_in_memory_used_again_is_that_of_all_voxels(objects: Objects, values: np.ndarray) -> None:
+    path = bold(objects, values)
+    whole = {key: objects.get(key) for key in objects.list(path)}
+    buffer = np.empty((16, 7), np.int16)
+
+    def blocks(start: int) -> Iterator[np.ndarray]:
+        for a in range(start, min(start + 64, 100), 16):
+            part = values[a : a + 16]
+            buffer[: len(part)] = part
+            yield buffer[: len(part)]
+
+    for start in (0, 64):
+        objects.delete(f"{path}/c/{start // 64}/0")
+        write_shard(objects, open_array(objects, path, writable=True), start, blocks(start))
+    assert {key: objects.get(key) for key in objects.list(path)} == whole
 
 
 def test_maps_with_the_voxel_axis_last_and_several_axes(objects: Objects) -> None:

@@ -90,13 +90,13 @@ def ingest_case(
     run = RunFile(id="sub-01", entities={"sub": "01"}, bold=bold, mask=mask, t_r=T_R)
     kwargs = {"store": objects.url, "run_id": "sub-01", "run": run, "t_r": None, "smoothing_fwhm": fwhm}
     kwargs |= {"max_error_sd": None, "rule": "union", "sources": []}
-    predicted = memory.ingest_memory(read_header(bold), n_voxels, fwhm, budget)
+    predicted = memory.ingest_memory(read_header(bold), n_voxels, fwhm, budget, streams=objects.streams)
     return Case(ingest.ingest_run, kwargs | {"memory_budget": budget}, predicted)
 
 
 def spilled_case(folder: Path, n_voxels: int, n_volumes: int) -> Case:
     """An ingest that goes through a file."""
-    return ingest_case(folder, n_voxels, n_volumes, budget=256 * MiB)
+    return ingest_case(folder, n_voxels, n_volumes, budget=128 * MiB)
 
 
 def smoothed_case(folder: Path, n_voxels: int, n_volumes: int) -> Case:

@@ -21,7 +21,7 @@ from zarr.storage import ObjectStore, WrapperStore
 from voxloom.io.bucket_errors import beyond_the_end, endpoint, no_such_bucket, translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from obstore.store import RetryConfig
     from zarr.abc.store import ByteRequest, Store
@@ -55,6 +55,8 @@ class Bucket:
         The server does not answer; as every method, after some attempts.
     """
 
+    streams = False
+
     def __init__(self, url: str) -> None:
         aws = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
         self.url, self.store = url, _connect(url, aws)
@@ -67,6 +69,13 @@ class Bucket:
         """Write an object in one request: a client killed amid it leaves nothing."""
         with translated(self.url):
             obstore.put(self.store, key, value, use_multipart=False)
+
+    def put_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
+        """As `put`; all of them are held."""
+        value = bytearray()
+        for piece in pieces:
+            value += piece
+        self.put(key, memoryview(value))
 
     def put_new(self, key: str, value: bytes) -> bool:
         """Write an object unless there is one (``If-None-Match: *``); of several callers at once, one gets True."""

@@ -8,8 +8,12 @@ import shutil
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 from zarr.storage import LocalStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: What an interrupted write leaves: those of this module and of Zarr.
 PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial$")
@@ -25,6 +29,8 @@ class Disk:
     root : Path
     """
 
+    streams = True
+
     def __init__(self, root: Path) -> None:
         self.root = root
 
@@ -37,13 +43,15 @@ class Disk:
 
     def put(self, key: str, value: bytes | memoryview) -> None:
         """Write a file beside its place, and let it take that once it is complete."""
+        self.put_pieces(key, (value,))
+
+    def put_pieces(self, key: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """As `put`, each piece as it comes."""
         path = self.root / key
         partial = _partial(path)
-        try:
-            partial.write_bytes(value)
-        except FileNotFoundError:  # the first object of its folder
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(value)
+        with _created(partial) as file:
+            for piece in pieces:
+                file.write(piece)
         os.replace(partial, path)
 
     def put_new(self, key: str, value: bytes) -> bool:
@@ -93,6 +101,14 @@ class Disk:
 
     def _files(self, prefix: str) -> list[Path]:
         return [Path(folder, name) for folder, _, names in os.walk(self.root / prefix) for name in names]
+
+
+def _created(path: Path) -> BinaryIO:
+    try:
+        return open(path, "wb")
+    except FileNotFoundError:  # the first object of its folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "wb")
 
 
 def _partial(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,11 +13,11 @@ from voxloom.errors import CorruptionError, InputError
 from voxloom.io.extras import check_extras, write_extras
 from voxloom.io.nifti import VolumeReader
 from voxloom.io.provenance import attributes, run_digest
-from voxloom.io.run_memory import slab_budget
+from voxloom.io.run_memory import RunMemory
 from voxloom.io.run_values import RunValues
 from voxloom.io.runs import ATTRS
 from voxloom.io.selection import select_voxels
-from voxloom.io.store import create_array, get_attrs, put_array, put_group, write_voxels
+from voxloom.io.store import create_array, get_attrs, put_array, put_group, write_shard
 from voxloom.io.study import open_study
 from voxloom.io.transpose import Transposer
 from voxloom.kernels.rounding import round_to_sd
@@ -24,7 +25,7 @@ from voxloom.kernels.series import pick
 from voxloom.schema import MEMORY_BUDGET, bold_chunks, shard_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -121,7 +122,7 @@ def write_run(
     CorruptionError
         The file ends early or does not match its checksum.
     MemoryBudgetError
-        The budget is below what one shard and one volume need.
+        The budget is below what two volumes and some chunks, or for a bucket a shard, need.
     """
     if not RUN_ID.fullmatch(run_id):
         raise InputError("run id", f"{run_id!r} cannot name a run.", "Use letters, digits and _ + . - only.")
@@ -135,7 +136,7 @@ def write_run(
         selection = select_voxels(study, mask)
         values = RunValues.of(info, smoothing_fwhm, max_error_sd)
         rule = bold_chunks(study.voxel.size, info.n_volumes, values.dtype.itemsize)
-        slab = slab_budget(memory_budget, rule, info, study.voxel.size, values)
+        slab = RunMemory.of(info, study.voxel.size, values, streams=objects.streams).slab(memory_budget)
         with Transposer(study.voxel.size, info.n_volumes, values.dtype, slab, scratch) as turned:
             checksum, n_nonfinite = _collect(reader, selection, values, turned, checkpoint)
             turned.release_slab()
@@ -186,7 +187,7 @@ def _collect(
         flat = values.of_volume(volume, info)
         pick(flat.view(bits), selection.source, selection.place, row.view(bits))
         row[selection.outside] = 0
-        checksum = google_crc32c.extend(checksum, row.tobytes())
+        checksum = google_crc32c.extend(checksum, row.view(np.uint8))
         turned.commit()
     return checksum, n_nonfinite
 
@@ -208,7 +209,7 @@ def _write_voxels(
 ) -> int:
     """Write ``bold`` shard by shard with the mean and tSNR of its voxels; return their raw bytes."""
     n, scaled = turned.n_voxels, (values.slope, values.inter) != (1.0, 0.0)
-    create_array(
+    bold = create_array(
         objects,
         f"{path}/bold",
         dims=("voxel", "time"),
@@ -219,15 +220,24 @@ def _write_voxels(
         # CF: xarray reads physical float64; both are given because it takes float32 for either alone
         attrs={"scale_factor": values.slope, "add_offset": values.inter} if scaled else {},
     )
-    mean, tsnr, written = np.empty(n, np.float32), np.empty(n, np.float32), 0
-    for shard in shard_slices(n, rule.shard):
+    mean, tsnr = np.empty(n, np.float32), np.empty(n, np.float32)
+    chunks = _chunks(turned, values, rule, mean, tsnr)
+    for start in range(0, n, rule.shard):
         checkpoint()
-        block = turned.voxels(shard.start, shard.stop)
-        if values.max_error_sd:
-            round_to_sd(block, values.max_error_sd)
-        write_voxels(objects, f"{path}/bold", shard, block)
-        written += block.nbytes
-        mean[shard], tsnr[shard] = values.mean_tsnr(block)
+        write_shard(objects, bold, start, itertools.islice(chunks, rule.shard // rule.chunk))
     mean[selection.outside] = tsnr[selection.outside] = np.nan
+    written = n * turned.n_times * values.dtype.itemsize
     written += put_array(objects, f"{path}/mean", ["voxel"], mean)
     return written + put_array(objects, f"{path}/tsnr", ["voxel"], tsnr)
+
+
+def _chunks(
+    turned: Transposer, values: RunValues, rule: ChunkRule, mean: NDArray[np.float32], tsnr: NDArray[np.float32]
+) -> Iterator[NDArray[Any]]:
+    """Yield ``bold`` chunk by chunk, each good until the next; what is done to one is done while it is in cache."""
+    for voxels in shard_slices(turned.n_voxels, rule.chunk):
+        block = turned.voxels(voxels.start, voxels.stop)
+        if values.max_error_sd:
+            round_to_sd(block, values.max_error_sd)
+        mean[voxels], tsnr[voxels] = values.mean_tsnr(block)
+        yield block

@@ -27,7 +27,7 @@ class VolumeReader:
     """One pass over an image, plain or gzip, in one file or two; iterate to get its volumes.
 
     The stream is decoded once and read to its end, so that a wrong gzip checksum or length is always
-    found. Memory: one volume and a decoding buffer of 512 KiB.
+    found. Memory: one volume, in which each takes the place of the one before, and a decoding buffer of 512 KiB.
 
     Parameters
     ----------
@@ -85,14 +85,18 @@ class VolumeReader:
         return self._digest.hexdigest()
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        """Yield the stored values of each volume: (I, J, K), Fortran order, dtype of the file, read-only."""
+        """Yield the stored values of each volume: (I, J, K), Fortran order, dtype of the file, read-only.
+
+        All lie in the same memory: a volume is good until the next.
+        """
         info, n = self.info, self.info.n_volumes
-        size = int(np.prod(info.grid.shape)) * info.dtype.itemsize
+        data = np.empty(int(np.prod(info.grid.shape)), info.dtype)
+        volume = data.reshape(info.grid.shape, order="F")
+        volume.flags.writeable = False
         for t in range(n):
-            data = self._data.take(size)
-            if len(data) < size:
+            if self._data.fill(data.view(np.uint8).data) < data.nbytes:
                 raise CorruptionError(self.path, f"ends after volume {t} of {n}.", REFETCH)
-            yield np.frombuffer(data, info.dtype).reshape(info.grid.shape, order="F")
+            yield volume
         self._data.finish()
 
 
@@ -123,7 +127,7 @@ def read_header(path: FilePath) -> NiftiInfo:
 
 
 def volumes(path: FilePath) -> Iterator[NDArray[Any]]:
-    """Yield the stored (unscaled) volumes of a file: (I, J, K), Fortran order, its dtype, read-only."""
+    """Yield the stored volumes of a file as `VolumeReader` does, each good until the next."""
     with VolumeReader(path) as reader:
         yield from reader
 

@@ -16,7 +16,7 @@ from voxloom.io.disk import Disk
 from voxloom.sealed import require_sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer as AnyBuffer
@@ -32,11 +32,16 @@ CHUNK_KEY = re.compile(r"(^|/)c(/\d+)*$")
 class Place(Protocol):
     """Where objects are kept. Keys are relative; a prefix ends where a part of a key ends."""
 
+    streams: bool
+
     def get(self, key: str) -> bytes | None:
         """Bytes of an object; None when there is none."""
 
     def put(self, key: str, value: bytes | memoryview) -> None:
         """Write an object, whole or not at all, over an older one."""
+
+    def put_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
+        """Write an object, whole or not at all, whose bytes are made while it is written."""
 
     def put_new(self, key: str, value: bytes) -> bool:
         """Write an object unless there is one; of several callers at once, one gets True."""
@@ -116,6 +121,15 @@ class Objects:
     def put(self, key: str, value: bytes | memoryview) -> None:
         """Write an object, whole or not at all, over an older one."""
         self._place.put(key, value)
+
+    @property
+    def streams(self) -> bool:
+        """Whether `put_pieces` holds one piece at a time; a bucket takes an object in one request."""
+        return self._place.streams
+
+    def put_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
+        """Write an object, whole or not at all, whose bytes are made while it is written."""
+        self._place.put_pieces(key, pieces)
 
     def put_new(self, key: str, value: bytes) -> bool:
         """Write an object unless there is one; of several callers at once, one gets True.

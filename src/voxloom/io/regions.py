@@ -10,14 +10,14 @@ import numpy as np
 
 from voxloom.errors import CorruptionError, StoreError
 from voxloom.io.arrays import DECODING_ERRORS, REMAKE, open_array, unit_of, voxel_axis
-from voxloom.io.shard import encode_shard
+from voxloom.io.shard import encode_shard, shard_pieces
 from voxloom.schema import shard_slices
 
 #: Values that Zarr is asked for at once. It holds them encoded, as chunks and as the result side by side.
 READ_BYTES = 8 * 2**20
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -60,6 +60,27 @@ def write_voxels(objects: Objects, path: str, voxels: slice, values: NDArray[Any
     region = [slice(0, n) for n in array.shape]
     region[voxel_axis(array)] = slice(voxels.start, voxels.stop)
     return _write(objects, array, path, region, values)
+
+
+def write_shard(objects: Objects, array: Array, start: int, blocks: Iterable[NDArray[Any]]) -> None:
+    """Write one shard of voxels chunk by chunk; on a disk no more than a chunk of it is held.
+
+    Parameters
+    ----------
+    objects : Objects
+    array : Array
+        With shards; its chunks hold all of the axes past the first.
+    start : int
+        First voxel of the shard.
+    blocks : iterable of array
+        Values of its chunks in order, in the array's dtype; the last may be smaller. Each is encoded before the next
+        is asked for.
+    """
+    assert array.shards is not None
+    rest = (0,) * (array.ndim - 1)
+    key = array.metadata.encode_chunk_key((start // array.shards[0], *rest))
+    placed = (((i, *rest), block) for i, block in enumerate(blocks))
+    objects.put_pieces(f"{array.path}/{key}", shard_pieces(placed, array.chunks, array.shards, array.fill_value))
 
 
 def _write(objects: Objects, array: Array, path: str, region: Sequence[slice], values: NDArray[Any]) -> int:

@@ -13,7 +13,7 @@ from voxloom.io.integrity import METADATA, metadata_key, node_of
 from voxloom.io.objects import Objects
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from numpy.typing import NDArray
 
@@ -64,6 +64,15 @@ class Retrace(Objects):
                 self.there.put(key, value)
         elif not self._holds(key, bytes(value)):
             self.different.append(key)
+
+    @property
+    def streams(self) -> bool:
+        """Whole objects are compared."""
+        return False
+
+    def put_pieces(self, key: str, pieces: Iterable[bytes]) -> None:
+        """As `put`."""
+        self.put(key, b"".join(pieces))
 
     def put_new(self, key: str, value: bytes) -> bool:
         """Groups above an array are there, or are put by name later."""

@@ -15,6 +15,8 @@ import numpy as np
 from numcodecs import Blosc  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
 
 #: Measured in docs/design/001-store.md.
@@ -29,7 +31,7 @@ def encode_shard(
 ) -> bytes | memoryview:
     """Encode one shard: chunks (little-endian, blosc, crc32c) one after the other, then their index.
 
-    The shard grows in place: beside the values it is held once, and one chunk with its copy.
+    The shard grows in place: beside the values it is held once, and one chunk.
 
     Parameters
     ----------
@@ -42,17 +44,36 @@ def encode_shard(
         Fills the last chunk of an axis up to its full shape.
     """
     if shards is None:
-        return _encode_chunk(values, chunks, fill_value)
-    counts = tuple(s // c for s, c in zip(shards, chunks))
-    index = np.full((*counts, 2), ABSENT, "<u8")
+        return b"".join(_encode_chunk(values, chunks, fill_value))
+    places = itertools.product(*(range(-(-n // c)) for n, c in zip(values.shape, chunks)))
+    blocks = ((place, values[tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, chunks))]) for place in places)
     encoded = bytearray()
-    for place in itertools.product(*(range(-(-n // c)) for n, c in zip(values.shape, chunks))):
-        block = tuple(slice(i * c, (i + 1) * c) for i, c in zip(place, chunks))
-        chunk = _encode_chunk(values[block], chunks, fill_value)
-        index[place] = len(encoded), len(chunk)
-        encoded += chunk
-    encoded += _with_checksum(index.tobytes())
+    for piece in shard_pieces(blocks, chunks, shards, fill_value):
+        encoded += piece
     return memoryview(encoded)
+
+
+def shard_pieces(
+    blocks: Iterable[tuple[tuple[int, ...], NDArray[Any]]],
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...],
+    fill_value: Any,
+) -> Iterator[bytes]:
+    """Yield the bytes of one shard in turn while its chunks, each with its place in the shard, are being made.
+
+    A chunk may lie where the one before it lay.
+    """
+    index = np.full((*(s // c for s, c in zip(shards, chunks)), 2), ABSENT, "<u8")
+    size = 0
+    for place, values in blocks:
+        data, checksum = _encode_chunk(values, chunks, fill_value)
+        index[place] = size, len(data) + len(checksum)
+        size += len(data) + len(checksum)
+        yield data
+        yield checksum
+    places = index.tobytes()
+    yield places
+    yield _checksum(places)
 
 
 def is_intact(encoded: bytes, chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> bool:
@@ -74,20 +95,21 @@ def is_intact(encoded: bytes, chunks: tuple[int, ...], shards: tuple[int, ...] |
 
 def _matches(data: bytes) -> bool:
     """Whether the last four bytes are the checksum of the others."""
-    checksum: int = google_crc32c.value(data[:-4])
-    return len(data) >= 4 and checksum.to_bytes(4, "little") == data[-4:]
+    return len(data) >= 4 and _checksum(data[:-4]) == data[-4:]
 
 
-def _encode_chunk(values: NDArray[Any], chunk: tuple[int, ...], fill_value: Any) -> bytes:
+def _encode_chunk(values: NDArray[Any], chunk: tuple[int, ...], fill_value: Any) -> tuple[bytes, bytes]:
+    """Encode a chunk; give it and its checksum."""
     if values.shape != chunk:
         whole = np.full(chunk, fill_value, values.dtype)
         whole[tuple(slice(0, n) for n in values.shape)] = values
         values = whole
     little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     codec = Blosc(CNAME, CLEVEL, Blosc.BITSHUFFLE, typesize=little.dtype.itemsize)
-    return _with_checksum(codec.encode(little))
+    data = codec.encode(little)
+    return data, _checksum(data)
 
 
-def _with_checksum(data: bytes) -> bytes:
+def _checksum(data: bytes) -> bytes:
     checksum: int = google_crc32c.value(data)
-    return data + checksum.to_bytes(4, "little")
+    return checksum.to_bytes(4, "little")

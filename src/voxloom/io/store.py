@@ -10,7 +10,7 @@ import xarray as xr
 from voxloom.errors import StoreError
 from voxloom.io.arrays import create_array, get_attrs, open_array, put_array, put_group
 from voxloom.io.objects import Objects, clean_partial
-from voxloom.io.regions import read_region, read_voxels, write_region, write_voxels
+from voxloom.io.regions import read_region, read_voxels, write_region, write_shard, write_voxels
 from voxloom.sealed import KEY as CHECKSUM
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "read_region",
     "read_voxels",
     "write_region",
+    "write_shard",
     "write_voxels",
 ]
 

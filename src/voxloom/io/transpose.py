@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from voxloom.errors import MemoryBudgetError
+from voxloom.schema import MiB, shard_slices
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-#: Voxels turned at a time on the way through the file; their block stays in cache.
-STRETCH = 4096
+#: Bytes turned at a time on the way into the file; they stay in cache.
+STRETCH_BYTES = 2 * MiB
 
 
 class Transposer:
@@ -74,8 +75,9 @@ class Transposer:
         self._done += 1
         n = (self._done - 1) % len(self._slab) + 1
         if self._file is not None and (n == len(self._slab) or self._done == self.n_times):
-            for start in range(0, self.n_voxels, STRETCH):
-                self._file.write(np.ascontiguousarray(self._slab[:n, start : start + STRETCH].T).data)
+            step = max(1, STRETCH_BYTES // (n * self.dtype.itemsize))
+            for voxels in shard_slices(self.n_voxels, step):
+                self._file.write(np.ascontiguousarray(self._slab[:n, voxels].T).data)
 
     def release_slab(self) -> None:
         """Give back the slab's memory once all rows are in the file."""
@@ -96,9 +98,7 @@ class Transposer:
             return turned
         for first in range(0, self.n_times, len(self._slab)):
             last = min(first + len(self._slab), self.n_times)
-            for a in range(start, stop, STRETCH):
-                b = min(a + STRETCH, stop)
-                turned[a - start : b - start, first:last] = self._read(first, last - first, a, b)
+            turned[:, first:last] = self._read(first, last - first, start, stop)
         return turned
 
     def _read(self, first: int, n_times: int, start: int, stop: int) -> NDArray[Any]:
@@ -106,7 +106,7 @@ class Transposer:
         assert self._file is not None
         block = np.empty((stop - start, n_times), self.dtype)
         self._file.seek((first * self.n_voxels + start * n_times) * self.dtype.itemsize)
-        got = self._file.readinto(block.data.cast("B"))
+        got = self._file.readinto(block.data)
         if got != block.nbytes:
             raise OSError(f"the scratch file gave {got} of {block.nbytes} bytes")
         return block

@@ -12,7 +12,8 @@ import numpy as np
 
 from voxloom.errors import MemoryBudgetError
 from voxloom.io.regions import READ_BYTES
-from voxloom.io.run_memory import peak_memory as ingest_peak
+from voxloom.io.run_memory import RunMemory
+from voxloom.io.run_values import RunValues
 from voxloom.kernels.group.patterns import block_size
 from voxloom.kernels.lag_sums import BLOCK_BYTES
 from voxloom.kernels.linalg import SUB_BLOCK
@@ -21,7 +22,7 @@ from voxloom.kernels.pieces import PIECES_BYTES
 from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
 from voxloom.models.permutation import BATCH_BYTES
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
-from voxloom.schema import MAP_CHUNK_MAPS, MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, MiB, bold_chunks
+from voxloom.schema import MAP_CHUNK_MAPS, MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, TASK_OVERHEAD, MiB, bold_chunks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from voxloom.io.nifti_info import NiftiInfo
     from voxloom.spec import Contrast
 
-#: Any task: Python objects, Zarr's threads, what the allocator keeps. Tasks of a few voxels take 0.2-1 MiB, those of
-#: 40-260 MiB up to 7 MiB more than the rest of this model says.
-TASK_OVERHEAD = 8 * MiB
 FLOAT64 = 8
 #: Numbers a voxel that the search for rho holds beside its T values and 5 K sums.
 SEARCH_NUMBERS = 200
@@ -39,9 +37,12 @@ SEARCH_NUMBERS = 200
 TAIL_MAPS = 8
 
 
-def ingest_memory(info: NiftiInfo, n_voxels: int, fwhm: float | None, budget: int) -> int:
-    """A run on its way into the store; a longer one than the budget holds goes through a file."""
-    return TASK_OVERHEAD + ingest_peak(info, n_voxels, fwhm, budget)
+def ingest_memory(info: NiftiInfo, n_voxels: int, fwhm: float | None, budget: int, *, streams: bool) -> int:
+    """A run on its way into the store; a longer one than the budget holds goes through a file.
+
+    `streams` as `Objects.streams` of the store.
+    """
+    return RunMemory.of(info, n_voxels, RunValues.of(info, fwhm, None), streams=streams).peak(budget)
 
 
 def fit_memory(

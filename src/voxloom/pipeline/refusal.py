@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def require_ingest_memory(ws: Workspace, headers: Mapping[str, NiftiInfo]) -> None:
-    """Refuse images of which not even a shard and a volume fit the budget.
+    """Refuse images of which not even two volumes and some chunks fit the budget.
 
     Raises
     ------
@@ -28,7 +28,8 @@ def require_ingest_memory(ws: Workspace, headers: Mapping[str, NiftiInfo]) -> No
     """
     budget, fwhm = ws.analysis.memory_budget, ws.analysis.first_level.smoothing_fwhm
     for run_id, info in headers.items():
-        require(f"ingest of {run_id}", memory.ingest_memory(info, len(ws.voxel), fwhm, budget), budget)
+        need = memory.ingest_memory(info, len(ws.voxel), fwhm, budget, streams=ws.objects.streams)
+        require(f"ingest of {run_id}", need, budget)
 
 
 def require_memory(ws: Workspace) -> None:

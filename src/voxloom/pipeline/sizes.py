@@ -132,8 +132,9 @@ def stage_sizes(survey: Survey) -> Iterator[StagePlan]:
 def ingest_size(survey: Survey) -> StagePlan:
     """Files in, voxel-major arrays out."""
     runs, budget = survey.ingested, survey.ws.analysis.memory_budget
-    fwhm = survey.ws.analysis.first_level.smoothing_fwhm
-    needs = (memory.ingest_memory(survey.inputs.headers[run.id], survey.n_voxels, fwhm, budget) for run in runs)
+    fwhm, streams = survey.ws.analysis.first_level.smoothing_fwhm, survey.ws.objects.streams
+    headers = (survey.inputs.headers[run.id] for run in runs)
+    needs = (memory.ingest_memory(info, survey.n_voxels, fwhm, budget, streams=streams) for info in headers)
     written = [
         raw_bytes(survey.n_voxels, survey.n_volumes(run), survey.itemsize(run), survey.n_confounds[run.id])
         for run in runs
