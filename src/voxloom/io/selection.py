@@ -20,8 +20,8 @@ class Selection(NamedTuple):
     """Where the study's voxels lie in a volume as it is in the file (Fortran order)."""
 
     in_mask: NDArray[np.bool_]  # (V,) of the study's voxels: inside the run's mask
-    source: NDArray[np.uintp]  # (V,) positions, ascending; any valid ones for voxels outside
-    place: NDArray[np.uintp]  # (V,) which of the study's voxels each of them is
+    source: NDArray[np.uintp]  # (V,) positions of the study's voxels, ascending
+    place: NDArray[np.uintp]  # (V,) their numbers on the study's axis
     outside: NDArray[np.intp]  # study voxels outside the run's mask
     run_voxels: NDArray[np.intp]  # positions of all of the run's own voxels
     n_outside: int  # voxels of the run's mask that the study does not have
@@ -40,12 +40,12 @@ def select_voxels(study: Study, mask: FilePath | NDArray[np.bool_] | None) -> Se
         chosen, mask_grid = read_mask(mask)
         grid.require(mask_grid, str(mask))
     in_mask = chosen.reshape(-1)[study.voxel]
-    position = np.ravel_multi_index(np.unravel_index(study.voxel, grid.shape), grid.shape, order="F")
-    place = np.argsort(position)
+    wanted, number = study.mask, np.empty(grid.shape, np.uintp)
+    number.reshape(-1)[study.voxel] = np.arange(study.voxel.size)
     return Selection(
         in_mask=in_mask,
-        source=position[place].astype(np.uintp),
-        place=place.astype(np.uintp),
+        source=np.flatnonzero(wanted.T).astype(np.uintp),
+        place=number.T[wanted.T],
         outside=np.flatnonzero(~in_mask),
         run_voxels=np.flatnonzero(chosen.reshape(-1, order="F")),
         n_outside=int(np.count_nonzero(chosen)) - int(np.count_nonzero(in_mask)),
