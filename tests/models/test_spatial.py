@@ -210,6 +210,25 @@ def test_minus_the_maps_swap_the_signs():
             assert (np.sign(both[name]) == np.sign(both["stat"]).where(both[name] != 0, 0)).all()
 
 
+@pytest.mark.parametrize("change", ["scale", "nuisance in the data", "recoded nuisance", "order of columns"])
+def test_what_does_not_concern_the_effect_changes_nothing(change):
+    maps, design = smooth_maps(10), groups(10, 4)
+    design["age"] = np.linspace(-1, 1, 10) ** 3
+    age = xr.DataArray(design["age"].to_numpy(), dims="map")
+    changed = {
+        "scale": (1e3 * maps, design),
+        "nuisance in the data": (maps + 2.5 * age + 7, design),
+        "recoded nuisance": (maps, design.assign(age=3 * design["age"] + design["a"] + design["b"])),
+        "order of columns": (maps, design[["age", "b", "a"]]),
+    }
+    one, other = (
+        permutation_test(data, table, "a - b", n_perm=60, statistics=STATISTICS)
+        for data, table in ((maps, design), changed[change])
+    )
+    for name in one:
+        np.testing.assert_allclose(other[name], one[name], rtol=1e-8, atol=1e-10, err_msg=name)
+
+
 def test_lazy_maps_give_the_same_bits():
     maps = smooth_maps(8)
     lazy = permutation_test(maps.chunk(voxel=31, map=3), n_perm=60, statistics=STATISTICS)
