@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Voxels whose residuals are made side by side: (1000, 32) of float64 stay in cache over all passes.
 TILE = 32
+#: Voxels whose combinations of maps are made side by side, so that a row of the basis is read once for them.
+SIDE_BY_SIDE = 8
 
 
 def residuals(Y: NDArray[np.floating], model: Projections) -> tuple[FloatArray, NDArray[np.bool_]]:
@@ -26,7 +28,7 @@ def residuals(Y: NDArray[np.floating], model: Projections) -> tuple[FloatArray, 
     block = np.array(Y, dtype=np.float64, order="C")
     removed, rest = (np.ascontiguousarray(Q) for Q in (model.removed, model.rest))
     kept = _reduce(block, removed, rest, e)
-    return (e if model.basis is None else _in_basis(e, np.ascontiguousarray(model.basis.T))), kept
+    return (e if model.basis is None else _in_basis(e, np.ascontiguousarray(model.basis))), kept
 
 
 @nb.njit(nogil=True, cache=True)
@@ -85,10 +87,14 @@ def _take(tile: FloatArray, Q: FloatArray) -> None:
 
 @nb.njit(nogil=True, cache=True)
 def _in_basis(e: FloatArray, basis: FloatArray) -> FloatArray:
-    """Products (V, m) of data (V, n) with the rows of a basis (m, n), summed over the maps in order."""
-    out = np.zeros((len(e), len(basis)))
-    for v in range(len(e)):
-        for k in range(len(basis)):
-            for j in range(e.shape[1]):
-                out[v, k] += basis[k, j] * e[v, j]
+    """Products (V, m) of data (V, n) with a basis (n, m), summed over the maps in order."""
+    n, m = basis.shape
+    out = np.zeros((len(e), m))
+    for start in range(0, len(e), SIDE_BY_SIDE):
+        for j in range(n):
+            row = basis[j]
+            for v in range(start, min(start + SIDE_BY_SIDE, len(e))):
+                value, total = e[v, j], out[v]
+                for k in range(m):
+                    total[k] += value * row[k]
     return out
