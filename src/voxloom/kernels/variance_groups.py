@@ -21,7 +21,7 @@ import numpy as np
 from voxloom.errors import InputError
 from voxloom.kernels.linalg import sub_blocks
 from voxloom.kernels.residuals import residuals
-from voxloom.kernels.tails import f_to_z, t_to_z
+from voxloom.kernels.z_by_dof import f_to_z_by_dof, t_to_z_by_dof
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,7 +106,7 @@ def variance_groups(model: Split, group: IntArray) -> VarianceGroups:
 def z_maps(Y: NDArray[np.floating], indices: IndexArray, model: Projections, groups: VarianceGroups) -> FloatArray:
     """V or G of every voxel under each rearrangement as a normal deviate, (P, V); NaN where it cannot be tested."""
     stat, dof = welch(Y, indices, model, groups)
-    return t_to_z(stat, dof) if groups.signed else f_to_z(stat, groups.n_effects, dof)
+    return t_to_z_by_dof(stat, dof) if groups.signed else f_to_z_by_dof(stat, groups.n_effects, dof)
 
 
 def welch(Y: NDArray[np.floating], indices: IndexArray, model: Projections, groups: VarianceGroups) -> Welch:

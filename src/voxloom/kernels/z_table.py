@@ -77,7 +77,7 @@ class ZTable:
         return out
 
     def _block(self, stat: FloatArray) -> FloatArray:
-        z, outside = _look_up(stat, stat.view(np.int64), self.pieces, self.first, self.odd)
+        z, outside = _look_up(stat, self.pieces, self.first, self.odd)
         if outside:
             missed = np.isnan(z) & ~np.isnan(stat)
             z[missed] = self.exact(stat[missed])
@@ -102,7 +102,7 @@ def _tabulate(exact: Callable[[FloatArray], FloatArray], low: int, high: int, *,
     if odd:
         edges = np.insert(edges, 0, 0.0)
     middle, half = (edges[1:] + edges[:-1]) / 2, np.diff(edges) / 2
-    u = np.cos(np.pi * np.arange(DEGREE, -1, -1) / DEGREE)  # Chebyshev's points with both ends
+    u = chebyshev(DEGREE)
     x = middle[:, None] + half[:, None] * u
     x[:, 0], x[:, -1] = edges[:-1], edges[1:]
     y = _slope(exact, x) if odd else exact(x)
@@ -113,6 +113,11 @@ def _tabulate(exact: Callable[[FloatArray], FloatArray], low: int, high: int, *,
     return ZTable(exact, np.vstack([*below, pieces, nothing]), odd, int(leading[0]))
 
 
+def chebyshev(degree: int) -> FloatArray:
+    """Chebyshev's points in [-1, 1], both ends among them, which determine a polynomial."""
+    return np.cos(np.pi * np.arange(degree, -1, -1) / degree)
+
+
 def _slope(exact: Callable[[FloatArray], FloatArray], x: FloatArray) -> FloatArray:
     """``z / x``, at 0 its limit."""
     x = np.where(x == 0, 1e-9, x)
@@ -120,16 +125,22 @@ def _slope(exact: Callable[[FloatArray], FloatArray], x: FloatArray) -> FloatArr
 
 
 @nb.njit(nogil=True, cache=True)
-def _look_up(
-    stat: FloatArray, bits: NDArray[np.int64], pieces: FloatArray, first: int, odd: bool
-) -> tuple[FloatArray, int]:
+def piece_rows(stat: FloatArray, first: int, n_rows: int, odd: bool) -> NDArray[np.int64]:
+    """Row of `ZTable.pieces` for every value of contiguous `stat`."""
+    rows = stat.view(np.int64) >> _SHIFT
+    for k in range(rows.size):
+        leading = rows[k] & (2 ** (63 - _SHIFT) - 1) if odd else rows[k]
+        rows[k] = min(max(leading - first + 1, 0), n_rows - 1)
+    return rows
+
+
+@nb.njit(nogil=True, cache=True)
+def _look_up(stat: FloatArray, pieces: FloatArray, first: int, odd: bool) -> tuple[FloatArray, int]:
     """Give z of every value, and how many have no piece and are NaN."""
-    out, last, outside = np.empty(stat.size), len(pieces) - 1, 0
+    out, outside = np.empty(stat.size), 0
+    rows = piece_rows(stat, first, len(pieces), odd)
     for k in range(stat.size):
-        x, leading = stat[k], bits[k] >> _SHIFT
-        if odd:
-            x, leading = abs(x), leading & (2 ** (63 - _SHIFT) - 1)
-        row = min(max(leading - first + 1, 0), last)
+        row, x = rows[k], abs(stat[k]) if odd else stat[k]
         u = (x - pieces[row, DEGREE + 1]) * pieces[row, DEGREE + 2]
         value = pieces[row, 0]
         for j in range(1, DEGREE + 1):
