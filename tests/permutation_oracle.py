@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from voxloom.kernels.permutation import NUISANCE, Projections, split
+from voxloom.kernels.partition import split
+from voxloom.kernels.permutation import NUISANCE, Projections
 
 #: Far from both the rounding and the units of the designs under test.
 RCOND = 1e-10

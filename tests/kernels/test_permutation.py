@@ -8,12 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from permutation_oracle import projections, refitted
-from voxloom.kernels.permutation import (
-    concerns_a_mean,
-    interchangeable,
-    partition,
-    stat_of_cosine,
-)
+from voxloom.kernels.partition import concerns_a_mean, interchangeable, partition
+from voxloom.kernels.permutation import stat_of_cosine
 from voxloom.kernels.rearrange import plan_rearrangements
 
 ONE, SIDE = np.ones(8), np.repeat([1.0, 0.0], 4)

@@ -26,7 +26,8 @@ from voxloom.kernels.z_by_dof import f_to_z_by_dof, t_to_z_by_dof
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxloom.kernels.permutation import Projections, Split
+    from voxloom.kernels.partition import Split
+    from voxloom.kernels.permutation import Projections
     from voxloom.kernels.rearrange import IndexArray
 
     FloatArray = NDArray[np.float64]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from voxloom.errors import InputError
 from voxloom.kernels.exchangeability import block_tree, free_block, moves_of, orbits
-from voxloom.kernels.permutation import concerns_a_mean
+from voxloom.kernels.partition import concerns_a_mean
 from voxloom.kernels.rearrange import GivenRearrangements, Rearrangements, plan_rearrangements
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from voxloom.errors import ContrastError, InputError
 from voxloom.kernels.exchangeability import free_block
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.linalg import is_estimable, reduce_design
-from voxloom.kernels.permutation import NUISANCE, Projections, Split, interchangeable, split
+from voxloom.kernels.partition import Split, interchangeable, split
+from voxloom.kernels.permutation import NUISANCE, Projections
 from voxloom.kernels.pseudo_t import VarianceSmoothing
 from voxloom.kernels.variance_groups import VarianceGroups, variance_groups
 from voxloom.kernels.z_table import f_table, t_table
