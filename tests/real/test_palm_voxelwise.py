@@ -126,6 +126,12 @@ def test_exhaustive_null_of_palm_data(voxloom_data):
         np.testing.assert_array_equal(swept.reached, counts)
         counts = nib.load(folder / f"count_fwe_{name}.nii.gz").get_fdata()[case.mask]
         np.testing.assert_allclose(fwe_p(test, stat, null) * 2**20, counts, rtol=1e-12)
+    for alpha, *critical in np.loadtxt(folder / "critical_t.csv", delimiter=",", skiprows=1):
+        for null, t, count in zip(nulls, critical[::2], critical[1::2]):
+            # the least maximum whose share of the null is at most alpha
+            least = null[np.searchsorted(null, null[-int(alpha * 2**20) - 1], side="right")]
+            assert abs(least - t) < 1e-9
+            assert np.count_nonzero(null >= least) == count
     with (folder / "null_survival.csv").open() as file:
         rows = list(csv.reader(file))[1:]
     for t, *counts in rows:
