@@ -53,7 +53,7 @@ def test_every_key_of_the_analysis_file_is_documented_with_its_default():
         written = table[key]
         if written in ("required", "512MiB", "{mean: intercept}"):
             continue
-        expected = list(value) if isinstance(value, tuple) else value
+        expected = [getattr(one, "name", one) for one in value] if isinstance(value, tuple) else value
         if yaml.safe_load(written) != expected:
             wrong[key] = (written, value)
     assert not wrong

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxloom._version import __version__
+from voxloom.cli_infer import infer
+from voxloom.cli_options import Cluster, Memory, Quiet, Reports, Verbose, Workers, finish, tell
 from voxloom.console import EXIT_FAILED, session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from voxloom.console import Listener
-    from voxloom.engine.ledger import Record
-    from voxloom.pipeline import RunResult
     from voxloom.spec import Analysis
 
 app = typer.Typer(
@@ -36,18 +33,6 @@ app = typer.Typer(
 GC_THRESHOLD = 100_000
 
 AnalysisFile = Annotated[Path, typer.Argument(metavar="ANALYSIS", help="Analysis file, YAML or JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show tracebacks of errors.")]
-Cluster = Annotated[
-    str | None,
-    typer.Option(help="local, threads, or the address of a scheduler (tcp://host:8786); else as in the file."),
-]
-Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; else as many as cores and memory allow.")]
-Memory = Annotated[str | None, typer.Option(help="Memory of one task, such as 512MiB; else as in the file.")]
-Reports = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Write there what each stage cost: JSON, and Dask's report as HTML (with bokeh)."),
-]
 
 
 def main() -> None:
@@ -150,8 +135,8 @@ def ingest(
         from voxloom import pipeline
 
         result = pipeline.run(wanted, until="ingest", performance_report=performance_report, on_event=listener)
-        _tell(listener, result)
-    _finish(result, quiet, f"store  {result.store}")
+        tell(listener, result)
+    finish(result, quiet, f"store  {result.store}")
 
 
 @app.command()
@@ -170,8 +155,8 @@ def run(
         from voxloom import pipeline
 
         result = pipeline.run(wanted, performance_report=performance_report, on_event=listener)
-        _tell(listener, result)
-    _finish(result, quiet, f"maps   {result.output}\nstore  {result.store}")
+        tell(listener, result)
+    finish(result, quiet, f"maps   {result.output}\nstore  {result.store}")
 
 
 @app.command()
@@ -257,8 +242,8 @@ def export(
         from voxloom import pipeline
 
         result = pipeline.export(wanted, output=output, on_event=listener)
-        _tell(listener, result)
-    _finish(result, quiet, f"maps   {result.output}\nstore  {result.store}")
+        tell(listener, result)
+    finish(result, quiet, f"maps   {result.output}\nstore  {result.store}")
 
 
 @app.command()
@@ -285,25 +270,4 @@ def _is_file(text: str) -> bool:
     return "://" not in text and Path(text).is_file()
 
 
-def _tell(listener: Listener, result: RunResult) -> None:
-    """Show what the events did not."""
-    for text in result.warnings:
-        listener.note(text)
-    for record in _bad(result):
-        listener.ended(record)
-
-
-def _finish(result: RunResult, quiet: bool, where: str) -> None:
-    bad = list(_bad(result))
-    if not quiet:
-        typer.echo(where)
-    if bad:
-        typer.echo(
-            f"{len(result.failed)} failed, {len(result.quarantined)} quarantined; what was done is kept",
-            err=True,
-        )
-        raise typer.Exit(EXIT_FAILED)
-
-
-def _bad(result: RunResult) -> Iterable[Record]:
-    return (*result.failed, *result.quarantined)
+app.command()(infer)

@@ -57,7 +57,7 @@ class Listener:
                 self.started(event)
             case events.TaskFinished(record=record):
                 self.ended(record)
-                self.advanced(event.stage)
+                self.advanced(record)
             case events.StageFinished():
                 self.finished(event)
             case events.Note(text=text):
@@ -86,11 +86,49 @@ class Listener:
     def started(self, event: StageStarted) -> None:
         """Hear that a stage begins."""
 
-    def advanced(self, stage: str) -> None:
-        """Hear that a task of `stage` ended."""
+    def advanced(self, record: Record) -> None:
+        """Hear that a task ended."""
 
     def finished(self, event: StageFinished) -> None:
         """Hear that a stage ended."""
+
+
+class Pace:
+    """How far a stage is and how fast it goes; where its tasks make permutations, also how good p is by now."""
+
+    def __init__(self, event: StageStarted) -> None:
+        self.total, self.before, self.began = event.total, event.done, time.monotonic()
+        self.now, self.permutations, self.details = 0, 0.0, dict[str, Any]()
+
+    def count(self, record: Record) -> None:
+        """Take in a task that ended."""
+        self.now += 1
+        self.permutations += record.details.get("permutations", 0)
+        self.details = record.details
+
+    @property
+    def at(self) -> int:
+        """Tasks done, those of earlier runs too."""
+        return self.before + self.now
+
+    @property
+    def seconds(self) -> float:
+        """Time since the stage began."""
+        return max(time.monotonic() - self.began, 1e-6)
+
+    @property
+    def rate(self) -> float:
+        """Tasks a second."""
+        return self.now / self.seconds
+
+    def __str__(self) -> str:
+        if "permutations" not in self.details:
+            return f"{self.rate:.3g} per s"
+        from voxloom.engine.events import monte_carlo_error
+
+        alpha, n_perm = self.details["alpha"], self.details["n_perm"] * self.at / self.total
+        speed = f"{self.permutations / self.seconds:.3g} permutations per s"
+        return f"{speed}, p = {alpha:g} good to {monte_carlo_error(alpha, n_perm):.2g}"
 
 
 class Lines(Listener):
@@ -102,27 +140,25 @@ class Lines(Listener):
 
     def started(self, event: StageStarted) -> None:
         """Say what there is to do."""
-        self.total, self.before = event.total, event.done
-        self.now, self.told_at, self.began = 0, event.done, time.monotonic()
-        self.told_time = self.began
+        self.pace = Pace(event)
+        self.told_at, self.told_time = event.done, self.pace.began
         before = f", {event.done} done before" if event.done else ""
         self.show(f"{event.stage}: {event.total} task{'s' * (event.total != 1)}{before}")
 
-    def advanced(self, stage: str) -> None:
+    def advanced(self, record: Record) -> None:
         """Say how far the stage is, when it is worth a line."""
-        self.now += 1
-        moment, at = time.monotonic(), self.before + self.now
+        self.pace.count(record)
+        moment, at, total = time.monotonic(), self.pace.at, self.pace.total
         waited = moment - self.told_time
-        step = (at - self.told_at) / self.total >= LINE_STEP and waited >= LINE_SOONEST
-        if at < self.total and (step or waited >= LINE_LATEST):
+        step = (at - self.told_at) / total >= LINE_STEP and waited >= LINE_SOONEST
+        if at < total and (step or waited >= LINE_LATEST):
             self.told_at, self.told_time = at, moment
-            rate = self.now / (moment - self.began)
-            left = duration((self.total - at) / rate)
-            self.show(f"{stage}: {at}/{self.total} ({at / self.total:.0%}), {rate:.3g} per s, {left} left")
+            left = duration((total - at) / self.pace.rate)
+            self.show(f"{record.stage}: {at}/{total} ({at / total:.0%}), {self.pace}, {left} left")
 
     def finished(self, event: StageFinished) -> None:
         """Say how the stage ended; nothing where there was nothing to do."""
-        if self.before == self.total:
+        if self.pace.before == self.pace.total:
             return
         bad = {"failed": event.failed, "quarantined": event.quarantined}
         text = "".join(f", {n} {status}" for status, n in bad.items() if n)
@@ -160,14 +196,13 @@ class Bars(Lines):
 
     def started(self, event: StageStarted) -> None:
         """Add a bar."""
-        self.now, self.began = 0, time.monotonic()
+        self.pace = Pace(event)
         self.bar = self.progress.add_task(event.stage, total=event.total, completed=event.done, rate="")
 
-    def advanced(self, stage: str) -> None:
+    def advanced(self, record: Record) -> None:
         """Move the bar."""
-        self.now += 1
-        rate = self.now / max(time.monotonic() - self.began, 1e-6)
-        self.progress.update(self.bar, advance=1, rate=f"{rate:.3g}/s")
+        self.pace.count(record)
+        self.progress.update(self.bar, advance=1, rate=str(self.pace))
 
     def finished(self, event: StageFinished) -> None:
         """Leave the bar as it is; failures were shown as they came."""

@@ -72,6 +72,19 @@ def test_lines_give_a_sign_in_a_slow_stage(clock: Clock, capsys: pytest.CaptureF
     assert len(lines) == 2 + 49
 
 
+def test_permutations_tell_their_speed_and_how_good_p_is(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two tasks of 500 whole permutations in 10 s; a quarter of 10,000 done, sqrt(0.05 * 0.95 / 2500) = 0.0044."""
+    lines = Lines()
+    lines(StageStarted("infer", 8, 0))
+    details = {"permutations": 500.0, "n_perm": 10_000, "alpha": 0.05}
+    record = Record(stage="infer", key="a", status="done", inputs="", details=details)
+    for _ in range(2):
+        clock.now += 5
+        lines(TaskFinished("infer", record))
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == "infer: 2/8 (25%), 100 permutations per s, p = 0.05 good to 0.0044, 30.0 s left"
+
+
 def test_bars_end_full_and_take_text_as_it_is(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     screen = io.StringIO()
     monkeypatch.setattr(sys, "stderr", screen)
@@ -84,7 +97,7 @@ def test_bars_end_full_and_take_text_as_it_is(monkeypatch: pytest.MonkeyPatch, c
         bars(StageFinished("fit", 2, 1, 0, 0.5))
     text = screen.getvalue()
     assert "3/3" in text
-    assert "4/s" in text
+    assert "4 per s" in text
     assert "failed: fit run[1]: ValueError: [red] is no colour" in text
     assert "note: [bold] is kept" in text
 

@@ -40,7 +40,7 @@ def make_analysis(bids: Path, folder: Path, **changes: Any) -> dict[str, Any]:
             "confounds": ["trans_?", "rot_?"],
             "contrasts": {"faceVsHouse": "face - house", "any": ["face", "house"]},
         },
-        "group": {"mean": {"inference": {"n_perm": 16}}},
+        "group": {"mean": {"inference": {"n_perm": 16, "alpha": 0.25}}},
         "cluster": "threads",
         "memory_budget": "64MiB",
     }

@@ -8,11 +8,14 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from voxloom.engine.ledger import Ledger
+from voxloom.engine.task import Task
 from voxloom.io.arrays import create_array
 from voxloom.io.bids import RunFile
 from voxloom.io.nifti import read_header
@@ -23,14 +26,19 @@ from voxloom.pipeline import (
     combine,
     consolidate,
     correct,
+    corrections,
     design,
     fit,
+    gather,
     group,
     infer,
+    inference_sizes,
     ingest,
     memory,
     nulls,
     sizes,
+    spatial,
+    whole_maps,
     write_subject,
 )
 from voxloom.pipeline.stored_fit import make_room
@@ -42,6 +50,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T_R = 2.0
+#: A test whose statistics are of whole maps.
+WHOLE = Inference(n_perm=200, statistics=["max_stat", "tfce", "cluster_size"])
 PROBE = Path(__file__).with_name("memory_probe.py")
 
 
@@ -193,7 +203,7 @@ def group_test(objects: Objects, n_voxels: int, n_subjects: int, n_columns: int)
 
 def make_group_arrays(objects: Objects, test: group.GroupTest, n_voxels: int, values: bool = False) -> None:
     leading = {"contrast": 1, "group_contrast": len(test.contrasts)}
-    for name in (*group.GROUP_STATISTICS, *(correct.CORRECTED.values() if values else ())):
+    for name in (*group.GROUP_STATISTICS, *(corrections.p_maps(Inference()) if values else ())):
         make_map_array(objects, f"results/g/{name}", leading, n_voxels)
         if values:
             maps = np.random.default_rng(5).uniform(0.1, 1, (1, len(test.contrasts), n_voxels))
@@ -222,13 +232,13 @@ def infer_case(
     test, wanted = group_test(objects, n_voxels, n_subjects, n_columns), Inference(n_perm=n_perm)
     stretches = infer.voxel_stretches(n_voxels, test, budget)
     batch = min(nulls.BATCH, n_perm)
-    shape = (len(stretches), n_perm)
-    create_array(objects, "nulls/n/0-0/max_stat", dims=("stretch", "permutation"), shape=shape, chunks=(1, nulls.CHUNK))
-    column = n_columns - 1
-    kwargs = {"path": "nulls/n/0-0", "test": test, "row": 0, "column": column, "stretch": 0, "batch": (0, batch)}
+    null = nulls.nulls_of(test, wanted, 0)[-1]
+    infer.make_null(objects, null, stretches, on_replace=list)
+    kwargs = {"path": null.path, "place": 0, "share": 1.0, "test": test, "row": 0, "column": null.column, "stretch": 0}
+    kwargs["batch"] = (0, batch)
     voxels = (stretches[0].start, stretches[0].stop)
     kwargs |= {"store": objects.url, "voxels": voxels, "inference": wanted, "seed": 0}
-    return Case(infer.null_batch, kwargs, sizes.infer_task(n_voxels, test, budget))
+    return Case(infer.null_batch, kwargs, inference_sizes.infer_task(n_voxels, test, budget))
 
 
 def correct_case(folder: Path, n_voxels: int) -> Case:
@@ -238,8 +248,12 @@ def correct_case(folder: Path, n_voxels: int) -> Case:
     make_group_arrays(objects, test, n_voxels, values=True)
     rng, null = np.random.default_rng(6), nulls.nulls_of(test, wanted, 0)[0]
     n_perm, path = null.setup.n_perm, f"{null.path}/max_stat"
-    create_array(objects, path, dims=("stretch", "permutation"), shape=(1, n_perm), chunks=(1, n_perm))
+    infer.make_null(objects, null, [slice(0, n_voxels)], on_replace=list)
     write_block(objects, path, (0, 0), rng.uniform(3, 6, (1, n_perm)))
+    write_block(objects, f"{null.path}/stat", (0,), rng.standard_normal(n_voxels))
+    write_block(objects, "results/g/n", (0, 0, 0), np.full((1, 1, n_voxels), float(len(test.subjects))))
+    for batch in range(len(null.batches)):
+        write_block(objects, f"{null.path}/reached", (batch, 0), rng.integers(0, 500, (1, n_voxels)))
     create_array(
         objects,
         "results/g/null_max_stat",
@@ -249,6 +263,65 @@ def correct_case(folder: Path, n_voxels: int) -> Case:
     )
     kwargs = {"store": objects.url, "test": test, "row": 0, "column": 0, "inference": wanted, "seed": 0}
     return Case(correct.correct, kwargs, memory.correct_memory(n_voxels, wanted.method))
+
+
+def spatial_case(folder: Path, n_voxels: int, n_subjects: int, stored_rows: int | None = None) -> Case:
+    """The first batch of whole maps, made here or read from the store, that many at a time."""
+    objects, _ = study(folder, n_voxels)
+    test, wanted = group_test(objects, n_voxels, n_subjects, 1), WHOLE
+    null = nulls.nulls_of(test, wanted, 0)[0]
+    ws: Any = SimpleNamespace(objects=objects, ledger=Ledger(objects), voxel=np.arange(n_voxels))
+    ws.analysis = SimpleNamespace(memory_budget=512 * MiB)
+    infer.make_null(objects, null, [slice(0, n_voxels)], on_replace=list)
+    rng = np.random.default_rng(8)
+    write_block(objects, f"{null.path}/stat", (0,), rng.standard_normal(n_voxels))
+    spatial.make_spatial(ws, null, wanted)
+    kwargs = {"store": objects.url, "null_path": null.path, "test": test, "row": 0, "column": 0, "inference": wanted}
+    if stored_rows is not None:
+        (batch,) = spatial.blocks(null.setup.n_perm)[0][:1]
+        more = {"voxels": (0, n_voxels), "batches": [(batch.start, batch.stop)]}
+        task = Task(stage="rearrange", key="n/0", function=list, kwargs=kwargs | more, inputs="")
+        spatial.make_maps(ws, test, task)
+        maps = rng.standard_normal((batch.stop, n_voxels))
+        write_block(objects, nulls.maps_path(null.path, 0), (0, 0), maps)
+    kwargs |= {"path": nulls.spatial_path(null, wanted), "batch": (0, 128), "place": 0, "seed": 0}
+    need = memory.spatial_memory(n_voxels, n_subjects)
+    if stored_rows is not None:
+        need = memory.stored_spatial_memory(n_voxels, stored_rows)
+    return Case(whole_maps.spatial_batch, kwargs | {"stored_rows": stored_rows}, need)
+
+
+def stored_spatial_case(folder: Path, n_voxels: int, n_rows: int) -> Case:
+    """A batch of whole maps from the store."""
+    return spatial_case(folder, n_voxels, 12, n_rows)
+
+
+def rearrange_case(folder: Path, n_voxels: int, n_subjects: int) -> Case:
+    """Maps of a block of batches over a stretch of voxels."""
+    objects, _ = study(folder, n_voxels)
+    test, wanted = group_test(objects, n_voxels, n_subjects, 1), WHOLE
+    null = nulls.nulls_of(test, wanted, 0)[0]
+    ws: Any = SimpleNamespace(objects=objects, ledger=Ledger(objects), voxel=np.arange(n_voxels))
+    ws.analysis = SimpleNamespace(memory_budget=4096 * MiB)
+    batches = [(batch.start, batch.stop) for batch in spatial.blocks(null.setup.n_perm)[0]]
+    kwargs = {"store": objects.url, "null_path": null.path, "test": test, "row": 0, "column": 0, "inference": wanted}
+    kwargs |= {"voxels": (0, n_voxels), "batches": batches, "seed": 0}
+    spatial.make_maps(ws, test, Task(stage="rearrange", key="n/0", function=list, kwargs=kwargs, inputs=""))
+    return Case(whole_maps.write_maps, kwargs, memory.rearrange_memory(n_subjects, n_voxels))
+
+
+def gather_case(folder: Path, n_voxels: int, n_maps: int) -> Case:
+    """A block of given maps."""
+    objects, grid = study(folder, n_voxels)
+    rng, paths = np.random.default_rng(9), [folder / f"map-{i}.nii" for i in range(n_maps)]
+    files = [write_nifti(rng.standard_normal(grid.shape), path, grid) for path in paths]
+    chunk = (min(128, n_maps), 1)
+    make_map_array(objects, "results/m/effect", {"map": n_maps, "contrast": 1}, n_voxels, chunk=chunk)
+    kwargs = {"store": objects.url, "path": "results/m/effect", "files": files, "first": 0}
+    kwargs |= {"labels": [path.name for path in files], "memory_budget": 512 * MiB}
+    shard, n_volume = memory.map_voxels(n_voxels), math.prod(grid.shape)
+    piece = min(n_voxels, memory.gather_piece(512 * MiB, n_voxels, n_maps, n_volume))
+    return Case(gather.gather, kwargs, memory.gather_memory(n_maps, piece, n_volume, shard))
 
 
 def export_case(folder: Path, n_voxels: int) -> Case:

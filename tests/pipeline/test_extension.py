@@ -44,7 +44,7 @@ def _short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def of_length(n_perm: int) -> dict[str, Any]:
-    return {"mean": {"inference": {"method": "permutation", "n_perm": n_perm}}}
+    return {"mean": {"inference": {"method": "permutation", "n_perm": n_perm, "alpha": 0.25}}}
 
 
 @pytest.mark.parametrize("n_perm", [1, 3, 4, 5, 6, 7, 12, 13, 20_000])

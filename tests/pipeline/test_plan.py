@@ -63,6 +63,9 @@ STUDIES: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "spatial statistics": {
+        "group": {"mean": {"inference": {"n_perm": 16, "statistics": ["tfce", "cluster_size", "max_stat"]}}}
+    },
     "no group": {"group": {}},
     "smooth noise": {"group": {}, "first_level": {"noise_model": "arma11", "noise_smoothing_fwhm": 5}},
 }
@@ -83,6 +86,22 @@ def test_plan_is_what_the_ledger_counts_and_the_files_are_those_written(bids, tm
     after = voxloom.plan(analysis)
     assert all(stage.n_done == stage.n_tasks for stage in after.stages)
     assert not any(stage.bytes_read or stage.bytes_written for stage in after.stages)
+
+
+@pytest.mark.usefixtures("already_run")
+def test_plan_of_spatial_statistics_through_the_store(bids, tmp_path, analysis_of, monkeypatch):
+    monkeypatch.setattr("voxloom.pipeline.spatial.map_fits", lambda *_: False)
+    inference = {"n_perm": 16, "statistics": ["tfce", "cluster_mass"], "method": "permutation"}
+    analysis = analysis_of(bids, tmp_path, group={"mean": {"inference": inference}})
+    planned = {stage.name: stage for stage in voxloom.plan(analysis).stages}
+    assert "through the store" in planned["spatial"].remark
+    assert planned["rearrange"].bytes_written == 16 * 8 * len(voxloom.open_study(tmp_path / "study.zarr").voxel)
+    result = voxloom.run(analysis)
+    after = counted(result.store)
+    for name in ("rearrange", "spatial", "correct"):
+        assert after[name] == (planned[name].n_tasks, planned[name].bytes_read, planned[name].bytes_written)
+    again = {stage.name: stage for stage in voxloom.plan(analysis).stages}
+    assert all(again[name].n_done == again[name].n_tasks for name in ("rearrange", "spatial", "correct"))
 
 
 @pytest.mark.usefixtures("already_run")

@@ -126,9 +126,9 @@ def test_other_inference_settings_are_computed_and_the_first_ones_come_back(
     pristine_study, tmp_path, analysis_of, digests_of, change
 ):
     """Settings of the permutation test are part of what names its nulls: A, B, A gives A, B, A."""
-    first = analysis_of(pristine_study, tmp_path, group={"mean": {"inference": {"n_perm": 12}}})
+    first = analysis_of(pristine_study, tmp_path, group={"mean": {"inference": {"n_perm": 12, "alpha": 0.25}}})
     seed = {"seed": change["seed"]} if "seed" in change else {}
-    changed = {"n_perm": 12} | {key: value for key, value in change.items() if key != "seed"}
+    changed = {"n_perm": 12, "alpha": 0.25} | {key: value for key, value in change.items() if key != "seed"}
     other = analysis_of(pristine_study, tmp_path, group={"mean": {"inference": changed}}, **seed)
 
     def p_values(analysis: dict) -> dict[str, str]:

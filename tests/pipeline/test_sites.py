@@ -46,7 +46,7 @@ def of_sites(roots: dict[str, Path]) -> dict[str, Any]:
 
 def models() -> dict[str, Any]:
     return {
-        "mean": {"inference": {"n_perm": 8}},
+        "mean": {"inference": {"n_perm": 8, "alpha": 0.25}},
         "site": {
             "formula": "C(site) + age",
             "contrasts": {"oslo more": "C(site)[T.oslo]"},

@@ -140,14 +140,20 @@ def finished(store: Path, stage: str) -> dict[str, str]:
 
 @pytest.mark.usefixtures("already_run")
 def test_every_long_stage_looks_whether_to_stop(
-    pristine_study: Path, tmp_path: Path, analysis_of: Callable[..., dict[str, Any]]
+    pristine_study: Path,
+    tmp_path: Path,
+    analysis_of: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A task that is told to stop from its start leaves before its end, in each stage but the design (0.05 s)."""
     import voxloom
     from voxloom.pipeline.line import STAGES, recall
     from voxloom.pipeline.running import at_work
 
-    analysis = parse_analysis(analysis_of(pristine_study, tmp_path, first_level={"noise_smoothing_fwhm": 6}))
+    monkeypatch.setattr("voxloom.pipeline.spatial.map_fits", lambda *_: False)  # so that maps have a stage too
+    group = {"mean": {"inference": {"n_perm": 16, "statistics": "tfce"}}}
+    level = {"noise_smoothing_fwhm": 6}
+    analysis = parse_analysis(analysis_of(pristine_study, tmp_path, first_level=level, group=group))
     assert voxloom.run(analysis).ok
     nowhere = Ledger(Objects(str(tmp_path / "nowhere")))
     left = []

@@ -21,7 +21,11 @@ class StageStarted:
 
 @dataclass(frozen=True)
 class TaskFinished:
-    """One task ended, well or not: see `record.status`."""
+    """One task ended, well or not: see `record.status`.
+
+    Of a task that made permutations, `record.details` holds ``permutations`` (those of a part of the voxels count as
+    that part), ``n_perm`` that its test is to have, and the level ``alpha``.
+    """
 
     stage: str
     record: Record
@@ -47,6 +51,11 @@ class Note:
 
 Event = StageStarted | TaskFinished | StageFinished | Note
 OnEvent = Callable[[Event], None]
+
+
+def monte_carlo_error(p: float, n_perm: float) -> float:
+    """Standard error of a p that rests on so many random permutations."""
+    return float((p * (1 - p) / n_perm) ** 0.5)
 
 
 def ignore(event: Event) -> None:

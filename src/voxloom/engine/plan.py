@@ -30,6 +30,10 @@ class StagePlan:
         Bytes one task needs at most, on top of the libraries.
     cpu_seconds : float or None
         CPU time of the tasks still to do, estimated; None when it was not.
+    flops : float
+        Operations of the matrix products, where these are most of the work.
+    remark : str
+        What else is to be known of the stage, for the user.
     """
 
     name: str
@@ -39,6 +43,8 @@ class StagePlan:
     bytes_written: int = 0
     peak_memory: int = 0
     cpu_seconds: float | None = None
+    flops: float = 0.0
+    remark: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +145,8 @@ class Plan:
         if self.cpu_seconds:
             shared = f"; {duration(self.cpu_seconds / self.workers)} on {self.workers} workers"
             lines.append(f"about {duration(self.cpu_seconds)} of CPU time{shared if self.workers > 1 else ''}")
+        lines += [f"{s.name}: {s.flops:.2g} operations" for s in self.stages if s.flops]
+        lines += [f"{s.name}: {s.remark}" for s in self.stages if s.remark]
         if self.files:
             lines += [
                 "",

@@ -45,6 +45,9 @@ STATISTICS = {
     "p": Statistic("p value; of a t statistic the upper tail unless Correction says otherwise", "1"),
     "dof": Statistic("Degrees of freedom of the error", "1"),
     "n": Statistic("Number of maps that have a value", "1"),
+    "tfce": Statistic("Threshold-free cluster enhancement, with the sign of the effect", "1"),
+    "clusterSize": Statistic("Voxels of the cluster that the voxel is in, with the sign of the effect", "voxels"),
+    "clusterMass": Statistic("Sum over the cluster that the voxel is in, with the sign of the effect", "1"),
 }
 #: Entities of a run that stay in the names of its results, in their order.
 _KEPT = tuple(key for key in ENTITIES.values() if key not in ("desc", "echo", "part", "label"))
@@ -119,6 +122,12 @@ def group_name(
     return str(PurePosixPath("group", bids_label(model), _file_name(parts, "statmap", extension)))
 
 
+def null_name(model: str, *, contrast: str, test: str, entities: Mapping[str, str] | None = None) -> str:
+    """Relative path of the table of null distributions of a group test; see `group_name`."""
+    whole = group_name(model, contrast=contrast, test=test, stat="p", entities=entities, extension=".tsv")
+    return whole.replace("_stat-p_statmap", "_null")
+
+
 def design_name(entities: Mapping[str, str]) -> str:
     """Relative path of the design matrix of a run."""
     parts = {key: value for key, value in _run_parts(entities).items() if key not in ("space", "res", "cohort", "den")}
@@ -142,6 +151,7 @@ def sidecar(
     dof: float | None = None,
     n: int | None = None,
     correction: Mapping[str, Any] | None = None,
+    parameters: Mapping[str, Any] | None = None,
     runs: Sequence[str] = (),
     inputs: str | None = None,
     sources: Sequence[str] = (),
@@ -166,6 +176,8 @@ def sidecar(
         Number of maps or runs that went in.
     correction : mapping, optional
         How a p value was made: method, number of permutations, seed, tail.
+    parameters : mapping, optional
+        Of the statistic, where it has any.
     runs : sequence of str
         Runs it rests on: those that can answer the contrast.
     inputs : str, optional
@@ -192,6 +204,7 @@ def sidecar(
         "NumberOfMaps": n,
         "Runs": list(runs) or None,
         "Correction": None if correction is None else dict(correction),
+        "Parameters": None if parameters is None else dict(parameters),
         "InputsDigest": inputs,
         "Sources": [f"bids::{source}" for source in sources] or None,
         "SoftwareVersions": dict(software_versions()),

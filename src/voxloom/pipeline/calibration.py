@@ -23,13 +23,16 @@ from voxloom.io.regions import read_voxels, write_voxels
 from voxloom.io.shard import encode_shard
 from voxloom.io.write import GZIP_LEVEL
 from voxloom.kernels.multiplicity import fdr
+from voxloom.kernels.stat_maps import PERMUTATIONS as TILE
 from voxloom.kernels.tails import t_to_z
 from voxloom.models.contrasts import contrast
 from voxloom.models.first_level import fit_first_level
 from voxloom.models.group import fit_group
 from voxloom.models.noise import smooth_noise
-from voxloom.models.permutation import null_max_stat, prepare_test
+from voxloom.models.permutation import null_max_stat, prepare_test, rearranged_stat
+from voxloom.models.spatial import SpatialTest, spatial_maxima
 from voxloom.schema import Grid, voxel_coords
+from voxloom.spec import TFCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,8 +60,10 @@ class Rates(NamedTuple):
         Per voxel whose noise is smoothed.
     table, test, contrast : float
         Per design whose contrasts are asked for, per contrast of it, and per voxel of that.
-    group, permutation : float
-        Per voxel and subject; per voxel, subject and rearrangement.
+    group, permutation, product : float
+        Per voxel and subject; per voxel, subject and rearrangement, of maxima alone and of whole maps.
+    whole : float
+        Per voxel of a map that a spatial statistic is made of.
     tails, sort : float
         Per voxel: z and p; order of p.
     array : float
@@ -76,6 +81,8 @@ class Rates(NamedTuple):
     contrast: float
     group: float
     permutation: float
+    product: float
+    whole: float
     tails: float
     sort: float
     array: float
@@ -86,12 +93,10 @@ def measure(n_volumes: int, n_regressors: int, n_subjects: int, noise_model: str
     rng = np.random.default_rng(0)
     n_subjects = int(np.clip(n_subjects, 8, MOST_SUBJECTS))
     with threadpool_limits(1):
-        group, permutation = _group_rates(rng, n_subjects)
         return Rates(
             *_byte_rates(rng),
             *_fit_rates(rng, int(np.clip(n_volumes, 2 * n_regressors, MOST_VOLUMES)), n_regressors, noise_model),
-            group,
-            permutation,
+            *_group_rates(rng, n_subjects),
             *_map_rates(rng),
             _array_rate(),
         )
@@ -154,14 +159,22 @@ def _noise_seconds(bold: xr.DataArray, design: pd.DataFrame, fit: xr.Dataset) ->
     return refitting, seconds(lambda: smooth_noise(fit, 6.0))
 
 
-def _group_rates(rng: np.random.Generator, n_subjects: int) -> tuple[float, float]:
+def _group_rates(rng: np.random.Generator, n_subjects: int) -> tuple[float, float, float, float]:
     effects = rng.standard_normal((n_subjects, VOXELS))
     maps = xr.DataArray(effects, dims=("map", "voxel"), name="effect")
     design = pd.DataFrame({"intercept": np.ones(n_subjects)})
     setup = prepare_test(design, "intercept", n_perm=2 * PERMUTATIONS)
     n_perm, few = min(PERMUTATIONS, setup.n_perm), effects[:, :1024]
     nulls = seconds(lambda: null_max_stat(setup, few, start=0, stop=n_perm))
-    return seconds(lambda: fit_group(maps, design)) / effects.size, nulls / (few.size * n_perm)
+    product = seconds(lambda: rearranged_stat(setup, few, start=0, stop=TILE))
+    spatial = SpatialTest(setup, {"tfce": TFCE()}, np.arange(VOXELS), (16, 16, VOXELS // 256))
+    stat = rng.standard_normal((4, VOXELS))
+    return (
+        seconds(lambda: fit_group(maps, design)) / effects.size,
+        nulls / (few.size * n_perm),
+        product / (few.size * TILE),
+        seconds(lambda: spatial_maxima(spatial, stat)) / stat.size,
+    )
 
 
 def _map_rates(rng: np.random.Generator) -> tuple[float, float]:

@@ -4,45 +4,59 @@ from __future__ import annotations
 
 import warnings
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
 from voxloom.errors import VoxloomWarning
-from voxloom.io.arrays import create_array, get_attrs, open_array
+from voxloom.io.arrays import create_array, open_array
+from voxloom.io.integrity import METADATA
 from voxloom.io.objects import Objects
 from voxloom.io.regions import read_region
 from voxloom.kernels.multiplicity import bonferroni, fdr
 from voxloom.kernels.tails import z_to_p
-from voxloom.models.permutation import fwe_p
-from voxloom.pipeline.group import GroupTest, group_tests, outcome_of, shard_tasks
+from voxloom.models.joint import how_many
+from voxloom.models.null_p import p_of_null
+from voxloom.models.permutation import uncorrected_p
+from voxloom.pipeline.corrections import BY_GROUPS, nulls_named, p_maps, stat_maps
+from voxloom.pipeline.group import GROUP_STATISTICS, GroupTest, group_tests, outcome_of, shard_tasks
 from voxloom.pipeline.infer import null_tasks
-from voxloom.pipeline.nulls import null_path, nulls_of, prepared
+from voxloom.pipeline.nulls import (
+    Null,
+    null_path,
+    prepared,
+    prepared_all,
+    spatial_batches,
+    spatial_path,
+    spatial_statistics,
+)
+from voxloom.pipeline.spatial import spatial_tasks
 from voxloom.pipeline.stored_maps import make_map_array, write_block
-from voxloom.pipeline.workspace import Stage, Workspace, content_digest
+from voxloom.pipeline.workspace import GroupWorkspace, Stage, content_digest
 from voxloom.spec import digest
+from voxloom.spec.statistics import by_result_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from numpy.typing import NDArray
 
     from voxloom.spec import Inference
 
 NAME = "correct"
-#: Corrected maps by method of the analysis file.
-CORRECTED = {"bonferroni": "p_bonferroni", "fdr": "p_fdr", "permutation": "p_max_stat"}
 #: Corrections that need the map alone.
 VOXELWISE = {"bonferroni": bonferroni, "fdr": fdr}
 
 
-def tasks(ws: Workspace) -> list[Task]:
+def tasks(ws: GroupWorkspace) -> list[Task]:
     """One task per pair of contrasts whose statistics and nulls are complete."""
     found = []
     for test in complete_tests(ws):
         wanted = ws.analysis.group[test.name].inference
-        nulls = {task.key: ws.done("infer")[task.key].digest for task in null_tasks(ws, test, wanted)}
-        inputs = digest([outcome_of(ws, test), sorted(nulls.items()), wanted.model_dump(mode="json")])
+        nulls = {task.key: ws.done(task.stage)[task.key].digest for task in all_null_tasks(ws, test, wanted)}
+        inputs = digest([outcome_of(ws, test), sorted(nulls.items()), wanted.settings])
         found += [
             Task(
                 stage=NAME,
@@ -64,85 +78,173 @@ def tasks(ws: Workspace) -> list[Task]:
     return found
 
 
-def complete_tests(ws: Workspace) -> list[GroupTest]:
+def complete_tests(ws: GroupWorkspace) -> list[GroupTest]:
     """Group models whose statistics and nulls are all there."""
     found = []
     for test in group_tests(ws):
         wanted = ws.analysis.group[test.name].inference
-        if ws.complete([*shard_tasks(ws, test), *null_tasks(ws, test, wanted)]):
+        if ws.complete([*shard_tasks(ws, test), *all_null_tasks(ws, test, wanted)]):
             found.append(test)
     return found
 
 
-def prepare(ws: Workspace) -> None:
+def all_null_tasks(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> Iterator[Task]:
+    """The tasks that make the nulls of a group model."""
+    yield from null_tasks(ws, test, wanted)
+    yield from spatial_tasks(ws, test, wanted)
+
+
+def prepare(ws: GroupWorkspace) -> None:
     """Room for the corrected maps of every group model."""
     for test in complete_tests(ws):
         make_corrected(ws, test, ws.analysis.group[test.name].inference)
 
 
-def make_corrected(ws: Workspace, test: GroupTest, wanted: Inference) -> None:
+def make_corrected(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> None:
     """Create the arrays of corrected p and of the nulls; what other settings have left is removed.
 
     Their attributes tell how the p values are made, so a change of settings replaces them.
     """
     forget = partial(ws.ledger.forget_all, NAME, test.results)
     made = {"two_sided": wanted.two_sided}
-    permuted = made | {"n_perm": wanted.n_perm, "scheme": wanted.scheme, "seed": ws.analysis.seed}
-    kept = {*map(CORRECTED.get, wanted.method)} | ({"null_max_stat"} if "permutation" in wanted.method else set())
-    for name in {*CORRECTED.values(), "null_max_stat"} - kept:
-        if get_attrs(ws.objects, f"{test.path}/{name}") is not None:
-            forget()
-            ws.objects.delete_tree(f"{test.path}/{name}")
+    setups = prepared_all(test, wanted, ws.analysis.seed) if "permutation" in wanted.method else []
+    exhaustive = [setup.rearrangements.exhaustive for setup in setups]
+    permuted = wanted.null_settings | {"n_perm": wanted.n_perm, "exhaustive": exhaustive, "seed": ws.analysis.seed}
+    maps, statistics, nulls = p_maps(wanted), stat_maps(wanted), nulls_named(wanted)
+    for name in set(ws.objects.children(test.path)) - {*GROUP_STATISTICS, *maps, *statistics, *nulls, METADATA}:
+        forget()
+        ws.objects.delete_tree(f"{test.path}/{name}")
     pairs = {"contrast": len(test.first_level), "group_contrast": len(test.contrasts)}
-    for method in wanted.method:
-        attrs = permuted if method == "permutation" else made
-        path = f"{test.path}/{CORRECTED[method]}"
-        make_map_array(ws.objects, path, pairs, len(ws.voxel), attrs=attrs, on_replace=forget)
-    if "permutation" in wanted.method:
-        lengths = [null.setup.n_perm for null in nulls_of(test, wanted, ws.analysis.seed)]
+    permuted_maps = {*statistics, *(name for name, p in maps.items() if p.method == "permutation")}
+    for name in (*maps, *statistics):
+        attrs = permuted if name in permuted_maps else made
+        make_map_array(ws.objects, f"{test.path}/{name}", pairs, len(ws.voxel), attrs=attrs, on_replace=forget)
+    longest = max((setup.n_perm for setup in setups), default=0)
+    for name in nulls:
         create_array(
             ws.objects,
-            f"{test.path}/null_max_stat",
+            f"{test.path}/{name}",
             dims=(*pairs, "permutation"),
-            shape=(*pairs.values(), max(lengths)),
-            chunks=(1, 1, max(lengths)),
+            shape=(*pairs.values(), longest),
+            chunks=(1, 1, longest),
             attrs=permuted,
             on_replace=forget,
         )
 
 
 def correct(*, store: str, test: GroupTest, row: int, column: int, inference: Inference, seed: int) -> Output:
-    """Write every corrected p map of one pair of contrasts, and its merged null."""
-    objects = Objects(store)
-    stat, z, n = (read_map(objects, test, name, row, column) for name in ("stat", "z_score", "n"))
-    p = 2 * z_to_p(np.abs(z)) if inference.two_sided else z_to_p(z)
-    read = 3 * stat.nbytes
-    written = {CORRECTED[m]: VOXELWISE[m](p) for m in inference.method if m in VOXELWISE}
-    check_cancelled()
-    if "permutation" in inference.method:
-        setup = prepared(test, inference, seed, column)
-        path = null_path(test, inference, seed, row, column, setup)
-        nulls = read_region(objects, f"{path}/max_stat", (slice(None), slice(None)))
-        read += nulls.nbytes
-        null = nulls.max(axis=0)
-        written["p_max_stat"] = fwe_p(setup, np.where(complete(test, n), stat, np.nan), null)
-        longest = open_array(objects, f"{test.path}/null_max_stat").shape[-1]
-        written["null_max_stat"] = np.pad(null, (0, longest - len(null)), constant_values=np.nan)
-    for name, values in written.items():
+    """Write every corrected p map of one pair of contrasts, its merged nulls and spatial maps, one after the other."""
+    read = Reading(Objects(store))
+    digests, names, n_bytes, made = list[str](), list[str](), 0, dict[str, Any]()
+    for name, values, how in corrected(read, test, row, column, inference, seed):
         check_cancelled()
-        write_block(objects, f"{test.path}/{name}", (row, column, 0), values[np.newaxis, np.newaxis])
+        write_block(read.objects, f"{test.path}/{name}", (row, column, 0), values[np.newaxis, np.newaxis])
+        digests.append(content_digest([values]))
+        names.append(name)
+        n_bytes += values.nbytes
+        if how:
+            made[name] = dict(how)
     return Output(
-        digest=content_digest(written.values()),
-        bytes_read=read,
-        bytes_written=sum(values.nbytes for values in written.values()),
-        wrote=[f"{test.path}/{name}/c/{row}/{column}/*" for name in written],
+        digest=digest(digests),
+        bytes_read=read.n_bytes,
+        bytes_written=n_bytes,
+        details={"made": made},
+        wrote=[f"{test.path}/{name}/c/{row}/{column}/*" for name in names],
     )
 
 
-def complete(test: GroupTest, n: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Voxels that every subject has: those a permutation test can take; a warning counts the others."""
-    whole: NDArray[np.bool_] = n == len(test.subjects)
-    partial = int(np.count_nonzero(np.isfinite(n) & (n > 0) & ~whole))
+class Reading:
+    """Reads parts of arrays, and counts their bytes."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects, self.n_bytes = objects, 0
+
+    def __call__(self, path: str, *region: slice) -> NDArray[Any]:
+        """Read a region of an array."""
+        values = read_region(self.objects, path, region)
+        self.n_bytes += values.nbytes
+        return values
+
+
+class Made(NamedTuple):
+    """A map or a null, and what is to be told of how it was made."""
+
+    name: str
+    values: NDArray[np.float64]
+    how: Mapping[str, Any] = {}
+
+
+def corrected(read: Reading, test: GroupTest, row: int, column: int, inference: Inference, seed: int) -> Iterator[Made]:
+    """Every map and null of a pair of contrasts, by its variable."""
+    pair = slice(row, row + 1), slice(column, column + 1), slice(None)
+    z, n = (read(f"{test.path}/{name}", *pair)[0, 0] for name in ("z_score", "n"))
+    p = 2 * z_to_p(np.abs(z)) if inference.two_sided else z_to_p(z)
+    for method in inference.method:
+        if method in VOXELWISE:
+            yield Made(f"p_{method}", VOXELWISE[method](p))
+    if "permutation" in inference.method:
+        warn_of_partial(test, n)
+        del p, z, n
+        setup = prepared(test, inference, seed, column)
+        null = Null(row=row, column=column, setup=setup, path=null_path(test, inference, seed, row, column, setup))
+        yield from voxelwise(read, test, null, inference)
+        yield from whole_map(read, test, null, inference)
+
+
+def voxelwise(read: Reading, test: GroupTest, null: Null, inference: Inference) -> Iterator[Made]:
+    """P of the statistic of each voxel."""
+    stat, reached = read(f"{null.path}/stat", slice(None)), sum_counts(read, f"{null.path}/reached")
+    if inference.variance_groups is not None:
+        yield Made(BY_GROUPS, stat)
+    yield Made("p_uncorrected", np.where(np.isnan(stat), np.nan, uncorrected_p(null.setup, reached)))
+    for name, statistic in by_result_name(inference.statistics).items():
+        if not statistic.spatial:
+            maxima = read(f"{null.path}/{name}", slice(None), slice(None)).max(axis=0)
+            yield from judged(read, test, null, inference, name, stat, maxima)
+
+
+def whole_map(read: Reading, test: GroupTest, null: Null, inference: Inference) -> Iterator[Made]:
+    """Spatial statistics as observed, and their p."""
+    names = list(spatial_statistics(inference))
+    if not names:
+        return
+    path, batches = spatial_path(null, inference), spatial_batches(null.setup.n_perm)
+    maxima = read(f"{path}/maxima", slice(None), slice(None), slice(None))
+    for i, name in enumerate(names):
+        merged = np.concatenate([block[i, : b.stop - b.start] for block, b in zip(maxima, batches, strict=True)])
+        observed = read(f"{path}/observed", slice(i, i + 1), slice(None))[0]
+        yield Made(name, observed)
+        yield from judged(read, test, null, inference, name, observed, merged)
+
+
+def judged(
+    read: Reading,
+    test: GroupTest,
+    null: Null,
+    inference: Inference,
+    name: str,
+    values: NDArray[np.float64],
+    maxima: NDArray[np.float64],
+) -> Iterator[Made]:
+    """P of a statistic from its null, and the null, as long as the model's longest."""
+    heights = np.abs(values) if null.setup.two_sided else values
+    yield Made(f"p_{name}", *p_of_null(heights, maxima, tail=inference.tail, **how_many(null.setup)))
+    longest = open_array(read.objects, f"{test.path}/null_{name}").shape[-1]
+    yield Made(f"null_{name}", np.pad(maxima, (0, longest - len(maxima)), constant_values=np.nan))
+
+
+def sum_counts(read: Reading, path: str) -> NDArray[np.int64]:
+    """Sum of the counts of all batches by voxel; exact, and one batch in memory at a time."""
+    n_batches, n_voxels = open_array(read.objects, path).shape
+    total = np.zeros(n_voxels, np.int64)
+    for batch in range(n_batches):
+        total += read(path, slice(batch, batch + 1), slice(None))[0]
+    return total
+
+
+def warn_of_partial(test: GroupTest, n: NDArray[np.float64]) -> None:
+    """Count the voxels that some subjects lack: a permutation test cannot take them."""
+    partial = int(np.count_nonzero(np.isfinite(n) & (n > 0) & (n != len(test.subjects))))
     if partial:
         warnings.warn(
             f"group.{test.name}: {partial} of {len(n)} voxels lack some of the {len(test.subjects)} subjects; "
@@ -150,7 +252,6 @@ def complete(test: GroupTest, n: NDArray[np.float64]) -> NDArray[np.bool_]:
             VoxloomWarning,
             stacklevel=2,
         )
-    return whole
 
 
 def read_map(objects: Objects, test: GroupTest, name: str, row: int, column: int) -> NDArray[np.float64]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxloom.pipeline import calibration, nulls, sizes
+from voxloom.pipeline import calibration, sizes
 from voxloom.pipeline.consolidate import CONSOLIDATED
 from voxloom.pipeline.map_files import MAP_DTYPE
+from voxloom.pipeline.nulls import nulls_of, spatial_statistics
 from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
 
 if TYPE_CHECKING:
@@ -44,10 +45,14 @@ def stage_seconds(survey: Survey, stages: Mapping[str, StagePlan], rates: Rates)
         "combine": combine_seconds(survey, rates) + stages["combine"].bytes_written * rates.encode,
         "consolidate": consolidate_seconds(survey, rates) + stages["consolidate"].bytes_written * rates.encode,
         "group": group_seconds(survey, rates) + stages["group"].bytes_written * rates.encode,
-        "infer": infer_seconds(survey, rates),
+        "infer": stages["infer"].flops / 2 * rates.permutation,
         "correct": correct_seconds(survey, rates) + stages["correct"].bytes_written * rates.encode,
         "export": export_seconds(survey, rates),
     }
+    if "spatial" in stages:
+        made, used = stages["rearrange"], stages["spatial"]
+        work["rearrange"] = made.flops / 2 * rates.product + made.bytes_written * rates.encode
+        work["spatial"] = used.flops / 2 * rates.product + whole_map_seconds(survey, rates)
     return {name: tasks[name] + work[name] for name in stages}
 
 
@@ -89,15 +94,15 @@ def group_seconds(survey: Survey, rates: Rates) -> float:
     )
 
 
-def infer_seconds(survey: Survey, rates: Rates) -> float:
-    """Voxels times subjects times rearrangements, times the projections of each."""
-    total = 0.0
-    for test in survey.tests:
-        wanted = survey.ws.analysis.group[test.name].inference
-        setups = [null.setup for null in nulls.nulls_of(test, wanted, survey.ws.analysis.seed)]
-        rows = sum(setup.n_perm * setup.model.width for setup in setups)
-        total += len(test.subjects) * rows
-    return total * survey.n_voxels * rates.permutation
+def whole_map_seconds(survey: Survey, rates: Rates) -> float:
+    """Voxels times rearrangements times spatial statistics."""
+    group = survey.ws.analysis.group
+    maps = sum(
+        null.setup.n_perm * len(spatial_statistics(group[test.name].inference))
+        for test in survey.tests
+        for null in nulls_of(test, group[test.name].inference, survey.ws.analysis.seed)
+    )
+    return maps * survey.n_voxels * rates.whole
 
 
 def correct_seconds(survey: Survey, rates: Rates) -> float:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,9 +23,11 @@ from voxloom.models.contrasts import contrast
 from voxloom.models.group import fit_group
 from voxloom.models.group_design import group_design
 from voxloom.pipeline import consolidate
+from voxloom.pipeline.exchange import exchange_columns
 from voxloom.pipeline.memory import group_memory, group_piece, require
+from voxloom.pipeline.nulls import nulls_of, require_resolution
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
-from voxloom.pipeline.workspace import Stage, Workspace, content_digest
+from voxloom.pipeline.workspace import GroupWorkspace, Stage, Workspace, content_digest
 from voxloom.schema import MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, shard_slices
 from voxloom.spec import digest
 
@@ -50,6 +53,7 @@ class GroupTest:
     rows: tuple[int, ...]
     design: pd.DataFrame
     contrasts: Mapping[str, str]
+    labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -57,12 +61,19 @@ class GroupTest:
         return f"results/{self.results}"
 
 
-def group_tests(ws: Workspace) -> list[GroupTest]:
-    """Every group model of the analysis, with its design for the subjects that have maps.
+@singledispatch
+def group_tests(ws: GroupWorkspace) -> list[GroupTest]:
+    """Every group model of an analysis, with its design for the maps that are there, once they lie together."""
+    raise NotImplementedError
+
+
+@group_tests.register(Workspace)
+def tests_of_subjects(ws: Workspace) -> list[GroupTest]:
+    """Group models on the maps of subjects.
 
     A model that they cannot answer, since too many are left out, is refused; it costs no other model its result.
     """
-    found, subjects = [], ws.combined_subjects()
+    found, subjects = [], ws.combined_subjects() if ws.complete(consolidate.tasks(ws)) else []
     for name in ws.analysis.group if subjects else ():
         try:
             found.append(group_test(ws.analysis, name, subjects))
@@ -87,7 +98,15 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
         rows=tuple(contrasts.index(c) for c in chosen),
         design=design,
         contrasts=dict(model.contrasts),
+        labels=labels_for(analysis, name, model, subjects),
     )
+
+
+def labels_for(analysis: Analysis, name: str, model: GroupModel, subjects: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Columns of the participants table that say who may be exchanged with whom."""
+    if not model.inference.exchange_columns:
+        return {}
+    return exchange_columns(model.inference, covariates_of(analysis, model, subjects), f"group.{name}")
 
 
 def design_for(analysis: Analysis, name: str, model: GroupModel, subjects: Sequence[str]) -> pd.DataFrame:
@@ -125,24 +144,23 @@ def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:
     Raises
     ------
     InputError
-        As `design_for`, or a contrast names columns that the design has not.
+        As `design_for`, a contrast names columns that the design has not, or too few permutations for alpha.
     MemoryBudgetError
         All subjects of the fewest voxels do not fit the budget.
     """
     subjects = list(dict.fromkeys(run.subject for run in runs))
     for name in analysis.group:
-        group_test(analysis, name, subjects)
+        test, wanted = group_test(analysis, name, subjects), analysis.group[name].inference
+        require_resolution(name, wanted, nulls_of(test, wanted, analysis.seed))
         require(f"group.{name}", group_memory(len(subjects), MAP_CHUNK_VOXELS, 0), analysis.memory_budget)
 
 
-def tasks(ws: Workspace) -> list[Task]:
+def tasks(ws: GroupWorkspace) -> list[Task]:
     """One task per model and shard of voxels, once the maps of all subjects are consolidated."""
-    if not ws.complete(consolidate.tasks(ws)):
-        return []
     return [task for test in group_tests(ws) for task in shard_tasks(ws, test)]
 
 
-def shard_tasks(ws: Workspace, test: GroupTest) -> list[Task]:
+def shard_tasks(ws: GroupWorkspace, test: GroupTest) -> list[Task]:
     """The tasks of one group model."""
     inputs, (_, shard) = inputs_of(ws, test), map_chunks(len(ws.voxel))
     return [
@@ -163,26 +181,26 @@ def shard_tasks(ws: Workspace, test: GroupTest) -> list[Task]:
     ]
 
 
-def inputs_of(ws: Workspace, test: GroupTest) -> str:
+def inputs_of(ws: GroupWorkspace, test: GroupTest) -> str:
     """Digest of the maps and the design a group test depends on."""
     maps = {key: r.digest for key, r in ws.done("consolidate").items() if key.startswith(f"{test.source}/")}
     design = [list(map(str, test.design.columns)), test.design.to_numpy(dtype=float).tolist()]
     return digest([test.results, sorted(maps.items()), test.subjects, design])
 
 
-def outcome_of(ws: Workspace, test: GroupTest) -> str:
+def outcome_of(ws: GroupWorkspace, test: GroupTest) -> str:
     """Digest of the statistics of a group model, as its tasks wrote them."""
     shards = {key: r.digest for key, r in ws.done(NAME).items() if key.startswith(f"{test.results}/")}
     return digest([inputs_of(ws, test), sorted(shards.items())])
 
 
-def prepare(ws: Workspace) -> None:
+def prepare(ws: GroupWorkspace) -> None:
     """Make room for every group model."""
     for test in group_tests(ws):
         make_group_maps(ws, test)
 
 
-def make_group_maps(ws: Workspace, test: GroupTest) -> None:
+def make_group_maps(ws: GroupWorkspace, test: GroupTest) -> None:
     """Create the arrays of a group model: dims (contrast, group_contrast, voxel).
 
     Results of other maps or another design are removed first, corrected p values too: nobody shall read one
@@ -199,7 +217,7 @@ def make_group_maps(ws: Workspace, test: GroupTest) -> None:
         make_map_array(ws.objects, f"{test.path}/{name}", leading, len(ws.voxel))
 
 
-def describe_group(ws: Workspace, test: GroupTest) -> None:
+def describe_group(ws: GroupWorkspace, test: GroupTest) -> None:
     """Say what the results of a group model are about, and what they are made of."""
     describe_results(
         ws.objects,

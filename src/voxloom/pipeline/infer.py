@@ -1,9 +1,13 @@
-"""Stage 7: permutation nulls, one task per test, stretch of voxels and batch of permutations; merged in stage 8."""
+"""Stage 7: permutation nulls, one task per test, stretch of voxels and batch of permutations; merged in stage 8.
+
+A task leaves the maxima of its permutations over its voxels, and of each voxel in how many of its permutations the
+voxel's own statistic is reached. Maxima of stretches and counts of batches merge exactly, in any order.
+"""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,20 +15,17 @@ from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
 from voxloom.io.arrays import create_array
 from voxloom.io.objects import Objects
-from voxloom.models.permutation import null_max_stat
-from voxloom.pipeline import consolidate
+from voxloom.models.permutation import observed_stat, sweep
 from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effects
 from voxloom.pipeline.memory import infer_stretch
-from voxloom.pipeline.nulls import BATCH, CHUNK, nulls_of, prepared
+from voxloom.pipeline.nulls import BATCH, CHUNK, Null, nulls_of, prepared
 from voxloom.pipeline.stored_maps import write_block
-from voxloom.pipeline.workspace import Stage, Workspace, content_digest
+from voxloom.pipeline.workspace import GroupWorkspace, Stage, content_digest
 from voxloom.schema import MAP_CHUNK_VOXELS, shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Iterator, Sequence
 
     from voxloom.spec import Inference
 
@@ -33,23 +34,21 @@ NAME = "infer"
 STRIDE = 10**10
 
 
-def tasks(ws: Workspace) -> list[Task]:
+def tasks(ws: GroupWorkspace) -> list[Task]:
     """One task per contrast, group contrast, stretch of voxels and batch of permutations.
 
     The first batches of all come first, so that at any time all have about as many permutations.
     """
-    if not ws.complete(consolidate.tasks(ws)):
-        return []
     found = [task for test in group_tests(ws) for task in null_tasks(ws, test, ws.analysis.group[test.name].inference)]
     return sorted(found, key=lambda task: task.kwargs["batch"][0])
 
 
-def null_tasks(ws: Workspace, test: GroupTest, wanted: Inference) -> Iterator[Task]:
+def null_tasks(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> Iterator[Task]:
     """The tasks of one group model."""
     inputs, stretches = inputs_of(ws, test), voxel_stretches(len(ws.voxel), test, ws.analysis.memory_budget)
     for null in nulls_of(test, wanted, ws.analysis.seed):
         for s, voxels in enumerate(stretches):
-            for batch in null.batches:
+            for b, batch in enumerate(null.batches):
                 yield Task(
                     stage=NAME,
                     key=f"{null.key}/{len(stretches)}-{s:04d}-{batch.start:07d}",
@@ -63,27 +62,56 @@ def null_tasks(ws: Workspace, test: GroupTest, wanted: Inference) -> Iterator[Ta
                         "stretch": s,
                         "voxels": (voxels.start, voxels.stop),
                         "batch": (batch.start, batch.stop),
+                        "place": b,
+                        "share": (voxels.stop - voxels.start) / len(ws.voxel),
                         "inference": wanted,
                         "seed": ws.analysis.seed,
                     },
-                    inputs=digest([inputs, batch.stop]),
+                    inputs=digest([inputs, batch.stop, *sorted(test.labels.items())]),
                 )
 
 
-def prepare(ws: Workspace) -> None:
-    """Room for the partial maxima of every permutation test; what a shorter one has left is kept."""
+def prepare(ws: GroupWorkspace) -> None:
+    """Room for the maxima and the counts of every permutation test; what a shorter one has left is kept."""
     for test in group_tests(ws):
         stretches = voxel_stretches(len(ws.voxel), test, ws.analysis.memory_budget)
         for null in nulls_of(test, ws.analysis.group[test.name].inference, ws.analysis.seed):
-            create_array(
-                ws.objects,
-                f"{null.path}/max_stat",
-                dims=("stretch", "permutation"),
-                shape=(len(stretches), null.setup.n_perm),
-                chunks=(1, CHUNK),
-                on_replace=partial(ws.ledger.forget_all, NAME, null.key),
-                resizable="permutation",
-            )
+            make_null(ws.objects, null, stretches, on_replace=partial(ws.ledger.forget_all, NAME, null.key))
+
+
+def make_null(objects: Objects, null: Null, stretches: Sequence[slice], on_replace: Callable[[], None]) -> None:
+    """Create or resize the arrays of one null: a chunk of each is written by one task."""
+    create_array(
+        objects,
+        f"{null.path}/max_stat",
+        dims=("stretch", "permutation"),
+        shape=(len(stretches), null.setup.n_perm),
+        chunks=(1, CHUNK),
+        on_replace=on_replace,
+        resizable="permutation",
+    )
+    n_voxels, chunk = stretches[-1].stop, min(MAP_CHUNK_VOXELS, stretches[-1].stop)
+    shard = -(-stretches[0].stop // chunk) * chunk
+    create_array(
+        objects,
+        f"{null.path}/stat",
+        dims=("voxel",),
+        shape=(n_voxels,),
+        chunks=(chunk,),
+        shards=(shard,),
+        on_replace=on_replace,
+    )
+    create_array(
+        objects,
+        f"{null.path}/reached",
+        dims=("batch", "voxel"),
+        shape=(len(null.batches), n_voxels),
+        chunks=(1, chunk),
+        shards=(1, shard),
+        dtype=np.int64,
+        on_replace=on_replace,
+        resizable="batch",
+    )
 
 
 def voxel_stretches(n_voxels: int, test: GroupTest, budget: int) -> list[slice]:
@@ -101,31 +129,48 @@ def null_batch(
     stretch: int,
     voxels: tuple[int, int],
     batch: tuple[int, int],
+    place: int,
+    share: float,
     inference: Inference,
     seed: int,
 ) -> Output:
-    """Maxima of the statistic over one stretch of voxels, for one batch of permutations."""
+    """Maxima of the statistic over one stretch of voxels, and counts of each voxel, for one batch of permutations.
+
+    The first batch leaves the observed statistic too.
+    """
     objects = Objects(store)
-    effects = load_effects(objects, test, test.rows[row], slice(*voxels))
+    effects = load_effects(objects, test, test.rows[row], slice(*voxels))["effect"].to_numpy()
     setup = prepared(test, inference, seed, column)
-    maxima = np.full(batch[1] - batch[0], -np.inf)
-    for Y in stretches_of(effects["effect"].to_numpy(), len(maxima) * setup.model.width):
+    maxima, n_voxels = np.full(batch[1] - batch[0], -np.inf), effects.shape[1]
+    stat, reached = np.empty(n_voxels), np.empty(n_voxels, np.int64)
+    for piece in pieces(effects.shape, len(maxima) * setup.model.width):
         check_cancelled()
-        np.maximum(maxima, null_max_stat(setup, Y, start=batch[0], stop=batch[1]), out=maxima)
+        stat[piece] = observed_stat(setup, effects[:, piece])
+        found = sweep(setup, effects[:, piece], stat[piece], start=batch[0], stop=batch[1])
+        np.maximum(maxima, found.maxima, out=maxima)
+        reached[piece] = found.reached
     write_block(objects, f"{path}/max_stat", (stretch, batch[0]), maxima[np.newaxis])
+    write_block(objects, f"{path}/reached", (place, voxels[0]), reached[np.newaxis])
+    if place == 0:
+        write_block(objects, f"{path}/stat", (voxels[0],), stat)
+    chunks = range(batch[0] // CHUNK, -(-batch[1] // CHUNK))
     return Output(
-        digest=content_digest([maxima]),
-        bytes_read=effects["effect"].nbytes,
-        bytes_written=maxima.nbytes,
-        wrote=[f"{path}/max_stat/c/{stretch}/{chunk}" for chunk in range(batch[0] // CHUNK, -(-batch[1] // CHUNK))],
+        digest=content_digest([maxima, reached, stat]),
+        bytes_read=effects.nbytes,
+        bytes_written=maxima.nbytes + reached.nbytes + (stat.nbytes if place == 0 else 0),
+        details={"permutations": share * len(maxima), "n_perm": setup.n_perm, "alpha": inference.alpha},
+        wrote=[
+            *(f"{path}/max_stat/c/{stretch}/{chunk}" for chunk in chunks),
+            f"{path}/reached/c/{place}/{stretch}",
+            *([f"{path}/stat/c/{stretch}"] if place == 0 else []),
+        ],
     )
 
 
-def stretches_of(Y: NDArray[Any], n_rows: int) -> Iterator[NDArray[Any]]:
-    """Cut maps (n, V) so that a product with `n_rows` rows takes `STRIDE` multiplications, in whole chunks."""
-    chunks = max(1, STRIDE // (n_rows * len(Y) * MAP_CHUNK_VOXELS))
-    for voxels in shard_slices(Y.shape[1], chunks * MAP_CHUNK_VOXELS):
-        yield Y[:, voxels]
+def pieces(shape: tuple[int, ...], n_rows: int) -> list[slice]:
+    """Cut the voxels of maps (n, V), in whole chunks: a product with `n_rows` rows takes `STRIDE` multiplications."""
+    chunks = max(1, STRIDE // (n_rows * shape[0] * MAP_CHUNK_VOXELS))
+    return shard_slices(shape[1], chunks * MAP_CHUNK_VOXELS)
 
 
 STAGE = Stage(NAME, tasks, prepare)

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from voxloom.engine.events import Note, ignore
 from voxloom.engine.reports import NO_PAGE, draws_pages, performance_page, write_summary
 from voxloom.engine.runner import run_stage
 from voxloom.errors import InputError
-from voxloom.pipeline import combine, consolidate, correct, design, fit, group, infer, ingest, noise, smooth, write
+from voxloom.pipeline import (
+    combine,
+    consolidate,
+    correct,
+    design,
+    fit,
+    group,
+    infer,
+    ingest,
+    noise,
+    smooth,
+    spatial,
+    write,
+)
 from voxloom.pipeline.refusal import require_memory
+from voxloom.pipeline.workspace import GroupWorkspace
 from voxloom.spec.section import did_you_mean
 
 if TYPE_CHECKING:
@@ -24,6 +38,7 @@ if TYPE_CHECKING:
     from voxloom.pipeline.workspace import Stage, Workspace
     from voxloom.spec import Analysis
 
+W = TypeVar("W", bound=GroupWorkspace)
 #: All that an analysis can have; `stages_of` tells which one has.
 STAGES = (
     ingest.STAGE,
@@ -35,6 +50,8 @@ STAGES = (
     consolidate.STAGE,
     group.STAGE,
     infer.STAGE,
+    spatial.MAPS_STAGE,
+    spatial.STAGE,
     correct.STAGE,
     write.STAGE,
 )
@@ -72,7 +89,7 @@ class RunResult:
         return not (self.quarantined or self.failed)
 
 
-def stages_of(analysis: Analysis, until: str | None = None) -> tuple[Stage, ...]:
+def stages_of(analysis: Analysis, until: str | None = None) -> tuple[Stage[Workspace], ...]:
     """The stages of an analysis, in order: up to one, that included, or all.
 
     Raises
@@ -88,7 +105,7 @@ def stages_of(analysis: Analysis, until: str | None = None) -> tuple[Stage, ...]
 
 
 def go(
-    ws: Workspace, client: distributed.Client | None, stages: tuple[Stage, ...], reports: Path | None = None
+    ws: Workspace, client: distributed.Client | None, stages: tuple[Stage[Workspace], ...], reports: Path | None = None
 ) -> RunResult:
     """Run stages in turn; a failed task ends the line after its stage, a quarantined one does not."""
     failed: tuple[Record, ...] = ()
@@ -97,20 +114,14 @@ def go(
         if client is not None and not draws_pages(client):
             ws.note(NO_PAGE)
     for stage in stages:
-        if stage.prepare is not None:
-            stage.prepare(ws)
-        result = run_reported(ws, client, stage, reports)
-        absorb(ws, result)
-        if stage.finish is not None:
-            stage.finish(ws)
+        failed = advance(ws, client, stage, reports)
         if stage is design.STAGE:
             require_contrasts(ws)
             require_memory(ws)
-        failed = result.failed
         if failed:
             break
     if write.STAGE in stages and not failed:
-        write.note_leftovers(ws)
+        write.note_leftovers(ws, write.tasks(ws))
     return RunResult(
         results_name=ws.analysis.combine_digest,
         group_names={name: ws.analysis.group_digest(name) for name in ws.analysis.group},
@@ -122,7 +133,20 @@ def go(
     )
 
 
-def run_reported(ws: Workspace, client: distributed.Client | None, stage: Stage, reports: Path | None) -> StageResult:
+def advance(
+    ws: W, client: distributed.Client | None, stage: Stage[W], reports: Path | None = None
+) -> tuple[Record, ...]:
+    """Do one stage: make room, run its tasks, take over what they did; return the records of those that failed."""
+    if stage.prepare is not None:
+        stage.prepare(ws)
+    result = run_reported(ws, client, stage, reports)
+    absorb(ws, result)
+    if stage.finish is not None:
+        stage.finish(ws)
+    return result.failed
+
+
+def run_reported(ws: W, client: distributed.Client | None, stage: Stage[W], reports: Path | None) -> StageResult:
     """Run one stage, and write into a folder what it cost."""
     if reports is None:
         return run_stage(stage.name, stage.tasks(ws), ledger=ws.ledger, client=client, on_event=ws.on_event)
@@ -132,7 +156,7 @@ def run_reported(ws: Workspace, client: distributed.Client | None, stage: Stage,
     return result
 
 
-def absorb(ws: Workspace, result: StageResult) -> None:
+def absorb(ws: GroupWorkspace, result: StageResult) -> None:
     """Take over what a stage has done, and its warnings."""
     ws.records[result.stage] = {key: r for key, r in result.records.items() if r.status == "done"}
     ws.quarantined += result.quarantined
@@ -141,7 +165,7 @@ def absorb(ws: Workspace, result: StageResult) -> None:
             ws.note(text)
 
 
-def recall(ws: Workspace, stage: Stage) -> None:
+def recall(ws: W, stage: Stage[W]) -> None:
     """Take over what earlier runs have done in a stage, where it is still valid."""
     known = ws.ledger.read(stage.name)
     wanted = {task.key: task.inputs for task in stage.tasks(ws)}

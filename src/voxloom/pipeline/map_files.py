@@ -13,10 +13,12 @@ from voxloom.io.derivatives import (
     design_name,
     group_design_name,
     group_name,
+    null_name,
     subject_name,
     write_sidecar,
 )
 from voxloom.io.images import to_nifti, write_nifti
+from voxloom.pipeline.corrections import p_maps, stat_maps
 from voxloom.pipeline.levels import levels_of
 from voxloom.schema import voxel_coords
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from voxloom.io.bids import RunFile
     from voxloom.io.study import Study
     from voxloom.pipeline.group import GroupTest
-    from voxloom.pipeline.workspace import Workspace
+    from voxloom.pipeline.workspace import GroupWorkspace, Workspace
 
 NAME = "export"
 #: Statistic in a file name, by variable of a group model in the store.
@@ -48,8 +50,6 @@ SUBJECT_FILES = {
     "F": ("F", "z", "p", "dof"),
     "conjunction": ("z", "p"),
 }
-#: ``desc`` entity of a corrected p map.
-CORRECTED_DESC = {"bonferroni": "bonferroni", "fdr": "fdr", "permutation": "fwe"}
 #: Of the values of an exported map.
 MAP_DTYPE = np.dtype(np.float32)
 
@@ -74,14 +74,18 @@ def planned_subject_files(ws: Workspace, runs: Sequence[RunFile]) -> Iterator[st
                 yield from (subject_name(entities, contrast=name, stat=stat) for stat in stats)
 
 
-def planned_group_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:
+def planned_group_files(ws: GroupWorkspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:
     """Designs and maps of the group models."""
     for test in tests:
         entities = group_entities(runs)
         yield group_design_name(test.name)
         stats: list[tuple[str, str | None]] = [(stat, None) for stat in GROUP_FILES.values()]
-        stats += [("p", CORRECTED_DESC[m]) for m in ws.analysis.group[test.name].inference.method]
+        wanted = ws.analysis.group[test.name].inference
+        stats += [("p", p.desc) for p in p_maps(wanted).values()]
+        stats += [(one.stat, one.desc) for one in stat_maps(wanted).values()]
         for first, name in product(test.first_level, test.contrasts):
+            if "permutation" in wanted.method:
+                yield null_name(test.name, contrast=first, test=name, entities=entities)
             yield from (
                 group_name(test.name, contrast=first, test=name, stat=stat, entities=entities, desc=desc)
                 for stat, desc in stats
@@ -96,7 +100,7 @@ def group_entities(runs: Sequence[RunFile]) -> dict[str, str]:
 
 def shared_entities(runs: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Entities that all runs have with one value: those of the map made of them."""
-    first = runs[0]
+    first = runs[0] if runs else {}
     return {key: value for key, value in first.items() if all(run.get(key) == value for run in runs)}
 
 

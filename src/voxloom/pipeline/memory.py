@@ -20,7 +20,9 @@ from voxloom.kernels.linalg import SUB_BLOCK
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.pieces import PIECES_BYTES
 from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
+from voxloom.kernels.stat_maps import PERMUTATIONS
 from voxloom.models.permutation import BATCH_BYTES
+from voxloom.pipeline.nulls import SPATIAL_BATCH
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
 from voxloom.schema import MAP_CHUNK_MAPS, MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, TASK_OVERHEAD, MiB, bold_chunks
 
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 FLOAT64 = 8
 #: Numbers a voxel that the search for rho holds beside its T values and 5 K sums.
 SEARCH_NUMBERS = 200
+#: Bytes a voxel that the search for clusters holds beside the maps.
+CLUSTER_BYTES = 88
+#: Maps of the statistic in one chunk of those that go through the store.
+MAP_ROWS = 8
 #: Maps of voxels that tail probabilities hold while they are made.
 TAIL_MAPS = 8
 
@@ -146,6 +152,18 @@ def consolidate_memory(n_voxels: int, n_subjects: int) -> int:
     return TASK_OVERHEAD + FLOAT64 * (2 * subjects * map_voxels(n_voxels) + 3 * chunk)
 
 
+def gather_memory(n_maps: int, n_voxels: int, n_volume: int, shard: int) -> int:
+    """A block of maps over a stretch of voxels, one shard of it encoded beside it, and the volume being read."""
+    return TASK_OVERHEAD + FLOAT64 * (min(MAP_CHUNK_MAPS, n_maps) * (n_voxels + shard) + 3 * n_volume)
+
+
+def gather_piece(budget: int, n_voxels: int, n_maps: int, n_volume: int) -> int:
+    """Voxels of which a task reads a block of maps at once: whole shards, one at least."""
+    shard = map_voxels(n_voxels)
+    pieces = range(-(-n_voxels // shard) * shard, shard, -shard)
+    return next((n for n in pieces if gather_memory(n_maps, n, n_volume, shard) <= budget), shard)
+
+
 def group_memory(n_subjects: int, n_voxels: int, n_numbers: int) -> int:
     """So many statistics (numbers), all subjects over a piece of `n_voxels`, and what fitting that takes."""
     effects = FLOAT64 * n_subjects * n_voxels
@@ -161,7 +179,7 @@ def group_piece(budget: int, n_subjects: int, n_numbers: int) -> int:
 
 
 def infer_memory(n_subjects: int, n_voxels: int, n_regressors: int, n_perm: int) -> int:
-    """All subjects over a stretch of voxels; rearranged designs, residuals of a sub-block and their products.
+    """All subjects over a stretch of voxels, its counts; rearranged designs, residuals of a sub-block, their products.
 
     What reading took is not given back before: it lies among the small arrays of the allocator's heap.
     """
@@ -169,12 +187,46 @@ def infer_memory(n_subjects: int, n_voxels: int, n_regressors: int, n_perm: int)
     rearranged = min(BATCH_BYTES, 4 * (1 + n_regressors) * n_subjects * n_perm)
     residuals = 3 * FLOAT64 * VOXELS * n_subjects
     products = 4 * TABLE_ROWS * TABLE_VOXELS
-    return TASK_OVERHEAD + effects + reading(effects) + rearranged + residuals + products
+    counts = 3 * FLOAT64 * n_voxels
+    return TASK_OVERHEAD + effects + counts + reading(effects) + rearranged + residuals + products
 
 
 def infer_stretch(budget: int, n_subjects: int, n_regressors: int, n_perm: int) -> int:
     """Voxels whose maxima a task takes at once."""
     return most_voxels(lambda voxels: infer_memory(n_subjects, voxels, n_regressors, n_perm) <= budget)
+
+
+def spatial_memory(n_voxels: int, n_subjects: int) -> int:
+    """All subjects over the whole map; maps of a tile of rearrangements, in the making and as z, and the clusters'."""
+    effects, maps = FLOAT64 * n_subjects * n_voxels, FLOAT64 * PERMUTATIONS * n_voxels
+    return TASK_OVERHEAD + effects + reading(effects) + 5 * maps // 2 + CLUSTER_BYTES * n_voxels
+
+
+def map_fits(budget: int, n_voxels: int, n_subjects: int) -> bool:
+    """Whether a task makes the maps of the statistic that it uses; else they go through the store."""
+    return spatial_memory(n_voxels, n_subjects) <= budget
+
+
+def stored_spatial_memory(n_voxels: int, n_rows: int) -> int:
+    """So many stored maps of the statistic, as z, and room for the search of clusters."""
+    return TASK_OVERHEAD + 2 * FLOAT64 * n_rows * n_voxels + CLUSTER_BYTES * n_voxels
+
+
+def map_rows(n_voxels: int, budget: int) -> int:
+    """Stored maps that a task reads at a time: whole chunks, one at least."""
+    rows = range(PERMUTATIONS, MAP_ROWS, -MAP_ROWS)
+    return next((n for n in rows if stored_spatial_memory(n_voxels, n) <= budget), MAP_ROWS)
+
+
+def rearrange_memory(n_subjects: int, n_voxels: int) -> int:
+    """All subjects over a stretch of voxels, the maps of a batch over it, encoded beside them."""
+    effects, maps = FLOAT64 * n_subjects * n_voxels, FLOAT64 * SPATIAL_BATCH * n_voxels
+    return TASK_OVERHEAD + effects + reading(effects) + 2 * maps
+
+
+def rearrange_stretch(budget: int, n_subjects: int) -> int:
+    """Voxels whose maps of the statistic a task writes."""
+    return most_voxels(lambda voxels: rearrange_memory(n_subjects, voxels) <= budget)
 
 
 def most_voxels(fits: Callable[[int], bool]) -> int:
@@ -184,9 +236,9 @@ def most_voxels(fits: Callable[[int], bool]) -> int:
 
 
 def correct_memory(n_voxels: int, methods: Sequence[str]) -> int:
-    """t, z, n and p of a whole map, its corrections, and what the last of them sorts and compares."""
+    """t, z, n and p of a whole map, a correction, and what making it sorts and compares."""
     sorts = {"fdr", "permutation"} & set(methods)
-    return TASK_OVERHEAD + FLOAT64 * n_voxels * (4 + len(methods) + (5 if sorts else 2))
+    return TASK_OVERHEAD + FLOAT64 * n_voxels * (5 + (7 if sorts else 2))
 
 
 def export_memory(n_voxels: int, n_volume: int) -> int:

@@ -91,7 +91,7 @@ def plan(spec: Analysis | str | Path | Mapping[str, Any], *, calibrate: bool = F
 
 def look(analysis: Analysis) -> Survey:
     """Headers, grid and voxels: from the store where it exists, else from the masks."""
-    ws = Workspace(analysis, Objects(analysis.store.path), find_runs(analysis.data))
+    ws = Workspace(analysis, Objects(analysis.store.path), runs=find_runs(analysis.data))
     inputs = read_headers(tuple(ws.runs))
     if is_study(ws.objects):
         ws.study = open_study(ws.url)

@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 from voxloom.errors import InputError
 from voxloom.pipeline import memory, noise
 from voxloom.pipeline.group import group_test
+from voxloom.pipeline.inference_sizes import infer_task, rearrange_task, spatial_task
 from voxloom.pipeline.memory import require
-from voxloom.pipeline.sizes import group_task, infer_task
+from voxloom.pipeline.nulls import spatial_statistics
+from voxloom.pipeline.sizes import group_task
+from voxloom.pipeline.spatial import through_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from voxloom.io.nifti_info import NiftiInfo
+    from voxloom.pipeline.group import GroupTest
     from voxloom.pipeline.workspace import Workspace
+    from voxloom.spec import GroupAnalysis
 
 
 def require_ingest_memory(ws: Workspace, headers: Mapping[str, NiftiInfo]) -> None:
@@ -66,13 +71,31 @@ def require_memory(ws: Workspace) -> None:
 
 def require_group_memory(ws: Workspace, subjects: Sequence[str]) -> None:
     """The same for the group models; one that these subjects cannot answer is refused elsewhere."""
-    n_voxels, budget = len(ws.voxel), ws.analysis.memory_budget
-    for name, model in ws.analysis.group.items():
+    tests = []
+    for name in ws.analysis.group:
         try:
-            test = group_test(ws.analysis, name, subjects)
+            tests.append(group_test(ws.analysis, name, subjects))
         except InputError:
             continue
-        require(f"group.{name}", group_task(n_voxels, test, budget), budget)
-        if "permutation" in model.inference.method:
-            require(f"permutations of group.{name}", infer_task(n_voxels, test, budget), budget)
-        require(f"corrections of group.{name}", memory.correct_memory(n_voxels, model.inference.method), budget)
+    require_tests_memory(ws.analysis, tests, len(ws.voxel))
+
+
+def require_tests_memory(analysis: GroupAnalysis, tests: Iterable[GroupTest], n_voxels: int) -> None:
+    """Refuse group models of which not even the smallest piece fits the budget.
+
+    Raises
+    ------
+    MemoryBudgetError
+        Names the model, what its task needs, and the budget that would do.
+    """
+    budget = analysis.memory_budget
+    for test in tests:
+        wanted = analysis.group[test.name].inference
+        require(f"group.{test.name}", group_task(n_voxels, test, budget), budget)
+        if "permutation" in wanted.method:
+            require(f"permutations of group.{test.name}", infer_task(n_voxels, test, budget), budget)
+        if spatial_statistics(wanted):
+            require(f"spatial statistics of group.{test.name}", spatial_task(n_voxels, test, budget), budget)
+        if through_store(n_voxels, test, wanted, budget):
+            require(f"maps of group.{test.name}", rearrange_task(n_voxels, test, budget), budget)
+        require(f"corrections of group.{test.name}", memory.correct_memory(n_voxels, wanted.method), budget)

@@ -115,7 +115,7 @@ def at_work(
     spec: Analysis | str | Path | Mapping[str, Any],
     client: distributed.Client | None,
     on_event: OnEvent | None,
-    stages: tuple[Stage, ...],
+    stages: tuple[Stage[Workspace], ...],
     runs: Sequence[RunFile] | None = None,
 ) -> Iterator[tuple[Workspace, distributed.Client | None]]:
     """A workspace for these stages whose store is locked for us, and the cluster; `runs` as given, else found."""
@@ -124,7 +124,7 @@ def at_work(
     if group.STAGE in stages:
         group.check(analysis, runs)
     with ExitStack() as stack:
-        ws = Workspace(analysis, Objects(analysis.store.path), runs, on_event)
+        ws = Workspace(analysis, Objects(analysis.store.path), on_event, runs=runs)
         stack.enter_context(StoreLock(ws.objects, on_event=on_event))
         clean_partial(ws.objects)
         if client is None:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from voxloom.engine.plan import Problem, StagePlan
 from voxloom.errors import InputError
 from voxloom.io.runs import raw_bytes
-from voxloom.pipeline import infer, memory, noise
+from voxloom.pipeline import memory, noise
 from voxloom.pipeline.consolidate import CONSOLIDATED
+from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
 from voxloom.pipeline.group import GROUP_STATISTICS, group_test
+from voxloom.pipeline.inference_sizes import Work, inference_sizes
 from voxloom.pipeline.levels import levels_of
 from voxloom.pipeline.map_files import GROUP_FILES, MAP_DTYPE, SUBJECT_FILES
-from voxloom.pipeline.nulls import BATCH, Null, nulls_of
 from voxloom.pipeline.sources import source_bytes
 from voxloom.pipeline.stored_fit import PER_VOXEL
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
@@ -124,8 +125,7 @@ def stage_sizes(survey: Survey) -> Iterator[StagePlan]:
     yield combine_size(survey)
     yield consolidate_size(survey)
     yield group_size(survey)
-    yield infer_size(survey)
-    yield correct_size(survey)
+    yield from inference_sizes(Work(survey.ws.analysis, survey.tests, survey.n_voxels))
     yield export_size(survey)
 
 
@@ -304,69 +304,12 @@ def group_task(n_voxels: int, test: GroupTest, budget: int) -> int:
     return memory.group_memory(n_subjects, piece, n_numbers)
 
 
-def nulls(survey: Survey, test: GroupTest) -> list[Null]:
-    """The nulls of a model; none without permutation inference."""
-    return nulls_of(test, survey.ws.analysis.group[test.name].inference, survey.ws.analysis.seed)
-
-
-def stretches(survey: Survey, test: GroupTest) -> int:
-    """Stretches of voxels that the maxima of a model are taken over, one after the other."""
-    return len(infer.voxel_stretches(survey.n_voxels, test, survey.ws.analysis.memory_budget))
-
-
-def infer_size(survey: Survey) -> StagePlan:
-    """All effects for each batch of permutations in, maxima out."""
-    n_tasks, read, written, budget = 0, 0, 0, survey.ws.analysis.memory_budget
-    tests = [test for test in survey.tests if nulls(survey, test)]
-    for test in tests:
-        batches = sum(len(null.batches) for null in nulls(survey, test))
-        n_tasks += batches * stretches(survey, test)
-        read += batches * survey.one_map(len(test.subjects))
-        written += null_bytes(survey, test)
-    return StagePlan(
-        name="infer",
-        n_tasks=n_tasks,
-        bytes_read=read,
-        bytes_written=written,
-        peak_memory=max((infer_task(survey.n_voxels, test, budget) for test in tests), default=0),
-    )
-
-
-def null_bytes(survey: Survey, test: GroupTest) -> int:
-    """Bytes of the maxima of a model."""
-    return sum(null.setup.n_perm for null in nulls(survey, test)) * stretches(survey, test) * FLOAT64
-
-
-def infer_task(n_voxels: int, test: GroupTest, budget: int) -> int:
-    """Peak memory of a batch of permutations."""
-    stretch = min(n_voxels, memory.infer_stretch(budget, *test.design.shape, BATCH))
-    n_subjects, n_regressors = test.design.shape
-    return memory.infer_memory(n_subjects, stretch, n_regressors, BATCH)
-
-
-def correct_size(survey: Survey) -> StagePlan:
-    """Three maps and the maxima in; corrected p and the merged null, as long as the model's longest, out."""
-    read, written, peak = 0, 0, 0
-    for test in survey.tests:
-        longest = max((null.setup.n_perm for null in nulls(survey, test)), default=0)
-        methods = survey.ws.analysis.group[test.name].inference.method
-        peak = max(peak, memory.correct_memory(survey.n_voxels, methods))
-        read += survey.one_map(3 * pairs_of(test)) + null_bytes(survey, test)
-        written += survey.one_map(len(methods) * pairs_of(test)) + pairs_of(test) * longest * FLOAT64
-    return StagePlan(
-        name="correct",
-        n_tasks=sum(map(pairs_of, survey.tests)),
-        bytes_read=read,
-        bytes_written=written,
-        peak_memory=peak,
-    )
-
-
 def export_size(survey: Survey) -> StagePlan:
     """Maps and designs in, values of the volumes out."""
     n_subjects, images = len(survey.answered), n_images(survey)
     runs = chain.from_iterable(survey.answered.values())
     read = n_levels(survey) * subject_maps(survey) + sum(design_bytes(survey, run) for run in runs)
+    read += null_tables(survey)
     return StagePlan(
         name="export",
         n_tasks=n_subjects + sum(map(pairs_of, survey.tests)),
@@ -374,6 +317,15 @@ def export_size(survey: Survey) -> StagePlan:
         bytes_written=images * survey.n_volume * MAP_DTYPE.itemsize,
         peak_memory=memory.export_memory(survey.n_voxels, survey.n_volume) if images else 0,
     )
+
+
+def null_tables(survey: Survey) -> int:
+    """Bytes of the nulls of all group tests, each as long as the longest of its model."""
+    work, total = Work(survey.ws.analysis, survey.tests, survey.n_voxels), 0
+    for test in survey.tests:
+        longest = max((null.setup.n_perm for null in work.nulls(test)), default=0)
+        total += pairs_of(test) * len(nulls_named(work.wanted(test))) * longest * FLOAT64
+    return total
 
 
 def n_images(survey: Survey) -> int:
@@ -385,5 +337,5 @@ def n_images(survey: Survey) -> int:
 
 def group_images(survey: Survey, test: GroupTest) -> int:
     """Images of a group model."""
-    methods = survey.ws.analysis.group[test.name].inference.method
-    return pairs_of(test) * (len(GROUP_FILES) + len(methods))
+    wanted = survey.ws.analysis.group[test.name].inference
+    return pairs_of(test) * (len(GROUP_FILES) + len(p_maps(wanted)) + len(stat_maps(wanted)))

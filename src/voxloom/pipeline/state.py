@@ -28,7 +28,7 @@ def status(spec: Analysis | str | Path | Mapping[str, Any]) -> Status:
     A stage's tasks are known once the stages before it are done; until then it counts those it can see.
     """
     analysis = as_analysis(spec)
-    ws = Workspace(analysis, Objects(analysis.store.path), find_runs(analysis.data))
+    ws = Workspace(analysis, Objects(analysis.store.path), runs=find_runs(analysis.data))
     if not is_study(ws.objects):
         return Status(stages=())
     ws.study = open_study(ws.url)

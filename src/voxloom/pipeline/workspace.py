@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,60 +22,29 @@ if TYPE_CHECKING:
     from voxloom.io.bids import RunFile
     from voxloom.io.objects import Objects
     from voxloom.io.study import Study
-    from voxloom.spec import Analysis
-
-
-class Stage(NamedTuple):
-    """One arrow of the line.
-
-    Parameters
-    ----------
-    name : str
-    tasks : callable
-        The tasks of a workspace, from what the stages before have done. Writes nothing.
-    prepare : callable, optional
-        Makes room in the store, once, before the tasks run.
-    finish : callable, optional
-        What is made of all tasks together, once, after they have run.
-    wanted : callable, optional
-        Whether an analysis has this stage at all; every one has when not given.
-    """
-
-    name: str
-    tasks: Callable[[Workspace], list[Task]]
-    prepare: Callable[[Workspace], None] | None = None
-    finish: Callable[[Workspace], None] | None = None
-    wanted: Callable[[Analysis], bool] | None = None
+    from voxloom.spec import Analysis, GroupAnalysis
 
 
 @dataclass
-class Workspace:
-    """One analysis at work on one store.
+class GroupWorkspace:
+    """An analysis that ends in group models, at work on one store.
 
     Parameters
     ----------
-    analysis : Analysis
+    analysis : GroupAnalysis
     objects : Objects
         The store, as keys and bytes.
-    runs : sequence of RunFile
-        Every run the analysis names, in natural order.
     on_event : callable, optional
         Receives the engine's events.
     """
 
-    analysis: Analysis
+    analysis: GroupAnalysis
     objects: Objects
-    runs: Sequence[RunFile]
     on_event: OnEvent | None = None
-    study: Study | None = None
-    records: dict[str, dict[str, Record]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    quarantined: list[Record] = field(default_factory=list)
-    planned: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Remember every subject: `runs` may lose those that cannot be read."""
-        self.planned = tuple(dict.fromkeys(run.subject for run in self.runs))
+    study: Study | None = field(default=None, kw_only=True)
+    records: dict[str, dict[str, Record]] = field(default_factory=dict, kw_only=True)
+    notes: list[str] = field(default_factory=list, kw_only=True)
+    quarantined: list[Record] = field(default_factory=list, kw_only=True)
 
     @property
     def ledger(self) -> Ledger:
@@ -110,6 +79,35 @@ class Workspace:
         """Keep one line for the user; the same line is kept once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def group_runs(self) -> list[RunFile]:
+        """Runs that the maps of the group models rest on, as far as they are known."""
+        return []
+
+
+@dataclass
+class Workspace(GroupWorkspace):
+    """One analysis at work on one store.
+
+    Parameters
+    ----------
+    runs : sequence of RunFile
+        Every run the analysis names, in natural order.
+
+    Others as in `GroupWorkspace`.
+    """
+
+    analysis: Analysis
+    runs: Sequence[RunFile] = ()
+    planned: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Remember every subject: `runs` may lose those that cannot be read."""
+        self.planned = tuple(dict.fromkeys(run.subject for run in self.runs))
+
+    def group_runs(self) -> list[RunFile]:
+        """Every fitted run."""
+        return [run for found in self.subjects().values() for run in found]
 
     def stored_id(self, run: RunFile) -> str:
         """Name of the run in the store; a smoothed or rounded copy has its own, so that none replaces another."""
@@ -154,6 +152,32 @@ class Workspace:
         for run in self.fitted_runs:
             found.setdefault(run.subject, []).append(run)
         return found
+
+
+W = TypeVar("W", bound=GroupWorkspace, contravariant=True)
+
+
+class Stage(NamedTuple, Generic[W]):
+    """One arrow of the line, on a workspace that knows at least `W`.
+
+    Parameters
+    ----------
+    name : str
+    tasks : callable
+        The tasks of a workspace, from what the stages before have done. Writes nothing.
+    prepare : callable, optional
+        Makes room in the store, once, before the tasks run.
+    finish : callable, optional
+        What is made of all tasks together, once, after they have run.
+    wanted : callable, optional
+        Whether an analysis has this stage at all; every one has when not given.
+    """
+
+    name: str
+    tasks: Callable[[W], list[Task]]
+    prepare: Callable[[W], None] | None = None
+    finish: Callable[[W], None] | None = None
+    wanted: Callable[[Any], bool] | None = None
 
 
 def content_digest(arrays: Iterable[NDArray[Any]], *more: Any) -> str:

@@ -12,12 +12,14 @@ from voxloom.io.derivatives import (
 from voxloom.io.write import clean_partial
 from voxloom.pipeline.group import group_tests
 from voxloom.pipeline.map_files import NAME, planned_files
-from voxloom.pipeline.workspace import Stage, Workspace
+from voxloom.pipeline.workspace import GroupWorkspace, Stage, Workspace
 from voxloom.pipeline.write_group import group_tasks
 from voxloom.pipeline.write_subject import subject_tasks
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from voxloom.engine.runner import Task
 
 
@@ -31,11 +33,15 @@ def prepare(ws: Workspace) -> None:
     output = Path(ws.analysis.output.dir)
     for folder in (output, *(output / site for site in ws.analysis.data.sites)):  # each site is a derivative
         write_description(folder, name="voxloom results")
-    runs = [run for found in ws.subjects().values() for run in found]
-    if runs:
+    if runs := ws.group_runs():
         clean_partial(output / name for name in planned_files(ws, runs, group_tests(ws)))
-    known = ws.ledger.read(NAME)
-    for task in tasks(ws):
+    forget_lost(ws, tasks(ws))
+
+
+def forget_lost(ws: GroupWorkspace, wanted: Iterable[Task]) -> None:
+    """Forget the records of these tasks whose files are gone or were written by another analysis."""
+    output, known = Path(ws.analysis.output.dir), ws.ledger.read(NAME)
+    for task in wanted:
         record = known.get(task.key)
         if record is not None and not all(
             holds(output / name, task.kwargs["inputs"]) for name in record.details.get("files", ())
@@ -43,9 +49,9 @@ def prepare(ws: Workspace) -> None:
             ws.ledger.forget(record)
 
 
-def note_leftovers(ws: Workspace) -> None:
-    """Say which files in the output folder are of subjects and tests that this analysis no longer has."""
-    wanted = {task.key for task in tasks(ws)}
+def note_leftovers(ws: GroupWorkspace, tasks: Iterable[Task]) -> None:
+    """Say which files in the output folder are of subjects and tests that are not among the tasks of this analysis."""
+    wanted = {task.key for task in tasks}
     folder = Path(ws.analysis.output.dir)
     kept: set[str] = set()
     left: set[str] = set()

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
 
 from voxloom.engine.runner import Output, Task
 from voxloom.io.derivatives import (
     group_design_name,
     group_name,
+    null_name,
     sidecar,
     write_design,
 )
 from voxloom.io.study import open_study
-from voxloom.pipeline.correct import CORRECTED, read_map
+from voxloom.pipeline.correct import read_map
+from voxloom.pipeline.corrections import Corrected, nulls_named, p_maps, stat_maps
 from voxloom.pipeline.group import GroupTest, group_tests, outcome_of
-from voxloom.pipeline.map_files import CORRECTED_DESC, GROUP_FILES, NAME, group_entities, write_map
+from voxloom.pipeline.map_files import GROUP_FILES, NAME, group_entities, write_map
 from voxloom.pipeline.nulls import prepared
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from voxloom.io.bids import RunFile
-    from voxloom.pipeline.workspace import Workspace
+    from voxloom.io.objects import Objects
+    from voxloom.pipeline.workspace import GroupWorkspace
+    from voxloom.spec import Inference
 
 #: What a sidecar says of a permutation test, by the attribute it is told by.
 PERMUTATION_ENTRIES = {
@@ -31,16 +37,29 @@ PERMUTATION_ENTRIES = {
     "Nuisance": "nuisance",
     "NumberOfPermutations": "n_perm",
     "Exhaustive": "exhaustive",
+    "DistinctRearrangements": "n_distinct",
+    "NormalDeviateOf": "z_of",
     "PValue": "p_method",
     "TailApproximation": "tail",
     "Seed": "seed",
 }
 
 
-def group_tasks(ws: Workspace) -> Iterator[Task]:
+NULLS = "Greatest value over voxels of each statistic in every rearrangement, the observed order first"
+
+
+class ExtraMap(NamedTuple):
+    """A map of the inference: statistic and `desc` in the name of its file, and how it was made."""
+
+    stat: str
+    desc: str | None
+    how: Mapping[str, Any]
+
+
+def group_tasks(ws: GroupWorkspace) -> Iterator[Task]:
     """One task per group model, first-level contrast and group contrast."""
     output = Path(ws.analysis.output.dir)
-    runs: list[RunFile] = [run for found in ws.subjects().values() for run in found]
+    entities = group_entities(ws.group_runs())
     for test in group_tests(ws):
         model = ws.analysis.group[test.name]
         for i, first in enumerate(test.first_level):
@@ -60,26 +79,61 @@ def group_tasks(ws: Workspace) -> Iterator[Task]:
                         "row": i,
                         "column": j,
                         "names": (first, name),
-                        "expression": ws.analysis.first_level.contrasts[first].expression,
+                        "expression": ws.analysis.expression_of(first),
                         "model": model.model_dump(mode="json", exclude={"contrasts", "inference", "table"})
-                        | ws.analysis.data.rounding,
-                        "corrections": corrections(ws, test, j),
-                        "entities": group_entities(runs),
+                        | ws.analysis.rounding,
+                        "extra": extra_maps(ws, test, j, record.details.get("made", {})),
+                        "entities": entities,
+                        "nulls": null_columns(ws.analysis.group[test.name].inference),
                         "inputs": inputs,
                     },
-                    inputs=digest([inputs, group_entities(runs)]),
+                    inputs=digest([inputs, entities]),
                 )
 
 
-def corrections(ws: Workspace, test: GroupTest, column: int) -> dict[str, dict[str, Any]]:
-    """How each corrected p of a group contrast was made."""
+def extra_maps(ws: GroupWorkspace, test: GroupTest, column: int, made: Mapping[str, Any]) -> dict[str, ExtraMap]:
+    """Maps of the inference by their variables.
+
+    `made` is what the stage before told of how it made each.
+    """
     wanted = ws.analysis.group[test.name].inference
-    tail = "two-sided" if wanted.two_sided else "upper"
-    made: dict[str, dict[str, Any]] = {m: {"Method": m, "Tail": tail} for m in wanted.method}
-    if "permutation" in made:
-        setup = prepared(test, wanted, ws.analysis.seed, column)
-        made["permutation"] |= {name: setup.attrs[key] for name, key in PERMUTATION_ENTRIES.items()}
-    return made
+    permuted: dict[str, Any] = {}
+    if "permutation" in wanted.method:
+        attrs = prepared(test, wanted, ws.analysis.seed, column).attrs
+        permuted = {name: attrs[key] for name, key in PERMUTATION_ENTRIES.items() if key in attrs}
+        permuted |= {"Blocks": wanted.model_dump(mode="json")["blocks"]} if wanted.blocks else {}
+    found = {}
+    for name, p in p_maps(wanted).items():
+        how = correction(p, wanted, permuted)
+        found[name] = ExtraMap("p", p.desc, how | told(made.get(name, {})))
+    for name, one in stat_maps(wanted).items():
+        found[name] = ExtraMap(one.stat, one.desc, one.parameters)
+    return found
+
+
+def null_columns(wanted: Inference) -> dict[str, dict[str, Any]]:
+    """Statistics of the columns of the table of nulls."""
+    return {name: one.model_dump(mode="json") for name, one in nulls_named(wanted).items()}
+
+
+def read_nulls(objects: Objects, test: GroupTest, names: Iterable[str], row: int, column: int) -> pd.DataFrame:
+    """Maxima of every rearrangement, a column per statistic; NaN behind those of a test that has fewer than others."""
+    return pd.DataFrame({name: read_map(objects, test, name, row, column) for name in names})
+
+
+def told(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a sidecar: ``tail_status`` becomes ``TailStatus``; numbers that JSON has not are left out."""
+    names = {key: "".join(word.capitalize() for word in key.split("_")) for key in made} | {"tail": "TailApproximation"}
+    return {names[key]: value for key, value in made.items() if not isinstance(value, float) or isfinite(value)}
+
+
+def correction(p: Corrected, wanted: Inference, permuted: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sidecar of one map of p says of how it was made."""
+    made: dict[str, Any] = {"Method": p.method, "Tail": "two-sided" if wanted.two_sided else "upper"}
+    if p.method != "permutation":
+        return made
+    made["ErrorRate"] = "uncorrected" if p.statistic is None else "family-wise"
+    return made | ({} if p.statistic is None else {"Statistic": p.statistic.model_dump(mode="json")}) | dict(permuted)
 
 
 def export_group(
@@ -92,11 +146,12 @@ def export_group(
     names: tuple[str, str],
     expression: str | Sequence[str],
     model: Mapping[str, Any],
-    corrections: Mapping[str, Mapping[str, Any]],
+    extra: Mapping[str, ExtraMap],
     entities: Mapping[str, str],
+    nulls: Mapping[str, Mapping[str, Any]],
     inputs: str,
 ) -> Output:
-    """Write every map of one group test, and the design of its model."""
+    """Write every map of one group test, its nulls and the design of its model."""
     study, folder = open_study(store), Path(output)
     first, second = names
     about = {"Name": second, "Expression": test.contrasts[second], "Model": test.name}
@@ -106,7 +161,7 @@ def export_group(
     wanted: list[tuple[str, str, str | None, Mapping[str, Any] | None]] = [
         (variable, stat, None, None) for variable, stat in GROUP_FILES.items()
     ]
-    wanted += [(CORRECTED[m], "p", CORRECTED_DESC[m], how) for m, how in corrections.items()]
+    wanted += [(variable, *one) for variable, one in extra.items()]
     for variable, stat, desc, how in wanted:
         path = group_name(test.name, contrast=first, test=second, stat=stat, entities=entities, desc=desc)
         content = sidecar(
@@ -116,11 +171,18 @@ def export_group(
             model=model,
             test=about,
             n=len(test.subjects),
-            correction=how,
+            correction=how if stat == "p" else None,
+            parameters=how if stat != "p" else None,
             inputs=inputs,
         )
         values = read_map(study.objects, test, variable, row, column)
         read += values.nbytes
         written += write_map(study, folder / path, values, content)
+        files.append(path)
+    if nulls:
+        path = null_name(test.name, contrast=first, test=second, entities=entities)
+        table = read_nulls(study.objects, test, nulls, row, column)
+        read += table.size * 8
+        write_design(folder / path, table.dropna(), {"InputsDigest": inputs, "Description": NULLS, **nulls})
         files.append(path)
     return Output(digest=inputs, bytes_read=read, bytes_written=written, details={"files": files})

@@ -11,7 +11,9 @@ from voxloom.spec.entities import short_name
 from voxloom.spec.files import load_analysis, parse_analysis, parse_confounds
 from voxloom.spec.first_level import FirstLevel, FixedEffects, SubjectLevel
 from voxloom.spec.group import GroupModel, Inference
+from voxloom.spec.group_analysis import GroupAnalysis
 from voxloom.spec.labels import bids_label, require_distinct_labels
+from voxloom.spec.maps import GivenMaps, MapsAnalysis, parse_maps_analysis
 from voxloom.spec.statistics import (
     TFCE,
     ClusterMass,
@@ -35,8 +37,11 @@ __all__ = [
     "Data",
     "FirstLevel",
     "FixedEffects",
+    "GivenMaps",
+    "GroupAnalysis",
     "GroupModel",
     "Inference",
+    "MapsAnalysis",
     "MaxStat",
     "Output",
     "Statistic",
@@ -53,6 +58,7 @@ __all__ = [
     "parse_analysis",
     "parse_bytes",
     "parse_confounds",
+    "parse_maps_analysis",
     "require_distinct_labels",
     "schema_text",
     "short_name",

@@ -3,62 +3,29 @@
 from __future__ import annotations
 
 import json
-import re
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from voxloom.errors import InputError
-from voxloom.spec.data import Data, Output, Store
+from voxloom.spec.data import Data
 from voxloom.spec.digests import NOISE_GENERATIONS, digest, name_of
 from voxloom.spec.first_level import FirstLevel, SubjectLevel
-from voxloom.spec.group import GroupModel
-from voxloom.spec.labels import require_distinct_labels
-from voxloom.spec.section import Section, did_you_mean
-from voxloom.spec.values import Memory, Name
+from voxloom.spec.group_analysis import GroupAnalysis
+from voxloom.spec.section import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-class Analysis(Section):
+class Analysis(GroupAnalysis):
     """A whole analysis; `load_analysis` reads it from a file."""
 
     version: Literal[1] = 1
     """Version of this format."""
     data: Data
-    store: Store = Field(default_factory=Store)
-    output: Output = Field(default_factory=Output)
     first_level: FirstLevel = Field(default_factory=FirstLevel)
     subject_level: SubjectLevel = Field(default_factory=SubjectLevel)
-    group: dict[Name, GroupModel] = Field(default_factory=dict)
-    """Group models by name."""
-    cluster: Name = "local"
-    """`local` (processes on this machine), `threads` (this process), or the address of a Dask scheduler."""
-    workers: int | None = Field(default=None, ge=1)
-    """Worker processes; null: one per core as far as memory allows."""
-    memory_budget: Memory = 512 * 2**20
-    """Memory of one worker, such as `512MiB`."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the permutations."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _absent_sections(cls, raw: Any) -> Any:
-        """Read `key:` with nothing after it as absent; store and output take their names from the file."""
-        if not isinstance(raw, dict):
-            return raw
-        return {"store": {}, "output": {}} | {key: value for key, value in raw.items() if value is not None}
-
-    @field_validator("cluster")
-    @classmethod
-    def _local_or_address(cls, value: str) -> str:
-        if value not in ("local", "threads") and not re.match(r"[a-z]+://.", value):
-            raise InputError("", f"is {value!r}.", "Wanted: local, threads, or an address such as tcp://host:8786.")
-        return value
-
-    @field_validator("group")
-    @classmethod
-    def _file_names(cls, value: dict[str, GroupModel]) -> dict[str, GroupModel]:
-        require_distinct_labels(value, "")
-        return dict(sorted(value.items()))
 
     @model_validator(mode="after")
     def _group_contrasts_exist(self) -> Self:
@@ -92,9 +59,14 @@ class Analysis(Section):
             return wanted
         return tuple(name for name, c in self.first_level.contrasts.items() if c.stat_type == "t")
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able form; `parse_analysis` of it gives an equal analysis."""
-        return self.model_dump(mode="json")
+    def expression_of(self, contrast: str) -> str | Sequence[str]:
+        """What a first-level contrast says."""
+        return self.first_level.contrasts[contrast].expression
+
+    @property
+    def rounding(self) -> dict[str, float]:
+        """As `data.rounding`."""
+        return self.data.rounding
 
     @property
     def ingest_digest(self) -> str:
@@ -133,18 +105,6 @@ class Analysis(Section):
     def combine_digest(self) -> str:
         """Digest of what determines the maps of a subject: contrasts, the choice of runs, fixed effects."""
         return name_of("combine", self.contrast_digest, self.data.chosen, self.subject_level.settings)
-
-    def group_digest(self, model: str) -> str:
-        """Digest of what determines the fit and the contrasts of a group model; inference does not."""
-        return name_of("group", self.combine_digest, self.group[model].model_dump(exclude={"inference"}))
-
-    def infer_digest(self, model: str) -> str:
-        """Digest of what determines the inference of a group model."""
-        return name_of("infer", self.group_digest(model), self.group[model].inference.model_dump(), self.seed)
-
-    def digest(self) -> str:
-        """Digest of all that determines results; not where they are kept, nor who computes them."""
-        return digest([self.combine_digest, {name: self.infer_digest(name) for name in self.group}])
 
 
 def json_schema() -> dict[str, Any]:

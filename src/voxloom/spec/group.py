@@ -9,9 +9,34 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from voxloom.errors import InputError
 from voxloom.spec.labels import require_distinct_labels
 from voxloom.spec.section import Section
+from voxloom.spec.statistics import MaxStat, Statistics
 from voxloom.spec.values import AbsolutePath, Name, Words, one_or_many
 
 Correction = Literal["bonferroni", "fdr", "permutation"]
+AUTO = "auto"
+#: Keys that came after results were first named by the others, and those that say what a null is made of.
+_LATER = ("statistics", "nuisance", "blocks", "variance_groups", "tail")
+_OF_NULLS = ("scheme", "two_sided", "nuisance", "blocks", "variance_groups")
+
+
+class Blocks(Section):
+    """Exchangeability blocks by columns of the table."""
+
+    within: Name | None = None
+    """Subjects with the same value may be exchanged."""
+    whole: Name | None = None
+    """Subjects with the same value are exchanged together, as one block."""
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Column by kind of block."""
+        return {kind: name for kind, name in (("within", self.within), ("whole", self.whole)) if name is not None}
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> Self:
+        if not self.kinds:
+            raise InputError("", "names no column.", "Give `within`, `whole` or both.")
+        return self
 
 
 class Inference(Section):
@@ -26,13 +51,44 @@ class Inference(Section):
     two_sided: bool = True
     n_perm: int = Field(default=10_000, ge=1)
     """Rearrangements of the maximum statistic, the observed one included."""
-    scheme: Literal["auto", "flip", "permute"] = "auto"
-    """Sign flips (errors symmetric), permutations (errors exchangeable), or what the design asks for."""
+    scheme: Literal["auto", "flip", "permute", "both"] = "auto"
+    """Sign flips (errors symmetric), permutations (errors exchangeable), both, or what the design asks for."""
+    statistics: Statistics = (MaxStat(),)
+    """What is taken of the whole map in every rearrangement: `max_stat`, `cluster_size`, `cluster_mass`, `tfce`, each
+    alone or with its parameters, such as `{cluster_size: {threshold: 0.01}}`."""
+    nuisance: Literal["freedman-lane", "dekker", "ter-braak", "manly", "huh-jhun"] = "freedman-lane"
+    """What is done with the columns of the design that are not tested."""
+    blocks: Name | Blocks | tuple[Name, ...] | None = None
+    """Who may be exchanged with whom: a column of the table, or `site`, within whose values subjects are exchanged;
+    `{within: site, whole: family}`; or a list of columns of nested blocks in PALM's notation."""
+    variance_groups: Name | None = None
+    """Column of the table whose values say which subjects share a variance, or `site`; `auto`: as the blocks say."""
+    tail: Literal["gpd", "gamma"] | None = None
+    """Distribution fitted to the null for p below what the rearrangements resolve."""
 
     @field_validator("method")
     @classmethod
     def _as_a_set(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(set(value)))
+
+    @property
+    def exchange_columns(self) -> tuple[str, ...]:
+        """Columns of the table that say who may be exchanged."""
+        groups = (self.variance_groups,) if self.variance_groups not in (None, AUTO) else ()
+        if isinstance(self.blocks, Blocks):
+            return (*self.blocks.kinds.values(), *groups)
+        return ((self.blocks,) if isinstance(self.blocks, str) else self.blocks or ()) + groups
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """JSON-able, for digests; without the keys that came later and are not used: results keep their names."""
+        unused = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return self.model_dump(mode="json", exclude=unused)
+
+    @property
+    def null_settings(self) -> dict[str, Any]:
+        """Those of the settings that say which rearrangements are made, and of what, their number apart."""
+        return {key: value for key, value in self.settings.items() if key in _OF_NULLS}
 
 
 class GroupModel(Section):

@@ -89,7 +89,7 @@ def verify_sources(
     Others as in `run`.
     """
     analysis = as_analysis(spec)
-    ws = Workspace(analysis, Objects(analysis.store.path), find_runs(analysis.data), on_event)
+    ws = Workspace(analysis, Objects(analysis.store.path), runs=find_runs(analysis.data), on_event=on_event)
     ws.study = open_study(ws.url)
     with _cluster(analysis, client) as connected:
         return compare_runs(ws, connected)
@@ -114,7 +114,7 @@ def repair(
     Others as in `run`.
     """
     analysis = as_analysis(spec)
-    ws = Workspace(analysis, Objects(analysis.store.path), find_runs(analysis.data), on_event)
+    ws = Workspace(analysis, Objects(analysis.store.path), runs=find_runs(analysis.data), on_event=on_event)
     require_study(ws.objects)
     with StoreLock(ws.objects, command="voxloom verify --repair", on_event=on_event):
         mend_axis(ws)

@@ -86,7 +86,7 @@ class Work(NamedTuple):
         Objects whose task is no longer what it was.
     """
 
-    todo: list[tuple[Stage, list[Task]]]
+    todo: list[tuple[Stage[Workspace], list[Task]]]
     lost: list[str]
     stale: list[str]
 
@@ -172,7 +172,7 @@ def describe(ws: Workspace, node: str) -> None:
             group.describe_group(ws, test)
 
 
-def redo(ws: Workspace, client: distributed.Client | None, stage: Stage, tasks: Sequence[Task]) -> None:
+def redo(ws: Workspace, client: distributed.Client | None, stage: Stage[Workspace], tasks: Sequence[Task]) -> None:
     """Make room where it is gone, and do the tasks again."""
     for task in tasks:
         ws.objects.delete(record_key(task))

@@ -1,0 +1,84 @@
+"""What the inference of a group model leaves: its variables in the store, and what their files are called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from voxloom.pipeline.nulls import spatial_statistics
+from voxloom.spec import bids_label
+from voxloom.spec.statistics import MaxStat, by_result_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voxloom.spec import Inference
+    from voxloom.spec.statistics import Statistic
+
+MAX_STAT = MaxStat.name
+#: Variable of the statistic with variance groups, a normal deviate.
+BY_GROUPS = "z_variance_groups"
+
+
+class Corrected(NamedTuple):
+    """One map of p.
+
+    Attributes
+    ----------
+    method : str
+        As in the analysis file.
+    desc : str
+        In the name of its file.
+    statistic : Statistic or None
+        Whose null it rests on; None for none.
+    """
+
+    method: str
+    desc: str
+    statistic: Statistic | None = None
+
+
+def p_maps(wanted: Inference) -> dict[str, Corrected]:
+    """Every map of p by its variable."""
+    found = {f"p_{method}": Corrected(method, method) for method in wanted.method if method != "permutation"}
+    if "permutation" in wanted.method:
+        found["p_uncorrected"] = Corrected("permutation", "uncorrected")
+        for name, statistic in by_result_name(wanted.statistics).items():
+            desc = "fwe" if name == MAX_STAT else bids_label(f"{name} fwe")
+            found[f"p_{name}"] = Corrected("permutation", desc, statistic)
+    return found
+
+
+class StatMap(NamedTuple):
+    """One map of what was permuted, as observed.
+
+    Attributes
+    ----------
+    stat, desc : str, str or None
+        In the name of its file; `desc` where several of a kind have to be told apart.
+    parameters : mapping
+        Of the statistic.
+    """
+
+    stat: str
+    desc: str | None
+    parameters: Mapping[str, Any]
+
+
+def stat_maps(wanted: Inference) -> dict[str, StatMap]:
+    """Maps of what was permuted, where it is not the statistic of the group model, by variable."""
+    found = {}
+    if "permutation" in wanted.method and wanted.variance_groups is not None:
+        found[BY_GROUPS] = StatMap("z", "varianceGroups", {"VarianceGroups": wanted.variance_groups})
+    for name, statistic in spatial_statistics(wanted).items():
+        apart, parameters = name.removeprefix(statistic.name), statistic.model_dump(mode="json")
+        found[name] = StatMap(bids_label(statistic.name), bids_label(apart) if apart else None, parameters)
+    return found
+
+
+def nulls_named(wanted: Inference) -> dict[str, Statistic]:
+    """Statistics whose null is kept, by the null's variable."""
+    return {
+        f"null_{name.removeprefix('p_')}": made.statistic
+        for name, made in p_maps(wanted).items()
+        if made.statistic is not None
+    }

@@ -1,0 +1,194 @@
+"""Given maps are written as the group stage reads them, (128 maps x 4,096 voxels) a chunk: stage 5 without runs.
+
+Each file is decoded once where its block of maps fits the budget, else once for every stretch of voxels that does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxloom.engine.runner import Output, Task
+from voxloom.engine.worker import check_cancelled
+from voxloom.errors import InputError
+from voxloom.io.given_maps import map_volumes
+from voxloom.io.study import describe_results, open_study
+from voxloom.pipeline.consolidate import NAME
+from voxloom.pipeline.memory import gather_piece
+from voxloom.pipeline.stored_maps import make_map_array, write_block
+from voxloom.pipeline.workspace import GroupWorkspace, Stage
+from voxloom.schema import MAP_CHUNK_MAPS, MAP_SHARD_VOXELS, shard_slices
+from voxloom.spec import digest
+from voxloom.spec.maps import MAPS, MapsAnalysis
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from voxloom.io.given_maps import MapFiles
+    from voxloom.io.objects import Objects
+
+
+@dataclass
+class MapsWorkspace(GroupWorkspace):
+    """An analysis of given maps at work on one store.
+
+    Parameters
+    ----------
+    maps : MapFiles
+
+    Others as in `GroupWorkspace`.
+    """
+
+    analysis: MapsAnalysis
+    maps: MapFiles = field(kw_only=True)
+
+
+def tasks(ws: MapsWorkspace) -> list[Task]:
+    """One task per block of maps; one for all where they are in one file."""
+    return [
+        Task(
+            stage=NAME,
+            key=f"{ws.analysis.combine_digest}/{block.start:06d}",
+            function=gather,
+            kwargs={
+                "store": ws.url,
+                "path": effect_path(ws),
+                "files": ws.maps.files[files],
+                "labels": ws.maps.labels[block],
+                "first": block.start,
+                "memory_budget": ws.analysis.memory_budget,
+            },
+            inputs=digest([ws.maps.stamps[files], str(ws.analysis.maps.mask)]),
+        )
+        for files, block in blocks(ws.maps)
+    ]
+
+
+def blocks(maps: MapFiles) -> list[tuple[slice, slice]]:
+    """Which files, and which maps they hold, belong to each task."""
+    if len(maps.files) == 1:
+        return [(slice(0, 1), slice(0, len(maps.labels)))]
+    return [(block, block) for block in shard_slices(len(maps.labels), MAP_CHUNK_MAPS)]
+
+
+def effect_path(ws: MapsWorkspace) -> str:
+    """Where the maps lie in the store."""
+    return f"results/{ws.analysis.combine_digest}/effect"
+
+
+def prepare(ws: MapsWorkspace) -> None:
+    """Create ``results/<name>/effect(map, contrast, voxel)``; other files of the same names replace it."""
+    name, labels = ws.analysis.combine_digest, list(ws.maps.labels)
+    coords = {"map": labels, "contrast": [MAPS]}
+    describe_results(ws.objects, name, level="maps", coords=coords)
+    make_map_array(
+        ws.objects,
+        effect_path(ws),
+        {"map": len(labels), "contrast": 1},
+        len(ws.voxel),
+        chunk=(min(MAP_CHUNK_MAPS, len(labels)), 1),
+        attrs={"inputs": digest([ws.maps.stamps])},
+        on_replace=partial(ws.ledger.forget_all, NAME, name),
+    )
+
+
+def gather(
+    *, store: str, path: str, files: Sequence[Path], labels: Sequence[str], first: int, memory_budget: int
+) -> Output:
+    """Read some maps at the study's voxels and write them.
+
+    Raises
+    ------
+    InputError
+        A map has no finite value at them, or is 0 at all.
+    """
+    study = open_study(store)
+    contents = Contents(labels)
+    for piece in gather_pieces(len(study.voxel), len(labels), math.prod(study.grid.shape), memory_budget):
+        place = np.unravel_index(study.voxel[piece], study.grid.shape)
+        block = np.empty((min(MAP_CHUNK_MAPS, len(labels)), 1, piece.stop - piece.start))
+        for i, volume in enumerate(map_volumes(files)):
+            check_cancelled()
+            row = i % MAP_CHUNK_MAPS
+            block[row, 0] = volume[place]
+            contents.add(i, block[row, 0])
+            if row == len(block) - 1 or i == len(labels) - 1:
+                write_maps(study.objects, path, first + i - row, piece.start, block[: row + 1])
+    contents.require()
+    moved = 8 * len(labels) * len(study.voxel)
+    last = first + len(labels)
+    return Output(
+        digest=digest(contents.digests),
+        bytes_read=sum(path.stat().st_size for path in files),
+        bytes_written=moved,
+        details={"digests": dict(zip(labels, contents.digests))},
+        wrote=[f"{path}/c/{i}/*/*" for i in range(first // MAP_CHUNK_MAPS, -(-last // MAP_CHUNK_MAPS))],
+    )
+
+
+def gather_pieces(n_voxels: int, n_maps: int, n_volume: int, budget: int) -> list[slice]:
+    """Stretches of voxels whose block of maps fits the budget, in whole shards."""
+    return shard_slices(n_voxels, gather_piece(budget, n_voxels, n_maps, n_volume))
+
+
+def write_maps(objects: Objects, path: str, first: int, start: int, block: NDArray[np.float64]) -> None:
+    """Write a block of maps, one shard at a time: encoded, it is held twice."""
+    for voxels in shard_slices(block.shape[2], MAP_SHARD_VOXELS):
+        write_block(objects, path, (first, 0, start + voxels.start), block[:, :, voxels])
+
+
+class Contents:
+    """What was read of each map: a digest of its values, and whether there were any."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = labels
+        self.hashes = [hashlib.sha256() for _ in labels]
+        self.finite, self.nonzero = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+
+    def add(self, i: int, values: NDArray[np.float64]) -> None:
+        """Take in a stretch of map i."""
+        self.hashes[i].update(np.ascontiguousarray(values).data)
+        self.finite[i] |= np.isfinite(values).any()
+        self.nonzero[i] |= (np.nan_to_num(values) != 0).any()
+
+    @property
+    def digests(self) -> list[str]:
+        """Of the values of each map."""
+        return [h.hexdigest()[:16] for h in self.hashes]
+
+    def require(self) -> None:
+        """Raise `InputError` for a map that holds nothing."""
+        for label, finite, nonzero in zip(self.labels, self.finite, self.nonzero):
+            if not nonzero:
+                what = "is 0 at every voxel of the mask" if finite else "has no finite value in the mask"
+                raise InputError(
+                    f"map {label}", f"{what}.", "Check the file, or leave it out with its row of the design."
+                )
+
+
+def require_distinct(ws: MapsWorkspace) -> None:
+    """Refuse two maps of the same values, whatever their files are called.
+
+    Raises
+    ------
+    InputError
+        Names the two.
+    """
+    seen: dict[str, str] = {}
+    for record in ws.done(NAME).values():
+        for label, found in record.details["digests"].items():
+            if (other := seen.setdefault(found, label)) != label:
+                raise InputError(
+                    f"maps {other} and {label}", "hold the same values.", "Each map counts once; leave one out."
+                )
+
+
+STAGE = Stage(NAME, tasks, prepare, require_distinct)

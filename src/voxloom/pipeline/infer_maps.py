@@ -1,0 +1,120 @@
+"""Permutation inference for people who come with maps only: gather -> group -> infer -> correct -> export."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voxloom.engine.cluster import connect
+from voxloom.engine.lock import StoreLock
+from voxloom.io.derivatives import write_description
+from voxloom.io.given_maps import find_maps, list_maps, maps_mask
+from voxloom.io.objects import Objects, clean_partial
+from voxloom.io.study import create_study
+from voxloom.io.write import clean_partial as clean_partial_files
+from voxloom.pipeline import correct, gather, group, infer, memory, spatial
+from voxloom.pipeline.gather import MapsWorkspace
+from voxloom.pipeline.line import RunResult, advance
+from voxloom.pipeline.map_files import NAME as EXPORT
+from voxloom.pipeline.map_files import planned_group_files
+from voxloom.pipeline.maps_design import planned_tests
+from voxloom.pipeline.memory import require
+from voxloom.pipeline.refusal import require_tests_memory
+from voxloom.pipeline.workspace import Stage
+from voxloom.pipeline.write import forget_lost, note_leftovers
+from voxloom.pipeline.write_group import group_tasks
+
+if TYPE_CHECKING:
+    import distributed
+
+    from voxloom.engine.events import OnEvent
+    from voxloom.engine.ledger import Record
+    from voxloom.engine.runner import Task
+    from voxloom.spec import MapsAnalysis
+
+
+def export_tasks(ws: MapsWorkspace) -> list[Task]:
+    """One task per group test."""
+    return [*group_tasks(ws)]
+
+
+def prepare_export(ws: MapsWorkspace) -> None:
+    """Describe the output folder and clear it of halves; forget records whose files are gone or another analysis's."""
+    output = Path(ws.analysis.output.dir)
+    write_description(output, name="voxloom results")
+    clean_partial_files(output / name for name in planned_group_files(ws, [], group.group_tests(ws)))
+    forget_lost(ws, export_tasks(ws))
+
+
+STAGES: tuple[Stage[MapsWorkspace], ...] = (
+    gather.STAGE,
+    group.STAGE,
+    infer.STAGE,
+    spatial.MAPS_STAGE,
+    spatial.STAGE,
+    correct.STAGE,
+    Stage(EXPORT, export_tasks, prepare_export),
+)
+
+
+def infer_maps(
+    analysis: MapsAnalysis, client: distributed.Client | None = None, *, on_event: OnEvent | None = None
+) -> RunResult:
+    """Test group models on given maps, or go on where an earlier call stopped.
+
+    The maps are put into a store, one decode a file, and the stages of `run` behind the subjects' maps do the rest:
+    memory follows the budget, not the number of maps, and a test is extended by asking for more permutations.
+
+    Parameters
+    ----------
+    analysis : MapsAnalysis
+    client : distributed.Client, optional
+        Cluster to run on; by default as the analysis says.
+    on_event : callable, optional
+        Called with each event of the engine.
+
+    Raises
+    ------
+    InputError
+        Maps, mask, tables or contrasts do not go together.
+    StoreError
+        The store is of other voxels, or another process works on it.
+    """
+    maps = find_maps(list_maps(analysis.maps.files))
+    tests = planned_tests(analysis, maps.labels)
+    with ExitStack() as stack:
+        ws = MapsWorkspace(analysis, Objects(analysis.store.path), on_event, maps=maps)
+        stack.enter_context(StoreLock(ws.objects, on_event=on_event))
+        clean_partial(ws.objects)
+        ws.study = create_study(ws.url, maps.grid, maps_mask(maps, analysis.maps.mask))
+        shard = memory.map_voxels(len(ws.voxel))
+        need = memory.gather_memory(len(maps.labels), shard, math.prod(maps.grid.shape), shard)
+        require("maps", need, analysis.memory_budget)
+        require_tests_memory(analysis, tests, len(ws.voxel))
+        if client is None:
+            client = stack.enter_context(
+                connect(analysis.cluster, workers=analysis.workers, memory_budget=analysis.memory_budget)
+            )
+        return go(ws, client)
+
+
+def go(ws: MapsWorkspace, client: distributed.Client | None) -> RunResult:
+    """Run the stages in turn; a failed task ends the line after its stage."""
+    failed: tuple[Record, ...] = ()
+    for stage in (stage for stage in STAGES if stage.wanted is None or stage.wanted(ws.analysis)):
+        failed = advance(ws, client, stage)
+        if failed:
+            break
+    if not failed:
+        note_leftovers(ws, export_tasks(ws))
+    return RunResult(
+        results_name=ws.analysis.combine_digest,
+        group_names={name: ws.analysis.group_digest(name) for name in ws.analysis.group},
+        store=ws.url,
+        output=ws.analysis.output.dir,
+        quarantined=tuple(ws.quarantined),
+        failed=failed,
+        warnings=tuple(ws.notes),
+    )

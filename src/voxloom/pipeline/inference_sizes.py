@@ -1,0 +1,199 @@
+"""Tasks, bytes, operations and memory of the stages that make and use permutation nulls.
+
+Bytes are those that the tasks' records will count, to the last one; operations those of the products alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from voxloom.engine.plan import StagePlan, size
+from voxloom.pipeline import infer, memory, spatial
+from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
+from voxloom.pipeline.nulls import BATCH, SPATIAL_BATCH, nulls_of, spatial_batches, spatial_statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from voxloom.pipeline.group import GroupTest
+    from voxloom.pipeline.nulls import Null
+    from voxloom.spec import GroupAnalysis, Inference
+
+FLOAT64 = 8
+
+
+@dataclass(frozen=True)
+class Work:
+    """Group tests over so many voxels."""
+
+    analysis: GroupAnalysis
+    tests: Sequence[GroupTest]
+    n_voxels: int
+
+    @property
+    def budget(self) -> int:
+        """Memory of a task."""
+        return self.analysis.memory_budget
+
+    def wanted(self, test: GroupTest) -> Inference:
+        """How a model is thresholded."""
+        return self.analysis.group[test.name].inference
+
+    def nulls(self, test: GroupTest) -> list[Null]:
+        """The nulls of a model; none without permutation inference."""
+        return nulls_of(test, self.wanted(test), self.analysis.seed)
+
+    def maps(self, n_maps: int = 1) -> int:
+        """Bytes of so many maps."""
+        return n_maps * FLOAT64 * self.n_voxels
+
+    def stretches(self, test: GroupTest) -> int:
+        """Stretches of voxels that the maxima of a model are taken over."""
+        return len(infer.voxel_stretches(self.n_voxels, test, self.budget))
+
+    def maxima(self, test: GroupTest) -> int:
+        """Bytes of the maxima of voxels of a model, by stretches."""
+        return sum(null.setup.n_perm for null in self.nulls(test)) * self.stretches(test) * FLOAT64
+
+    def counts(self, test: GroupTest) -> int:
+        """Bytes of the counts of a model."""
+        return self.maps(sum(len(null.batches) for null in self.nulls(test)))
+
+    def spatial_maxima(self, test: GroupTest) -> int:
+        """Bytes of the maxima of spatial statistics of a model."""
+        batches = sum(len(spatial_batches(null.setup.n_perm)) for null in self.nulls(test))
+        return batches * len(spatial_statistics(self.wanted(test))) * SPATIAL_BATCH * FLOAT64
+
+    @property
+    def whole(self) -> list[GroupTest]:
+        """Models with statistics of the whole map."""
+        return [test for test in self.tests if spatial_statistics(self.wanted(test))]
+
+    def stored(self, test: GroupTest) -> bool:
+        """Whether the maps of a model go through the store."""
+        return spatial.through_store(self.n_voxels, test, self.wanted(test), self.budget)
+
+
+def inference_sizes(work: Work) -> Iterator[StagePlan]:
+    """Every stage in order."""
+    yield infer_size(work)
+    if spatial.is_wanted(work.analysis):
+        yield rearrange_size(work)
+        yield spatial_size(work)
+    yield correct_size(work)
+
+
+def products(work: Work, test: GroupTest) -> float:
+    """Operations of the products of all rearrangements of a model: 2 P n V for each column of the design that moves."""
+    rows = sum(null.setup.n_perm * null.setup.model.width for null in work.nulls(test))
+    return 2.0 * rows * len(test.subjects) * work.n_voxels
+
+
+def infer_size(work: Work) -> StagePlan:
+    """All effects for each batch of permutations in; maxima, counts and the observed statistic out."""
+    n_tasks = read = written = 0
+    tests = [test for test in work.tests if work.nulls(test)]
+    for test in tests:
+        batches = sum(len(null.batches) for null in work.nulls(test))
+        n_tasks += batches * work.stretches(test)
+        read += batches * work.maps(len(test.subjects))
+        written += work.maxima(test) + work.counts(test) + work.maps(len(work.nulls(test)))
+    return StagePlan(
+        name=infer.NAME,
+        n_tasks=n_tasks,
+        bytes_read=read,
+        bytes_written=written,
+        peak_memory=max((infer_task(work.n_voxels, test, work.budget) for test in tests), default=0),
+        flops=sum(products(work, test) for test in tests),
+    )
+
+
+def infer_task(n_voxels: int, test: GroupTest, budget: int) -> int:
+    """Peak memory of a batch of permutations."""
+    n_subjects, n_regressors = test.design.shape
+    stretch = min(n_voxels, memory.infer_stretch(budget, n_subjects, n_regressors, BATCH))
+    return memory.infer_memory(n_subjects, stretch, n_regressors, BATCH)
+
+
+def rearrange_size(work: Work) -> StagePlan:
+    """All effects for each block of batches in, a map for each rearrangement out; nothing where the maps fit a task."""
+    n_tasks = read = written = 0
+    tests = [test for test in work.whole if work.stored(test)]
+    for test in tests:
+        blocks = sum(len(spatial.blocks(null.setup.n_perm)) for null in work.nulls(test))
+        n_tasks += blocks * len(spatial.map_stretches(work.n_voxels, test, work.budget))
+        read += blocks * work.maps(len(test.subjects))
+        written += work.maps(sum(null.setup.n_perm for null in work.nulls(test)))
+    return StagePlan(
+        name=spatial.MAPS,
+        n_tasks=n_tasks,
+        bytes_read=read,
+        bytes_written=written,
+        peak_memory=max((rearrange_task(work.n_voxels, test, work.budget) for test in tests), default=0),
+        flops=sum(products(work, test) for test in tests),
+    )
+
+
+def rearrange_task(n_voxels: int, test: GroupTest, budget: int) -> int:
+    """Peak memory of a stretch of maps."""
+    stretch = min(n_voxels, memory.rearrange_stretch(budget, len(test.subjects)))
+    return memory.rearrange_memory(len(test.subjects), stretch)
+
+
+def spatial_size(work: Work) -> StagePlan:
+    """All effects for each batch in, or the maps of the stage before; maxima and observed maps out."""
+    n_tasks = read = written = 0
+    flops = 0.0
+    for test in work.whole:
+        nulls = work.nulls(test)
+        batches = sum(len(spatial_batches(null.setup.n_perm)) for null in nulls)
+        n_tasks += batches
+        maps = sum(null.setup.n_perm for null in nulls) if work.stored(test) else batches * len(test.subjects)
+        read += work.maps(maps + len(nulls))
+        written += work.spatial_maxima(test) + work.maps(len(nulls) * len(spatial_statistics(work.wanted(test))))
+        flops += 0.0 if work.stored(test) else products(work, test)
+    return StagePlan(
+        name=spatial.NAME,
+        n_tasks=n_tasks,
+        bytes_read=read,
+        bytes_written=written,
+        peak_memory=max((spatial_task(work.n_voxels, test, work.budget) for test in work.whole), default=0),
+        flops=flops,
+        remark="; ".join(layout(work, test) for test in work.whole),
+    )
+
+
+def spatial_task(n_voxels: int, test: GroupTest, budget: int) -> int:
+    """Peak memory of a batch of whole maps."""
+    n_subjects = len(test.subjects)
+    if memory.map_fits(budget, n_voxels, n_subjects):
+        return memory.spatial_memory(n_voxels, n_subjects)
+    return memory.stored_spatial_memory(n_voxels, memory.map_rows(n_voxels, budget))
+
+
+def layout(work: Work, test: GroupTest) -> str:
+    """Say where the maps of a model are made."""
+    names = ", ".join(spatial_statistics(work.wanted(test)))
+    if not work.stored(test):
+        return f"{names} of group.{test.name} over whole maps in memory"
+    scratch = work.maps(sum(null.setup.n_perm for null in work.nulls(test)))
+    enough = size(memory.spatial_memory(work.n_voxels, len(test.subjects)))
+    return f"{names} of group.{test.name} through the store, {size(scratch)} of maps (in memory from {enough} a task)"
+
+
+def correct_size(work: Work) -> StagePlan:
+    """Two maps, the observed statistics and the nulls in; corrected p and merged nulls, as long as the longest, out."""
+    read, written, peak, n_tasks = 0, 0, 0, 0
+    for test in work.tests:
+        wanted, nulls = work.wanted(test), work.nulls(test)
+        pairs, whole = len(test.first_level) * len(test.contrasts), len(spatial_statistics(wanted))
+        longest = max((null.setup.n_perm for null in nulls), default=0)
+        peak = max(peak, memory.correct_memory(work.n_voxels, wanted.method))
+        n_tasks += pairs
+        read += work.maps(2 * pairs + (1 + whole) * len(nulls)) + work.counts(test) + work.spatial_maxima(test)
+        read += work.maxima(test) * (len(nulls_named(wanted)) - whole)
+        written += pairs * (
+            work.maps(len(p_maps(wanted)) + len(stat_maps(wanted))) + len(nulls_named(wanted)) * longest * FLOAT64
+        )
+    return StagePlan(name="correct", n_tasks=n_tasks, bytes_read=read, bytes_written=written, peak_memory=peak)

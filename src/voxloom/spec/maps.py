@@ -1,0 +1,67 @@
+"""An analysis of maps that are there already: what `voxloom infer` is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from voxloom.errors import InputError
+from voxloom.spec.digests import digest
+from voxloom.spec.group_analysis import GroupAnalysis
+from voxloom.spec.section import Section, first_complaint
+from voxloom.spec.values import AbsolutePath, Paths
+
+#: Name of the one kind of maps, where a study has contrasts of its first level.
+MAPS = "maps"
+
+
+class GivenMaps(Section):
+    """Maps of one kind, a map a subject, on one grid."""
+
+    files: Paths
+    """One 4-D image or several 3-D images."""
+    mask: AbsolutePath | None = None
+    """Mask image; null: voxels that are finite in every map and not 0 in all of them."""
+    tables: Paths = ()
+    """Tables with a row per map, whose columns say who may be exchanged."""
+
+
+class MapsAnalysis(GroupAnalysis):
+    """Group models on given maps; `parse_maps_analysis` makes one."""
+
+    maps: GivenMaps
+
+    def group_contrasts(self, model: str) -> tuple[str, ...]:
+        """The one kind of maps."""
+        return (MAPS,)
+
+    def expression_of(self, contrast: str) -> str:
+        """How they were made is not known."""
+        return contrast
+
+    @property
+    def combine_digest(self) -> str:
+        """Digest of the files' names."""
+        return digest(self.maps.model_dump(exclude={"tables"}))
+
+
+def parse_maps_analysis(raw: dict[str, Any], *, name: str = "maps") -> MapsAnalysis:
+    """Make an analysis of given maps.
+
+    Parameters
+    ----------
+    raw : mapping
+    name : str
+        Store and output take their names from it where they have none.
+
+    Raises
+    ------
+    InputError
+        Something is not as wanted.
+    """
+    try:
+        return MapsAnalysis.model_validate(raw, context={"name": name})
+    except ValidationError as error:
+        keys, what, remedy = first_complaint(error)
+        raise InputError(".".join(keys), what, remedy) from None
