@@ -128,9 +128,6 @@ def test_subject_without_a_run_leaves_the_group_and_is_named(bids, tmp_path, ana
 def test_group_model_that_lost_its_subjects_costs_nothing_else(bids, tmp_path, analysis_of):
     mean = {"inference": {"n_perm": 4, "alpha": 0.25}}
     models = {"mean": mean, "age": {"covariates": ["age"], "contrasts": {"age": "age"}}}
-        "mean": {"inference": {"n_perm": 4, "alpha": 0.25}},
-        "age": {"covariates": ["age"], "contrasts": {"age": "age"}},
-    }
     analysis = analysis_of(bids, tmp_path)
     analysis["group"] = models
     spoil(bids, "02")
