@@ -205,7 +205,7 @@ def _z_of(p: float) -> float:
     return float(-ndtri_exp(np.log(p)))
 
 
-def _fdr_cut(height: FloatArray, alpha: float) -> float:
+def fdr_height(height: FloatArray, alpha: float) -> float:
     """Least z rejected; from log p, so that z beyond 38 keep their order."""
     descending = np.sort(height)[::-1]
     rates = np.log(alpha * np.arange(1, descending.size + 1) / max(descending.size, 1))
@@ -221,6 +221,6 @@ def _bonferroni_cut(height: FloatArray, alpha: float) -> float:
 _THRESHOLDS: dict[str, tuple[str, Callable[[FloatArray, float], float]]] = {
     "fpr": ("uncorrected", lambda height, alpha: _z_of(alpha)),
     "bonferroni": ("Bonferroni", _bonferroni_cut),
-    "fdr": ("Benjamini-Hochberg", _fdr_cut),
+    "fdr": ("Benjamini-Hochberg", fdr_height),
     "fwe": ("Bonferroni", _bonferroni_cut),
 }

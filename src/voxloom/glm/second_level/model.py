@@ -1,0 +1,150 @@
+"""`SecondLevelModel` over `voxloom.fit_group`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voxloom.errors import DesignError, InputError
+from voxloom.glm.images import Masker, require_no_resampling
+from voxloom.glm.outputs import outputs_of, require_output
+from voxloom.glm.parameters import Parameters
+from voxloom.glm.second_level.design import chosen_contrast, design_of
+from voxloom.glm.second_level.inputs import images_of, is_choice, labels_of
+from voxloom.glm.smoothing import smoothed
+from voxloom.models.contrasts import contrast
+from voxloom.models.group import fit_group
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+
+class SecondLevelModel(Parameters):
+    """A group model: least squares over maps at every voxel, over those of the maps that are finite there.
+
+    Parameters
+    ----------
+    mask_img : path or image, optional
+        By default the voxels that are finite in all maps and not 0 in some.
+    target_affine, target_shape : None
+        Resampling is refused.
+    smoothing_fwhm : float, optional
+        Gaussian smoothing of every map, mm.
+    memory, memory_level, verbose, n_jobs, minimize_memory, reports
+        As in nilearn; without effect here.
+    """
+
+    def __init__(
+        self,
+        mask_img: Any = None,
+        target_affine: Any = None,
+        target_shape: Any = None,
+        smoothing_fwhm: float | None = None,
+        memory: Any = None,
+        memory_level: int = 1,
+        verbose: int = 0,
+        n_jobs: int = 1,
+        minimize_memory: bool = True,
+        reports: bool = True,
+    ) -> None:
+        require_no_resampling(target_affine, target_shape)
+        self.mask_img, self.smoothing_fwhm = mask_img, smoothing_fwhm
+        self.set_params(
+            target_affine=target_affine,
+            target_shape=target_shape,
+            memory=memory,
+            memory_level=memory_level,
+            verbose=verbose,
+            n_jobs=n_jobs,
+            minimize_memory=minimize_memory,
+            reports=reports,
+        )
+
+    def fit(
+        self, second_level_input: Any, confounds: pd.DataFrame | None = None, design_matrix: Any = None
+    ) -> SecondLevelModel:
+        """Take maps and their design.
+
+        Parameters
+        ----------
+        second_level_input : list of maps, 4-D image, DataFrame, or list of fitted FirstLevelModel
+            A table has the columns ``subject_label``, ``map_name`` and ``effects_map_path``; of it, as of models,
+            `compute_contrast` chooses by ``first_level_contrast``.
+        confounds : DataFrame, optional
+            With ``subject_label``, for tables and models.
+        design_matrix : DataFrame or path, optional
+            A row per map, in their order. By default the confounds and an intercept.
+        """
+        self.masker_ = Masker(self.mask_img)
+        self.second_level_input_ = second_level_input
+        self.confounds_ = confounds
+        labels = labels_of(second_level_input)
+        self.design_matrix_ = design_of(design_matrix, labels, confounds)
+        self._fits: dict[Any, xr.Dataset] = {}
+        if not is_choice(second_level_input):
+            self.maps_of(None)
+        return self
+
+    @property
+    def mask_img_(self) -> Any:
+        """The mask as an image."""
+        return self.masker_.mask_img_
+
+    def compute_contrast(
+        self,
+        second_level_contrast: Any = None,
+        first_level_contrast: Any = None,
+        second_level_stat_type: str | None = None,
+        output_type: str = "z_score",
+    ) -> Any:
+        """Test a contrast of the design's columns.
+
+        Parameters
+        ----------
+        second_level_contrast : str, array_like, optional
+            Expression, weights, or rows of weights for F; may be left out where the design has one column.
+        first_level_contrast : str or array_like, optional
+            Which map of each subject, for tables (``map_name``) and models (a contrast of them).
+        second_level_stat_type : {"t", "F"}, optional
+        output_type : {"z_score", "stat", "p_value", "effect_size", "effect_variance", "all"}
+            "effect_size" and "effect_variance" are of t.
+
+        Returns
+        -------
+        Nifti1Image, or dict of them for "all"
+
+        Raises
+        ------
+        ContrastError
+            Not found in the design, not estimable, or none given and the design has several columns.
+        InputError
+            `output_type` is unknown, or it is not fitted.
+        """
+        require_output(output_type)
+        self._require_fit()
+        chosen = chosen_contrast(second_level_contrast, self.design_matrix_)
+        fit = self._fit_of(first_level_contrast)
+        answer = contrast(fit, chosen, stat_type=second_level_stat_type)
+        return outputs_of(answer, output_type, self.masker_.image)
+
+    def _fit_of(self, first_level_contrast: Any) -> xr.Dataset:
+        key = repr(first_level_contrast)
+        if key not in self._fits:
+            self._fits[key] = fit_group(self.maps_of(first_level_contrast), self.design_matrix_.reset_index(drop=True))
+        return self._fits[key]
+
+    def maps_of(self, first_level_contrast: Any) -> xr.DataArray:
+        """``(map, voxel)``: the map of every subject, smoothed."""
+        images = images_of(self.second_level_input_, first_level_contrast)
+        found = smoothed(self.masker_.maps(images)["effect"], images, self.smoothing_fwhm)
+        if found.sizes["map"] != len(self.design_matrix_):
+            raise DesignError(
+                "design_matrix",
+                f"has {len(self.design_matrix_)} rows, but there are {found.sizes['map']} maps.",
+                "Give one row per map, in their order.",
+            )
+        return found.drop_vars("map")
+
+    def _require_fit(self) -> None:
+        if not hasattr(self, "design_matrix_"):
+            raise InputError("SecondLevelModel", "is not fitted.", "Call fit(maps) first.")
