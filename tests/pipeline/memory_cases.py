@@ -22,6 +22,7 @@ from voxloom.io.nifti import read_header
 from voxloom.io.objects import Objects
 from voxloom.io.study import create_study, open_study
 from voxloom.io.write import make_image, single_file_header, write_nifti, write_volumes
+from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.pipeline import (
     combine,
     consolidate,
@@ -35,15 +36,18 @@ from voxloom.pipeline import (
     inference_sizes,
     ingest,
     memory,
+    noise,
     nulls,
     sizes,
+    smooth,
     spatial,
     whole_maps,
     write_subject,
 )
 from voxloom.pipeline.stored_fit import make_room
 from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
-from voxloom.schema import Grid, MiB, shard_slices
+from voxloom.pipeline.stored_noise import make_noise_room, write_noise
+from voxloom.schema import Grid, MiB, bold_chunks, shard_slices
 from voxloom.spec import Contrast, FirstLevel, Inference
 
 if TYPE_CHECKING:
@@ -114,22 +118,45 @@ def smoothed_case(folder: Path, n_voxels: int, n_volumes: int) -> Case:
     return ingest_case(folder, n_voxels, n_volumes, fwhm=6.0)
 
 
-def fit_case(folder: Path, n_voxels: int, n_volumes: int, n_regressors: int, noise_model: str = "ar1") -> Case:
-    """The fit of the first shard of such a run."""
+def fit_case(
+    folder: Path, n_voxels: int, n_volumes: int, n_regressors: int, noise_model: str = "ar1", n_left_out: int = 0
+) -> Case:
+    """The fit of the first shard of such a run, single volumes left out."""
     case = ingest_case(folder, n_voxels, n_volumes)
     case.function(**case.kwargs)
     objects = Objects(folder / "study.zarr")
-    shards = make_room(
-        objects, "f/sub-01", random_run(n_volumes, n_regressors), n_voxels, 2, FirstLevel(noise_model=noise_model)
-    )
+    found = random_run(n_volumes, n_regressors, n_left_out)
+    shards = make_room(objects, "f/sub-01", found, n_voxels, 2, FirstLevel(noise_model=noise_model))
     kwargs = {"run_id": "sub-01", "fit_path": "f/sub-01", "start": shards[0].start, "stop": shards[0].stop}
-    predicted = memory.fit_memory(n_voxels, n_volumes, 2, n_regressors, n_volumes, noise_model)
-    return Case(fit.fit_shard, {"store": objects.url, "signal_scaling": None, **kwargs}, predicted)
+    size = memory.FitSize(n_voxels, n_volumes, 2, False, len(found.kept), n_regressors, noise_model)
+    return Case(fit.fit_shard, {"store": objects.url, "signal_scaling": None, **kwargs}, memory.fit_memory(size))
 
 
-def random_run(n_volumes: int, n_regressors: int) -> design.RunDesign:
-    """A random design of all volumes of a run."""
-    return design.RunDesign(random_design(n_volumes, n_regressors), np.arange(n_volumes), n_volumes, 0, 0)
+def noise_case(folder: Path, n_voxels: int, n_volumes: int, n_regressors: int, noise_model: str) -> Case:
+    """The noise of the first shard of such a run."""
+    case = fit_case(folder, n_voxels, n_volumes, n_regressors, noise_model)
+    rule, parameters = bold_chunks(n_voxels, n_volumes, 2), NOISE_MODELS[noise_model].parameters
+    make_noise_room(Objects(folder / "study.zarr"), "n/sub-01", parameters, n_voxels, rule)
+    size = memory.FitSize(n_voxels, n_volumes, 2, False, n_volumes, n_regressors, noise_model)
+    return Case(noise.fit_noise, case.kwargs | {"noise_path": "n/sub-01"}, memory.noise_memory(size))
+
+
+def smooth_case(folder: Path, n_voxels: int, noise_model: str) -> Case:
+    """The smoothing of the noise of a run."""
+    objects, grid = study(folder, n_voxels)
+    parameters, everywhere = NOISE_MODELS[noise_model].parameters, slice(0, n_voxels)
+    make_noise_room(objects, "n/sub-01", parameters, n_voxels, bold_chunks(n_voxels, 100, 2))
+    values = np.random.default_rng(8).uniform(0.1, 0.3, (len(parameters), n_voxels))
+    write_noise(objects, "n/sub-01", parameters, values, everywhere)
+    kwargs = {"store": objects.url, "noise_path": "n/sub-01", "smooth_path": "s/sub-01", "noise_model": noise_model}
+    predicted = memory.smooth_memory(n_voxels, math.prod(grid.shape), noise_model)
+    return Case(smooth.smooth_run, kwargs | {"fwhm": 6.0}, predicted)
+
+
+def random_run(n_volumes: int, n_regressors: int, n_left_out: int = 0) -> design.RunDesign:
+    """A random design of a run, of which every other volume is left out up to so many."""
+    kept = np.setdiff1d(np.arange(n_volumes), 1 + 2 * np.arange(n_left_out))
+    return design.RunDesign(random_design(n_volumes, n_regressors).iloc[kept], kept, n_volumes, 0, n_left_out)
 
 
 def random_design(n_volumes: int, n_regressors: int) -> pd.DataFrame:

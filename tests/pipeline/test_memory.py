@@ -20,12 +20,24 @@ if TYPE_CHECKING:
     Make = Callable[..., cases.Case]
 
 FIVE = {"t": "a", "u": "b", "v": "a - b", "w": "a + b", "f": ["a", "b"]}
-#: Maker of a task, sizes of a tiny one and of those that are measured; each needs more than 90 MiB.
+#: Maker of a task, sizes of a tiny one and of those that are measured; each needs more than 40 MiB.
 STAGES: dict[str, tuple[Make, tuple[Any, ...], list[tuple[Any, ...]]]] = {
     "ingest": (cases.ingest_case, (500, 20), [(150_000, 300), (200_000, 400)]),
     "ingest through a file": (cases.spilled_case, (500, 20), [(200_000, 400)]),
     "ingest with smoothing": (cases.smoothed_case, (500, 20), [(140_000, 150)]),
     "fit": (cases.fit_case, (500, 40, 6), [(200_000, 100, 40), (120_000, 200, 60)]),
+    "fit of AR(p)": (
+        cases.fit_case,
+        (500, 60, 6, "ar3"),
+        [(40_000, 300, 60, "ar2"), (8192, 2000, 60, "ar3"), (2048, 1500, 80, "ar8"), (4096, 1200, 60, "ar3", 200)],
+    ),
+    "fit of ARMA(1, 1)": (
+        cases.fit_case,
+        (500, 60, 6, "arma11"),
+        [(8192, 600, 40, "arma11"), (4096, 1500, 60, "arma11")],
+    ),
+    "noise": (cases.noise_case, (500, 60, 6, "arma11"), [(16_384, 500, 50, "arma11")]),
+    "smoothing of the noise": (cases.smooth_case, (500, "ar3"), [(600_000, "ar3"), (500_000, "arma11")]),
     "combine": (cases.combine_case, (500, 6, 2, FIVE), [(65_536, 40, 4, FIVE), (100_000, 60, 8, {"f": ["a", "b"]})]),
     "consolidate": (cases.consolidate_case, (500, 6), [(65_536, 128), (65_536, 100)]),
     "group": (cases.group_case, (500, 12, 2), [(65_536, 120, 3), (40_000, 300, 1)]),
@@ -48,7 +60,7 @@ def require_truth(stage: str, size: tuple[Any, ...], tmp_path) -> None:  # type:
         folder.mkdir()
     case = make(folders[1], *size)
     taken = cases.measured(make(folders[0], *tiny), case, tmp_path)
-    assert case.predicted > 90 * MiB
+    assert case.predicted > 40 * MiB
     assert taken <= case.predicted <= 1.25 * taken, (taken / MiB, case.predicted / MiB)
 
 

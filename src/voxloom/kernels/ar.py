@@ -280,9 +280,9 @@ def ar_design(X: ArrayLike, order: int, scans: ArrayLike | None, n_rows: int) ->
     gram = np.empty((len(of.i), basis.shape[1], basis.shape[1]))
     at_ends = np.empty((len(of.i), ends.size, basis.shape[1]))
     for pair, k in enumerate(of.j - of.i):
-        gram[pair] = basis.T @ couple(basis, weights[pair], k)
+        one = basis.T @ couple(basis, weights[pair], k)
+        gram[pair] = (one + one.T) / 2
         at_ends[pair] = couple(basis, whole[k] - weights[pair], k)[ends]
-    gram = (gram + gram.swapaxes(1, 2)) / 2
     lagged = np.array([couple(basis, whole[k], k) for k in range(1, order + 1)])
     short = pair_weights(order, series_of(np.minimum(near, 1)))
     return ArDesign(

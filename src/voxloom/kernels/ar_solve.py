@@ -158,6 +158,10 @@ def solve_ar(design: ArDesign, sums: ArSums, phi: FloatArray) -> Solved:
 
 
 def batch_size(design: ArDesign) -> int:
-    """Voxels whose matrices are worked on at once: a multiple of 8 that stays within `BATCH_BYTES`."""
-    largest = design.base.rank * max(design.base.rank, design.series.missing.size)
-    return max(8, BATCH_BYTES // (8 * largest) // 8 * 8)
+    """Voxels whose matrices are worked on at once."""
+    return batch_voxels(design.base.rank, design.series.missing.size)
+
+
+def batch_voxels(rank: int, n_missing: int) -> int:
+    """Voxels of a batch: a multiple of 8 that stays within `BATCH_BYTES`."""
+    return max(8, BATCH_BYTES // (8 * rank * max(rank, n_missing)) // 8 * 8)

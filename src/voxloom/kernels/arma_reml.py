@@ -7,7 +7,7 @@ R'V^-1 R - |L^-1 (V^-1 Q)'R|^2`` costs a matrix product and a recursion; R are O
 
 from __future__ import annotations
 
-from itertools import product
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,6 +22,8 @@ from voxloom.kernels.arma import (
     step_index,
     sum_of_squares,
 )
+from voxloom.kernels.lag_sums import block_voxels
+from voxloom.kernels.linalg import SUB_BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 #: Every third point is looked at in both directions, then those beside the best so far until it stays the best.
 COARSE = 3
 #: Bytes of ``V^-1 Q`` that are kept between blocks of voxels; beyond, they are made anew for each.
-KEPT_BYTES = 64 * 2**20
+KEPT_BYTES = 16 * 2**20
 
 
 class ArmaPoint(NamedTuple):
@@ -44,16 +46,21 @@ class ArmaPoint(NamedTuple):
 
     Attributes
     ----------
-    filter : Innovations
     half : (r, r) array
         ``L^-1``.
     weight : float
         REML is highest where ``rss * weight`` is least.
     """
 
-    filter: Innovations
     half: FloatArray
     weight: float
+
+
+class ArmaProduct(NamedTuple):
+    """The recursion at one point of the grid, and ``V^-1 Q`` (T, r) by it."""
+
+    filter: Innovations
+    V_Q: FloatArray
 
 
 class ArmaGrid:
@@ -67,31 +74,36 @@ class ArmaGrid:
     def __init__(self, design: LagDesign) -> None:
         self.design = design
         self._points: dict[int, ArmaPoint] = {}
-        self._products: dict[int, FloatArray] = {}
+        self._products: dict[int, ArmaProduct] = {}
 
-    def at(self, index: int) -> tuple[ArmaPoint, FloatArray]:
-        """The point, and ``V^-1 Q`` (T, r)."""
+    def at(self, index: int) -> tuple[ArmaPoint, ArmaProduct]:
+        """The point and its product."""
+        product = self._products.get(index) or self._multiply(index)
         if index not in self._points:
-            self._points[index] = self._make(index)
-        return self._points[index], self._product(index, self._points[index].filter)
+            self._points[index] = self._make(product)
+        return self._points[index], product
 
-    def _make(self, index: int) -> ArmaPoint:
+    def _make(self, product: ArmaProduct) -> ArmaPoint:
         design = self.design
-        a, b = ARMA_GRID[index]
-        found = innovations(float(a), float(b), design.segments)
-        W = design.Q.T @ self._product(index, found)
+        W = design.Q.T @ product.V_Q
         L = cholesky((W + W.T) / 2, lower=True)
-        log_det = found.log_det + 2 * np.log(np.diagonal(L)).sum()
+        log_det = product.filter.log_det + 2 * np.log(np.diagonal(L)).sum()
         half = solve_triangular(L, np.eye(design.rank), lower=True)
-        return ArmaPoint(found, half, float(np.exp(log_det / design.dof)))
+        return ArmaPoint(half, float(np.exp(log_det / design.dof)))
 
-    def _product(self, index: int, found: Innovations) -> FloatArray:
-        if index in self._products:
-            return self._products[index]
-        V_Q = np.asarray(apply_precision(self.design.Q, *found))
-        if (len(self._products) + 1) * V_Q.nbytes <= KEPT_BYTES:
-            self._products[index] = V_Q
-        return V_Q
+    def _multiply(self, index: int) -> ArmaProduct:
+        """Make V^-1 Q, and keep it as long as there is room."""
+        a, b = ARMA_GRID[index]
+        found = innovations(float(a), float(b), self.design.segments)
+        product = ArmaProduct(found, np.asarray(apply_precision(self.design.Q, *found)))
+        if (len(self._products) + 1) * (product.V_Q.nbytes + 3 * found.variance.nbytes) <= KEPT_BYTES:
+            self._products[index] = product
+        return product
+
+
+def search_voxels(n_rows: int) -> int:
+    """Voxels of a sub-block: many, as each makes V^-1 Q anew at the points that were not kept."""
+    return min(SUB_BLOCK, 4 * block_voxels(n_rows))
 
 
 def arma_reml(grid: ArmaGrid, R: FloatArray) -> IntArray:
@@ -116,7 +128,7 @@ def arma_reml(grid: ArmaGrid, R: FloatArray) -> IntArray:
 def _around(index: IntArray) -> list[IntArray]:
     """The eight points beside each."""
     a, b = GRID_STEPS[index].T
-    return [step_index(a + i, b + j) for i, j in product((-1, 0, 1), repeat=2) if (i, j) != (0, 0)]
+    return [step_index(a + i, b + j) for i, j in itertools.product((-1, 0, 1), repeat=2) if (i, j) != (0, 0)]
 
 
 def _wanted(around: IntArray) -> Iterator[tuple[int, IntArray]]:
@@ -129,24 +141,24 @@ def _wanted(around: IntArray) -> Iterator[tuple[int, IntArray]]:
 
 def _take_lower(grid: ArmaGrid, index: int, R: FloatArray, voxels: IntArray, best: IntArray, least: FloatArray) -> None:
     """Note the point, in place, for those of the voxels where it is better than what they have."""
-    point, V_Q = grid.at(index)
+    point, product = grid.at(index)
     part = R if voxels.size == R.shape[1] else R[:, voxels]
-    found = point.weight * _rss(point, V_Q, part)[1]
+    found = point.weight * _rss(point, product, part)[1]
     lower = found < least[voxels]
     best[voxels[lower]], least[voxels[lower]] = index, found[lower]
 
 
-def _rss(point: ArmaPoint, V_Q: FloatArray, R: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _rss(point: ArmaPoint, product: ArmaProduct, R: FloatArray) -> tuple[FloatArray, FloatArray]:
     """``L^-1 (V^-1 Q)'R`` (r, n) and the whitened residual sum of squares (n,)."""
-    u = point.half @ (V_Q.T @ R)
-    return u, sum_of_squares(R, *point.filter) - (u**2).sum(axis=0)
+    u = point.half @ (product.V_Q.T @ R)
+    return u, sum_of_squares(R, *product.filter) - (u**2).sum(axis=0)
 
 
 def solve_arma(grid: ArmaGrid, R: FloatArray, index: IntArray) -> tuple[FloatArray, FloatArray]:
     """What generalised least squares adds to OLS coefficients, (n, r), and the whitened rss (n,)."""
     delta, rss = np.empty((R.shape[1], grid.design.rank)), np.empty(R.shape[1])
     for found, voxels in _wanted(index[None]):
-        point, V_Q = grid.at(found)
-        u, rss[voxels] = _rss(point, V_Q, R[:, voxels])
+        point, product = grid.at(found)
+        u, rss[voxels] = _rss(point, product, R[:, voxels])
         delta[voxels] = u.T @ point.half
     return delta, rss

@@ -11,10 +11,10 @@ from voxloom.kernels.ar import ar_design
 from voxloom.kernels.ar_reml import ar_reml
 from voxloom.kernels.ar_solve import ArSums, ar_sums, batch_size, solve_ar
 from voxloom.kernels.arma import ARMA_GRID, arma_index
-from voxloom.kernels.arma_reml import ArmaGrid, arma_reml, solve_arma
+from voxloom.kernels.arma_reml import ArmaGrid, arma_reml, search_voxels, solve_arma
 from voxloom.kernels.lag_sums import LagSums, block_size, lag_sums
 from voxloom.kernels.lags import LagDesign, lag_design
-from voxloom.kernels.linalg import SUB_BLOCK, sub_blocks
+from voxloom.kernels.linalg import sub_blocks
 from voxloom.kernels.ols_residuals import Residuals, ols_residuals
 from voxloom.kernels.reml import reml_index, reml_weights
 from voxloom.kernels.rho_grid import RHO_GRID, grid_index, grid_inverse, solve_on_grid
@@ -202,8 +202,7 @@ def fit_arma11(
         return *solve_arma(grid, unit, index), ARMA_GRID[index].T
 
     solve = partial(_solve_residuals, design, Y, percent, 2, solve_known)
-    # wider than for the others: each block makes V^-1 Q anew at the points that were not kept
-    return _fit(design, Y.shape[1], 2, min(SUB_BLOCK, 4 * block_size(design)), solve, noise)
+    return _fit(design, Y.shape[1], 2, search_voxels(len(Y)), solve, noise)
 
 
 def _lost(sums: LagSums) -> NDArray[np.bool_]:

@@ -58,7 +58,11 @@ def block_size(design: LagDesign, sums: int = 0) -> int:
     With many gaps the REML search holds more numbers per voxel than the signal: about 32 per row of ``ends``, or per
     column of a crowded design. Other noise models tell how many they hold, `sums`.
     """
-    numbers = max(design.segments.n_rows, 32 * min(len(design.ends), design.rank), sums)
+    return block_voxels(max(design.segments.n_rows, 32 * min(len(design.ends), design.rank), sums))
+
+
+def block_voxels(numbers: int) -> int:
+    """Voxels of a sub-block that holds so many numbers of each."""
     return int(2 ** np.clip(np.floor(np.log2(BLOCK_BYTES / (8 * numbers))), 4, 12))
 
 

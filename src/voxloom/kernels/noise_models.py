@@ -10,12 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from voxloom.errors import DesignError, InputError
-from voxloom.kernels import ar, arma
-from voxloom.kernels.ar_solve import BATCH_BYTES
-from voxloom.kernels.arma_reml import KEPT_BYTES
+from voxloom.kernels import ar, arma, fit_memory
 from voxloom.kernels.glm import fit_ar, fit_ar1, fit_ar1_yule_walker, fit_arma11, fit_ols
-from voxloom.kernels.lag_sums import BLOCK_BYTES
-from voxloom.kernels.linalg import SUB_BLOCK, reduce_design
+from voxloom.kernels.linalg import reduce_design
 from voxloom.kernels.rho_grid import RHO_GRID
 from voxloom.kernels.segments import segments_of
 from voxloom.kernels.whiten import whiten_ar, whiten_ar1, whiten_arma11
@@ -48,7 +45,7 @@ class NoiseModel(NamedTuple):
     whiten : callable
         ``whiten(R, parameters, scans)``: innovations of residuals (T, V) (`kernels.whiten`).
     held : callable
-        ``held(T, K)``, bytes that a fit holds beside one float64 copy of a block and AR(1)'s sums.
+        Bytes that a fit of a `fit_memory.Shape` holds beside data and results.
     cases : int
         Values of the parameters that contrasts of a run tabulate at most; of cells of AR(p) more than are met.
     """
@@ -59,7 +56,7 @@ class NoiseModel(NamedTuple):
     autocorrelations: Convert = lambda parameters: parameters
     from_autocorrelations: Convert = lambda rho: rho
     whiten: Callable[[FloatArray, FloatArray, ArrayLike], FloatArray] = lambda R, _, __: R
-    held: Callable[[int, int], int] = lambda T, K: 0
+    held: Callable[[fit_memory.Shape], int] = fit_memory.of_lags
     cases: int = RHO_GRID.size
 
 
@@ -71,15 +68,9 @@ def _autoregressive(order: int) -> NoiseModel:
         lambda phi: ar.autocorrelations(phi.T).T,
         lambda rho: ar.from_autocorrelations(rho.T).T,
         whiten_ar,
-        lambda T, K: 8 * order * (T * K + (order + 3) * K**2) + BLOCK_BYTES + 4 * BATCH_BYTES,
+        partial(fit_memory.of_ar, order),
         2000,
     )
-
-
-def _arma_held(T: int, K: int) -> int:
-    points = len(arma.ARMA_GRID)
-    block = min(4 * BLOCK_BYTES, 8 * SUB_BLOCK * T)
-    return 8 * points * K**2 + min(KEPT_BYTES, 8 * points * T * K) + 2 * block
 
 
 NOISE_MODELS: Mapping[str, NoiseModel] = {
@@ -92,7 +83,7 @@ NOISE_MODELS: Mapping[str, NoiseModel] = {
         autocorrelations=lambda ab: arma.autocorrelations(*ab),
         from_autocorrelations=arma.from_autocorrelations,
         whiten=whiten_arma11,
-        held=_arma_held,
+        held=fit_memory.of_arma,
         cases=len(arma.ARMA_GRID),
     ),
     **{f"ar{order}": _autoregressive(order) for order in range(2, ar.MAX_ORDER + 1)},

@@ -175,6 +175,7 @@ def make_design(*, store: str, run_id: str, fit_path: str, noise_path: str, firs
             "n_non_steady_state": built.n_non_steady_state,
             "n_scrubbed": built.n_scrubbed,
             "itemsize": run.itemsize,
+            "is_scaled": run.is_scaled,
         },
         # of the arrays it makes room for, the metadata; their shards are the fit's
         wrote=[

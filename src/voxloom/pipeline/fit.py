@@ -10,7 +10,6 @@ from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
 from voxloom.io.objects import Objects
 from voxloom.io.runs import read_bold, read_run
-from voxloom.kernels.linalg import SUB_BLOCK
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.models.first_level import fit_segments
 from voxloom.pipeline.memory import fit_piece
@@ -124,14 +123,11 @@ def fit_pieces(
     noise_path: str | None = None,
 ) -> Iterator[tuple[slice, xr.Dataset]]:
     """Fit a shard piece by piece: which of its voxels, and what `fit_segments` finds of them."""
-    # the kernel takes any type, and twice as many voxels as they are stored take less than these in float64
-    as_stored, step = not run.is_scaled, fit_piece(run.n_voxels, run.n_volumes, run.itemsize)
-    if as_stored and run.itemsize <= 4 and step <= SUB_BLOCK:
-        step *= 2
+    step = fit_piece(run.n_voxels, run.n_volumes, run.itemsize, run.is_scaled)
     for piece in shard_slices(shard.stop - shard.start, step):
         check_cancelled()
         voxels = slice(shard.start + piece.start, shard.start + piece.stop)
-        values = read_bold(objects, run.id, voxels, raw=as_stored, volumes=design.kept)
+        values = read_bold(objects, run.id, voxels, raw=not run.is_scaled, volumes=design.kept)
         signal = xr.DataArray(values, dims=("voxel", "time"))
         found = fit_segments(
             signal,

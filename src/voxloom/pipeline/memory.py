@@ -6,16 +6,15 @@ are written are counted once more in their encoded form, at their raw size: nois
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from voxloom.errors import MemoryBudgetError
 from voxloom.io.regions import READ_BYTES
 from voxloom.io.run_memory import RunMemory
 from voxloom.io.run_values import RunValues
+from voxloom.kernels.fit_memory import Shape
 from voxloom.kernels.group.patterns import block_size
-from voxloom.kernels.lag_sums import BLOCK_BYTES
+from voxloom.kernels.lag_sums import block_voxels
 from voxloom.kernels.linalg import SUB_BLOCK
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.pieces import PIECES_BYTES
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from voxloom.spec import Contrast
 
 FLOAT64 = 8
-#: Numbers a voxel that the search for rho holds beside its T values and 5 K sums.
-SEARCH_NUMBERS = 200
 #: Bytes a voxel that the search for clusters holds beside the maps.
 CLUSTER_BYTES = 88
 #: Maps of the statistic in one chunk of those that go through the store.
@@ -51,36 +48,70 @@ def ingest_memory(info: NiftiInfo, n_voxels: int, fwhm: float | None, budget: in
     return RunMemory.of(info, n_voxels, RunValues.of(info, fwhm, None), streams=streams).peak(budget)
 
 
-def fit_memory(
-    n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int, n_kept: int, noise_model: str = "ar1"
-) -> int:
+class FitSize(NamedTuple):
+    """A run to be fitted.
+
+    Parameters
+    ----------
+    n_voxels, n_volumes, itemsize : int
+        As stored.
+    is_scaled : bool
+        Whether stored values have to be scaled.
+    n_kept, n_regressors : int
+        Rows and columns of the design.
+    noise_model : str
+    """
+
+    n_voxels: int
+    n_volumes: int
+    itemsize: int
+    is_scaled: bool
+    n_kept: int
+    n_regressors: int
+    noise_model: str
+
+    @property
+    def shard(self) -> int:
+        """Voxels of a task."""
+        return min(bold_chunks(self.n_voxels, self.n_volumes, self.itemsize).shard, self.n_voxels)
+
+    @property
+    def piece(self) -> int:
+        """Voxels of a task that are read and fitted at once."""
+        return min(fit_piece(self.n_voxels, self.n_volumes, self.itemsize, self.is_scaled), self.n_voxels)
+
+    @property
+    def found(self) -> int:
+        """Bytes of the estimates of a piece."""
+        return FLOAT64 * self.piece * n_estimates(self.n_regressors, self.noise_model)
+
+
+def fit_memory(run: FitSize) -> int:
     """Estimates of a shard; beside them the piece of it that is being fitted, or the encoded shard."""
-    rule = bold_chunks(n_voxels, n_volumes, itemsize)
-    shard = min(rule.shard, n_voxels)
-    fitting = fitting_memory(n_voxels, n_volumes, itemsize, n_regressors, n_kept, noise_model)
-    writing = FLOAT64 * n_regressors * (shard + 3 * min(rule.chunk, n_voxels))
-    return TASK_OVERHEAD + FLOAT64 * shard * n_estimates(n_regressors, noise_model) + max(fitting, writing)
+    chunk = min(bold_chunks(run.n_voxels, run.n_volumes, run.itemsize).chunk, run.n_voxels)
+    estimates = FLOAT64 * run.shard * n_estimates(run.n_regressors, run.noise_model)
+    writing = FLOAT64 * run.n_regressors * (run.shard + 3 * chunk)
+    return TASK_OVERHEAD + estimates + max(fitting_memory(run), writing)
 
 
-def fitting_memory(
-    n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int, n_kept: int, noise_model: str
-) -> int:
-    """A piece of a shard while it is read and fitted: all volumes are read, those that are kept are fitted."""
-    piece = min(fit_piece(n_voxels, n_volumes, itemsize), n_voxels)
-    stored = piece * (n_volumes + (n_kept if n_kept < n_volumes else 0)) * itemsize
-    sums = min(sub_block(n_kept), piece) * FLOAT64 * (n_kept + 5 * n_regressors + SEARCH_NUMBERS)
-    held = NOISE_MODELS[noise_model].held(n_kept, n_regressors)
-    return stored + piece * n_kept * FLOAT64 + max(reading(stored), sums + held)
+def noise_memory(run: FitSize) -> int:
+    """What a fit says of the noise of a shard; beside it the piece that is being fitted."""
+    kept = FLOAT64 * run.shard * len(NOISE_MODELS[run.noise_model].parameters)
+    return TASK_OVERHEAD + kept + fitting_memory(run)
 
 
-def noise_memory(n_voxels: int, n_volumes: int, itemsize: int, n_regressors: int, n_kept: int, noise_model: str) -> int:
-    """What a fit says of the noise of a shard; beside it the piece that is being fitted, and what was found of two."""
-    rule = bold_chunks(n_voxels, n_volumes, itemsize)
-    piece = min(fit_piece(n_voxels, n_volumes, itemsize), n_voxels)
-    kept = min(rule.shard, n_voxels) * len(NOISE_MODELS[noise_model].parameters)
-    found = 2 * piece * n_estimates(n_regressors, noise_model)
-    fitting = fitting_memory(n_voxels, n_volumes, itemsize, n_regressors, n_kept, noise_model)
-    return TASK_OVERHEAD + FLOAT64 * (kept + found) + fitting
+def fitting_memory(run: FitSize) -> int:
+    """A piece of a shard that is being read, or fitted, beside the estimates of the one before.
+
+    All volumes are read, those that are kept are fitted, as they are stored or scaled to float64.
+    """
+    stored, kept = (run.piece * rows * run.itemsize for rows in (run.n_volumes, run.n_kept))
+    chosen = kept if run.n_kept < run.n_volumes else 0
+    signal = FLOAT64 * run.piece * run.n_kept if run.is_scaled else kept
+    selecting = stored + max(reading(stored), chosen + (signal if run.is_scaled else 0))
+    shape = Shape(run.n_kept, run.n_volumes, run.n_regressors, run.piece)
+    solving = signal + run.found + NOISE_MODELS[run.noise_model].held(shape)
+    return (run.found if run.shard > run.piece else 0) + max(selecting, solving)
 
 
 def smooth_memory(n_voxels: int, n_volume: int, noise_model: str) -> int:
@@ -99,14 +130,13 @@ def reading(n_bytes: int) -> int:
     return 2 * min(READ_BYTES, n_bytes)
 
 
-def fit_piece(n_voxels: int, n_volumes: int, itemsize: int) -> int:
-    """Voxels read and fitted at once: whole chunks, and whole sub-blocks of the kernel, however long the run."""
-    return max(bold_chunks(n_voxels, n_volumes, itemsize).chunk, sub_block(n_volumes))
+def fit_piece(n_voxels: int, n_volumes: int, itemsize: int, is_scaled: bool) -> int:
+    """Voxels read and fitted at once: whole chunks, and whole sub-blocks of the kernel, however long the run.
 
-
-def sub_block(n_volumes: int) -> int:
-    """Voxels of which the kernel of a run makes one float64 copy."""
-    return int(min(SUB_BLOCK, 2 ** int(np.log2(max(1, BLOCK_BYTES // (FLOAT64 * n_volumes))))))
+    The kernel takes any type, and twice as many voxels as they are stored take less than these in float64.
+    """
+    piece = max(bold_chunks(n_voxels, n_volumes, itemsize).chunk, block_voxels(n_volumes))
+    return 2 * piece if not is_scaled and itemsize <= 4 and piece <= SUB_BLOCK else piece
 
 
 def combine_memory(

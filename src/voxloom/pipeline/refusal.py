@@ -54,7 +54,8 @@ def require_memory(ws: Workspace) -> None:
         details, n_regressors = record.details, len(record.details["columns"])
         n_volumes = details["n_volumes"]
         n_kept = details.get("n_kept", n_volumes)
-        need = memory.fit_memory(n_voxels, n_volumes, details["itemsize"], n_regressors, n_kept, noise_model)
+        stored = n_voxels, n_volumes, details["itemsize"], details.get("is_scaled", True)
+        need = memory.fit_memory(memory.FitSize(*stored, n_kept, n_regressors, noise_model))
         require(f"fit of {run.id}", need, budget)  # that of its noise alone needs less
         widths.setdefault(run.subject, []).append(n_regressors)
     for subject, found in widths.items():

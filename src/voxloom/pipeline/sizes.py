@@ -166,7 +166,7 @@ def design_bytes(survey: Survey, run: RunFile) -> int:
 
 def noise_size(survey: Survey) -> StagePlan:
     """BOLD in, parameters of the noise out."""
-    need = (memory.noise_memory(*fit_numbers(survey, run)) for run in survey.fitted)
+    need = (memory.noise_memory(fit_run(survey, run)) for run in survey.fitted)
     return StagePlan(
         name="noise",
         n_tasks=sum(fit_shards(survey, run) for run in survey.fitted),
@@ -207,7 +207,7 @@ def fit_size(survey: Survey) -> StagePlan:
         n_tasks=sum(fit_shards(survey, run) for run in survey.fitted),
         bytes_read=given + sum(fitted_bytes(survey, run) for run in survey.fitted),
         bytes_written=sum(estimates(survey, run) for run in survey.fitted),
-        peak_memory=max((memory.fit_memory(*fit_numbers(survey, run)) for run in survey.fitted), default=0),
+        peak_memory=max((memory.fit_memory(fit_run(survey, run)) for run in survey.fitted), default=0),
     )
 
 
@@ -223,11 +223,12 @@ def estimates(survey: Survey, run: RunFile) -> int:
     return survey.one_map(survey.designs[run.id].shape[1] + len(per_voxel))
 
 
-def fit_numbers(survey: Survey, run: RunFile) -> tuple[int, int, int, int, int, str]:
-    """What the memory of a fit task of one run depends on, as `memory.fit_memory` takes it."""
-    n_kept, n_regressors = survey.designs[run.id].shape
-    noise_model = survey.ws.analysis.first_level.noise_model
-    return survey.n_voxels, survey.n_volumes(run), survey.itemsize(run), n_regressors, n_kept, noise_model
+def fit_run(survey: Survey, run: RunFile) -> memory.FitSize:
+    """What the memory of a fit task of one run depends on; smoothing scales."""
+    level = survey.ws.analysis.first_level
+    is_scaled = not level.smoothing_fwhm and survey.inputs.headers[run.id].is_scaled
+    size = survey.n_voxels, survey.n_volumes(run), survey.itemsize(run)
+    return memory.FitSize(*size, is_scaled, *survey.designs[run.id].shape, level.noise_model)
 
 
 def n_levels(survey: Survey) -> int:

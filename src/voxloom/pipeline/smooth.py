@@ -9,14 +9,13 @@ import xarray as xr
 
 from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
-from voxloom.io.runs import read_run
 from voxloom.io.study import open_study
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.models.noise import smooth_noise
 from voxloom.pipeline import noise
-from voxloom.pipeline.stored_noise import make_noise_room, read_noise, write_noise
+from voxloom.pipeline.stored_noise import cut_of, make_noise_room, read_noise, write_noise
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
-from voxloom.schema import bold_chunks, voxel_coords
+from voxloom.schema import voxel_coords
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ def smooth_task(ws: Workspace, run: RunFile, found: list[str]) -> Task:
         function=smooth_run,
         kwargs={
             "store": ws.url,
-            "run_id": ws.stored_id(run),
             "noise_path": ws.noise_path(run),
             "smooth_path": ws.fit_path(run),
             "noise_model": level.noise_model,
@@ -52,10 +50,10 @@ def smooth_task(ws: Workspace, run: RunFile, found: list[str]) -> Task:
     )
 
 
-def smooth_run(*, store: str, run_id: str, noise_path: str, smooth_path: str, noise_model: str, fwhm: float) -> Output:
+def smooth_run(*, store: str, noise_path: str, smooth_path: str, noise_model: str, fwhm: float) -> Output:
     """Smooth the parameters of one run within its voxels, and write them."""
     study, parameters = open_study(store), NOISE_MODELS[noise_model].parameters
-    run, everywhere = read_run(study.objects, run_id), slice(0, study.voxel.size)
+    everywhere = slice(0, study.voxel.size)
     values = read_noise(study.objects, noise_path, parameters, everywhere)
     check_cancelled()
     alone = xr.Dataset(
@@ -65,8 +63,9 @@ def smooth_run(*, store: str, run_id: str, noise_path: str, smooth_path: str, no
     )
     smooth = smooth_noise(alone, fwhm)
     values = np.array([smooth[name] for name in parameters])
-    rule = bold_chunks(run.n_voxels, run.n_volumes, run.itemsize)
-    make_noise_room(study.objects, smooth_path, parameters, run.n_voxels, rule)
+    make_noise_room(
+        study.objects, smooth_path, parameters, everywhere.stop, cut_of(study.objects, noise_path, parameters)
+    )
     return Output(
         digest=content_digest([values]),
         bytes_read=values.nbytes,

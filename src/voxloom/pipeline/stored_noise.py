@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxloom.io.arrays import create_array
+from voxloom.io.arrays import create_array, open_array, unit_of
 from voxloom.io.regions import read_voxels, write_voxels
+from voxloom.schema import ChunkRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxloom.io.objects import Objects
-    from voxloom.schema import ChunkRule
 
 
 def make_noise_room(
@@ -37,6 +37,12 @@ def make_noise_room(
             shards=(rule.shard,),
             on_replace=on_replace,
         )
+
+
+def cut_of(objects: Objects, path: str, parameters: Sequence[str]) -> ChunkRule:
+    """How the parameters that lie at a path are cut."""
+    array = open_array(objects, f"noise/{path}/{parameters[0]}")
+    return ChunkRule(chunk=array.chunks[0], shard=unit_of(array)[0])
 
 
 def write_noise(
