@@ -93,11 +93,12 @@ def test_plan_of_spatial_statistics_through_the_store(bids, tmp_path, analysis_o
     monkeypatch.setattr("voxloom.pipeline.spatial.map_fits", lambda *_: False)
     inference = {"n_perm": 16, "statistics": ["tfce", "cluster_mass"], "method": "permutation"}
     analysis = analysis_of(bids, tmp_path, group={"mean": {"inference": inference}})
-    planned = {stage.name: stage for stage in voxloom.plan(analysis).stages}
+    plan = voxloom.plan(analysis)
+    planned = {stage.name: stage for stage in plan.stages}
     assert "through the store" in planned["spatial"].remark
     assert planned["rearrange"].bytes_written == 16 * 8 * len(voxloom.open_study(tmp_path / "study.zarr").voxel)
     result = voxloom.run(analysis)
-    after = counted(result.store)
+    after = counted(result.store, plan)
     for name in ("rearrange", "spatial", "correct"):
         assert after[name] == (planned[name].n_tasks, planned[name].bytes_read, planned[name].bytes_written)
     again = {stage.name: stage for stage in voxloom.plan(analysis).stages}

@@ -49,6 +49,8 @@ class Estimator:
         Takes the variances of the maps.
     groups : {"none", "optional", "required"}
         Whether maps belong to groups; where optional, each is its own without.
+    copies : int
+        Copies of the maps of a sub-block that a fit holds at once, for predictions of memory.
     """
 
     noise_model: str
@@ -56,6 +58,12 @@ class Estimator:
     outputs: tuple[str, ...]
     needs_variance: bool = False
     groups: str = "none"
+    copies: int = 4
+
+    def numbers(self, n_columns: int, n_sizes: int) -> int:
+        """Numbers that the fit of a voxel holds beside its maps, for groups of so many sizes."""
+        of_sizes = 2 * n_sizes * (n_columns + 1) if "icc" in self.outputs else 0
+        return 4 * n_columns**2 * ("covariance" in self.outputs) + of_sizes
 
 
 def _known_variances(method: Any) -> Estimator:
@@ -64,11 +72,12 @@ def _known_variances(method: Any) -> Estimator:
         kernel=partial(fit_known_variances, method=method),
         outputs=KnownVariancesFit._fields,
         needs_variance=True,
+        copies=10,
     )
 
 
 ESTIMATORS = {
-    "ols": Estimator(noise_model="group-ols", kernel=fit_ols, outputs=GroupFit._fields),
+    "ols": Estimator(noise_model="group-ols", kernel=fit_ols, outputs=GroupFit._fields, copies=3),
     "fixed": _known_variances("fixed"),
     "paule-mandel": _known_variances("paule-mandel"),
     "reml": _known_variances("reml"),

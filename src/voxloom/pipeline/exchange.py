@@ -1,4 +1,4 @@
-"""Which subjects may be exchanged: columns of a table, as the analysis names them."""
+"""Which subjects belong together, and may be exchanged: columns of a table, as the analysis names them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from voxloom.spec import Inference
+    from voxloom.spec import GroupModel, Inference
 
 #: Stands for the index of the table where that has no such column.
 SUBJECT = "subject"
 
 
-def exchange_columns(wanted: Inference, table: pd.DataFrame, where: str) -> dict[str, tuple[Any, ...]]:
-    """Values of the columns that blocks and variance groups name, a value per row.
+def named_columns(model: GroupModel) -> tuple[str, ...]:
+    """Columns of the table that say who belongs together."""
+    return (*model.inference.exchange_columns, *(() if model.groups is None else (model.groups,)))
+
+
+def label_columns(model: GroupModel, table: pd.DataFrame, where: str) -> dict[str, tuple[Any, ...]]:
+    """Values of the columns that groups, blocks and variance groups name, a value per row.
 
     Raises
     ------
@@ -32,13 +37,13 @@ def exchange_columns(wanted: Inference, table: pd.DataFrame, where: str) -> dict
     """
     named = table if SUBJECT in table else table.assign(**{SUBJECT: table.index})
     found: dict[str, tuple[Any, ...]] = {}
-    for name in wanted.exchange_columns:
+    for name in named_columns(model):
         if name not in named:
             known = [str(column) for column in named.columns]
-            raise InputError(f"{where}.inference", f"`{name}` is no column of the table.", did_you_mean(name, known))
+            raise InputError(where, f"`{name}` is no column of the table.", did_you_mean(name, known))
         missing = [str(label) for label in named.index[named[name].isna()]]
         if missing:
-            raise InputError(f"{where}.inference", f"`{name}` has no value for {', '.join(missing[:5])}.", "Fill it.")
+            raise InputError(where, f"`{name}` has no value for {', '.join(missing[:5])}.", "Fill it.")
         found[name] = tuple(named[name].tolist())
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,12 @@ from voxloom.io.regions import read_region
 from voxloom.io.study import describe_results, results_attrs
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import contrast
+from voxloom.models.estimators import find_estimator
 from voxloom.models.group import fit_group
 from voxloom.models.group_design import group_design
 from voxloom.pipeline import consolidate
-from voxloom.pipeline.exchange import exchange_columns
-from voxloom.pipeline.memory import group_memory, group_piece, require
+from voxloom.pipeline.exchange import label_columns, named_columns
+from voxloom.pipeline.memory import GroupWork, group_memory, group_piece, require
 from voxloom.pipeline.nulls import nulls_of, require_resolution
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
 from voxloom.pipeline.workspace import GroupWorkspace, Stage, Workspace, content_digest
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from voxloom.io.bids import RunFile
+    from voxloom.models.estimators import Estimator
     from voxloom.spec import Analysis, GroupModel
 
 NAME = "group"
@@ -54,11 +57,30 @@ class GroupTest:
     design: pd.DataFrame
     contrasts: Mapping[str, str]
     labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    estimator: str = "ols"
+    groups: str | None = None
 
     @property
     def path(self) -> str:
         """Where its results lie in the store."""
         return f"results/{self.results}"
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Maps of every subject that it is fitted to."""
+        return ("effect", "variance") if self._how.needs_variance else ("effect",)
+
+    @property
+    def work(self) -> GroupWork:
+        """What fitting it holds in memory."""
+        labels = () if self.groups is None else self.labels[self.groups]
+        n_sizes = len(set(Counter(labels).values()))
+        numbers = self._how.numbers(self.design.shape[1], n_sizes)
+        return GroupWork(len(self.maps), self._how.copies, numbers)
+
+    @property
+    def _how(self) -> Estimator:
+        return find_estimator(self.estimator, has_groups=self.groups is not None)
 
 
 @singledispatch
@@ -99,14 +121,16 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
         design=design,
         contrasts=dict(model.contrasts),
         labels=labels_for(analysis, name, model, subjects),
+        estimator=model.estimator,
+        groups=model.groups,
     )
 
 
 def labels_for(analysis: Analysis, name: str, model: GroupModel, subjects: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Columns of the participants table that say who may be exchanged with whom."""
-    if not model.inference.exchange_columns:
+    """Columns of the participants table that say who belongs together."""
+    if not named_columns(model):
         return {}
-    return exchange_columns(model.inference, covariates_of(analysis, model, subjects), f"group.{name}")
+    return label_columns(model, covariates_of(analysis, model, subjects), f"group.{name}")
 
 
 def design_for(analysis: Analysis, name: str, model: GroupModel, subjects: Sequence[str]) -> pd.DataFrame:
@@ -152,7 +176,8 @@ def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:
     for name in analysis.group:
         test, wanted = group_test(analysis, name, subjects), analysis.group[name].inference
         require_resolution(name, wanted, nulls_of(test, wanted, analysis.seed))
-        require(f"group.{name}", group_memory(len(subjects), MAP_CHUNK_VOXELS, 0), analysis.memory_budget)
+        least = group_memory(len(subjects), MAP_CHUNK_VOXELS, 0, test.work)
+        require(f"group.{name}", least, analysis.memory_budget)
 
 
 def tasks(ws: GroupWorkspace) -> list[Task]:
@@ -185,7 +210,8 @@ def inputs_of(ws: GroupWorkspace, test: GroupTest) -> str:
     """Digest of the maps and the design a group test depends on."""
     maps = {key: r.digest for key, r in ws.done("consolidate").items() if key.startswith(f"{test.source}/")}
     design = [list(map(str, test.design.columns)), test.design.to_numpy(dtype=float).tolist()]
-    return digest([test.results, sorted(maps.items()), test.subjects, design])
+    groups = [] if test.groups is None else [list(map(str, test.labels[test.groups]))]
+    return digest([test.results, sorted(maps.items()), test.subjects, design, *groups])
 
 
 def outcome_of(ws: GroupWorkspace, test: GroupTest) -> str:
@@ -231,14 +257,15 @@ def describe_group(ws: GroupWorkspace, test: GroupTest) -> None:
     )
 
 
-def load_effects(objects: Objects, test: GroupTest, row: int, voxels: slice) -> xr.Dataset:
-    """Effect maps of one first-level contrast, all subjects, a stretch of voxels."""
-    values = read_region(
-        objects,
-        f"results/{test.source}/effect",
-        (slice(0, len(test.subjects)), slice(row, row + 1), voxels),
+def load_effects(
+    objects: Objects, test: GroupTest, row: int, voxels: slice, names: Sequence[str] = ("effect",)
+) -> xr.Dataset:
+    """Maps of one first-level contrast, all subjects, a stretch of voxels."""
+    region = (slice(0, len(test.subjects)), slice(row, row + 1), voxels)
+    values = {name: read_region(objects, f"results/{test.source}/{name}", region)[:, 0] for name in names}
+    return xr.Dataset(
+        {name: (("map", "voxel"), value) for name, value in values.items()}, coords={"map": list(test.subjects)}
     )
-    return xr.Dataset({"effect": (("map", "voxel"), values[:, 0])}, coords={"map": list(test.subjects)})
 
 
 def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memory_budget: int) -> Output:
@@ -246,14 +273,15 @@ def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memor
     objects = Objects(store)
     shape = (len(test.first_level), len(test.contrasts), stop - start)
     maps = {name: np.full(shape, np.nan) for name in GROUP_STATISTICS}
-    step = group_piece(memory_budget, len(test.subjects), len(maps) * math.prod(shape))
+    step = group_piece(memory_budget, len(test.subjects), len(maps) * math.prod(shape), test.work)
+    groups = None if test.groups is None else test.labels[test.groups]
     read = 0
     for i, row in enumerate(test.rows):
         for piece in shard_slices(stop - start, step):
             check_cancelled()
-            effects = load_effects(objects, test, row, slice(start + piece.start, start + piece.stop))
-            read += effects["effect"].nbytes
-            fit = fit_group(effects, test.design)
+            effects = load_effects(objects, test, row, slice(start + piece.start, start + piece.stop), test.maps)
+            read += sum(effects[name].nbytes for name in test.maps)
+            fit = fit_group(effects, test.design, estimator=test.estimator, groups=groups)
             del effects  # before the next are read
             for j, expression in enumerate(test.contrasts.values()):
                 answer = contrast(fit, expression).assign(n=fit["n"])

@@ -12,7 +12,7 @@ from voxloom.io.tables import read_tsv
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.group_design import INTERCEPT, group_design, require_dof
 from voxloom.pipeline import gather
-from voxloom.pipeline.exchange import exchange_columns
+from voxloom.pipeline.exchange import label_columns, named_columns
 from voxloom.pipeline.gather import MapsWorkspace
 from voxloom.pipeline.group import GroupTest, group_tests
 from voxloom.pipeline.nulls import nulls_of, require_resolution
@@ -64,7 +64,9 @@ def maps_test(analysis: MapsAnalysis, name: str, labels: Sequence[str]) -> Group
         rows=(0,),
         design=design,
         contrasts=dict(model.contrasts),
-        labels=exchange_columns(model.inference, table_of(analysis, model, labels), f"group.{name}"),
+        estimator=model.estimator,
+        groups=model.groups,
+        labels=label_columns(model, table_of(analysis, model, labels), f"group.{name}"),
     )
 
 
@@ -110,7 +112,7 @@ def regressors(model: GroupModel, columns: Sequence[str]) -> list[str]:
 
     One that a contrast names is one in any case.
     """
-    others = {*LABEL_COLUMNS, *model.inference.exchange_columns}
+    others = {*LABEL_COLUMNS, *named_columns(model)}
     weights = [contrast_matrix(expression, list(columns)) for expression in model.contrasts.values()]
     named = {name for matrix in weights for name, column in zip(columns, matrix.T) if column.any()}
     return [name for name in columns if name in named or name not in others]

@@ -194,18 +194,39 @@ def gather_piece(budget: int, n_voxels: int, n_maps: int, n_volume: int) -> int:
     return next((n for n in pieces if gather_memory(n_maps, n, n_volume, shard) <= budget), shard)
 
 
-def group_memory(n_subjects: int, n_voxels: int, n_numbers: int) -> int:
+class GroupWork(NamedTuple):
+    """What the estimator of a group model holds.
+
+    Attributes
+    ----------
+    n_maps : int
+        Maps of a subject, read at once.
+    copies : int
+        Copies of a sub-block of one of them.
+    numbers : int
+        Of every voxel beside these.
+    """
+
+    n_maps: int = 1
+    copies: int = 3
+    numbers: int = 0
+
+
+LEAST_SQUARES = GroupWork()
+
+
+def group_memory(n_subjects: int, n_voxels: int, n_numbers: int, work: GroupWork = LEAST_SQUARES) -> int:
     """So many statistics (numbers), all subjects over a piece of `n_voxels`, and what fitting that takes."""
-    effects = FLOAT64 * n_subjects * n_voxels
+    effects = work.n_maps * FLOAT64 * n_subjects * n_voxels
     patterns = effects // 8 + n_voxels * n_subjects // 4  # a byte a value, then two copies of a bit
-    block = 3 * FLOAT64 * n_subjects * min(block_size(n_subjects), n_voxels)
+    block = FLOAT64 * (work.copies * n_subjects + work.numbers) * min(block_size(n_subjects), n_voxels)
     fitting = max(reading(effects), patterns, block) + 3 * TAIL_MAPS * FLOAT64 * n_voxels
     return TASK_OVERHEAD + FLOAT64 * n_numbers + effects + fitting
 
 
-def group_piece(budget: int, n_subjects: int, n_numbers: int) -> int:
+def group_piece(budget: int, n_subjects: int, n_numbers: int, work: GroupWork = LEAST_SQUARES) -> int:
     """Voxels that a group task fits at once."""
-    return most_voxels(lambda voxels: group_memory(n_subjects, voxels, n_numbers) <= budget)
+    return most_voxels(lambda voxels: group_memory(n_subjects, voxels, n_numbers, work) <= budget)
 
 
 def infer_memory(n_subjects: int, n_voxels: int, n_regressors: int, n_perm: int) -> int:

@@ -291,7 +291,7 @@ def group_size(survey: Survey) -> StagePlan:
     return StagePlan(
         name="group",
         n_tasks=map_shards(survey) * len(tests),
-        bytes_read=sum(survey.one_map(len(test.subjects) * len(test.first_level)) for test in tests),
+        bytes_read=sum(survey.one_map(len(test.maps) * len(test.subjects) * len(test.first_level)) for test in tests),
         bytes_written=sum(survey.one_map(len(GROUP_STATISTICS) * pairs_of(test)) for test in tests),
         peak_memory=max((group_task(survey.n_voxels, test, budget) for test in tests), default=0),
     )
@@ -301,8 +301,8 @@ def group_task(n_voxels: int, test: GroupTest, budget: int) -> int:
     """Peak memory of a task of a group model."""
     shard = memory.map_voxels(n_voxels)
     n_subjects, n_numbers = len(test.subjects), len(GROUP_STATISTICS) * pairs_of(test) * shard
-    piece = min(shard, memory.group_piece(budget, n_subjects, n_numbers))
-    return memory.group_memory(n_subjects, piece, n_numbers)
+    piece = min(shard, memory.group_piece(budget, n_subjects, n_numbers, test.work))
+    return memory.group_memory(n_subjects, piece, n_numbers, test.work)
 
 
 def export_size(survey: Survey) -> StagePlan:

@@ -13,6 +13,19 @@ from voxloom.spec.statistics import MaxStat, Statistics
 from voxloom.spec.values import AbsolutePath, Name, Words, one_or_many
 
 Correction = Literal["bonferroni", "fdr", "permutation"]
+Estimator = Literal[
+    "ols",
+    "unequal-variances",
+    "sandwich",
+    "sandwich-cr0",
+    "sandwich-cr1",
+    "sandwich-cr2",
+    "sandwich-cr3",
+    "random-intercept",
+    "fixed",
+    "reml",
+    "paule-mandel",
+]
 AUTO = "auto"
 #: Keys that came after results were first named by the others, and those that say what a null is made of.
 _LATER = ("statistics", "nuisance", "blocks", "variance_groups", "tail")
@@ -104,6 +117,10 @@ class GroupModel(Section):
     """Contrasts of the design's columns by name; by default `mean: intercept` unless there is a formula."""
     first_level_contrasts: Literal["all"] | tuple[Name, ...] = "all"
     """First-level t contrasts this model is fitted to."""
+    estimator: Estimator = "ols"
+    """How the model is fitted; `docs/group.md` says what each supposes. Only `ols` has a permutation test."""
+    groups: Name | None = None
+    """Column of the table, or `site`: subjects who share a variance, a random intercept or a cluster."""
     inference: Inference = Field(default_factory=Inference)
 
     @model_validator(mode="before")
@@ -124,6 +141,25 @@ class GroupModel(Section):
     @classmethod
     def _in_order(cls, value: Literal["all"] | tuple[str, ...]) -> Literal["all"] | tuple[str, ...]:
         return "all" if value == "all" else tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _one_that_can_be_permuted(self) -> Self:
+        if self.estimator == "ols" or "permutation" not in self.inference.method:
+            return self
+        if "method" in self.inference.model_fields_set:
+            what = f"has a permutation test, but the estimator is {self.estimator!r}."
+            raise InputError("inference.method", what, "Leave `permutation` out, or use `ols` with variance_groups.")
+        rest = tuple(name for name in self.inference.method if name != "permutation")
+        inference = self.inference.model_copy(update={"method": rest})
+        return self.model_copy(update={"inference": inference})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """JSON-able, for digests, inference apart; without the keys that came later and are not used."""
+        unused = {
+            name for name in ("estimator", "groups") if getattr(self, name) == type(self).model_fields[name].default
+        }
+        return self.model_dump(mode="json", exclude={"inference", *unused})
 
     @model_validator(mode="after")
     def _one_design(self) -> Self:

@@ -80,7 +80,7 @@ class GroupAnalysis(Section):
 
     def group_digest(self, model: str) -> str:
         """Digest of what determines the fit and the contrasts of a group model; inference does not."""
-        return name_of("group", self.combine_digest, self.group[model].model_dump(exclude={"inference"}))
+        return name_of("group", self.combine_digest, self.group[model].settings)
 
     def infer_digest(self, model: str) -> str:
         """Digest of what determines the inference of a group model."""

@@ -1,0 +1,90 @@
+"""Estimators of group models in an analysis: what the store holds is what the Python API gives on the same maps."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import voxloom
+from voxloom.errors import InputError
+from voxloom.models.estimators import ALIASES, ESTIMATORS
+from voxloom.simulate import write_bids_study
+from voxloom.spec import parse_analysis
+from voxloom.spec.group import Estimator
+
+MODELS = {
+    "meta": {"estimator": "reml"},
+    "site": {"formula": "1 + age", "contrasts": {"age": "age"}, "estimator": "random-intercept", "groups": "site"},
+    "sandwich": {"formula": "1 + age", "contrasts": {"age": "age"}, "estimator": "sandwich"},
+    "welch": {
+        "formula": "0 + C(sex)",
+        "contrasts": {"difference": "`C(sex)[F]` - `C(sex)[M]`"},
+        "estimator": "unequal-variances",
+        "groups": "sex",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, request):
+    analysis_of = request.getfixturevalue("analysis_of")
+    folder = tmp_path_factory.mktemp("estimators")
+    write_bids_study(folder / "bids", n_subjects=9, n_runs=1, shape=(6, 7, 5), n_volumes=40, seed=4)
+    table = pd.read_csv(folder / "bids/participants.tsv", sep="\t")
+    table.assign(sex=list("FFFFFMMMM"), site=["x", "y", "z"] * 3).to_csv(
+        folder / "bids/participants.tsv", sep="\t", index=False
+    )
+    analysis = analysis_of(folder / "bids", folder, group=MODELS)
+    result = voxloom.run(analysis)
+    assert result.ok, result
+    return folder, analysis, result
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_results_are_those_of_the_python_functions(done, name):
+    folder, _, result = done
+    study = voxloom.open_study(result.store)
+    maps = study.results(result.results_name).sel(contrast="faceVsHouse").rename(subject="map")
+    table = pd.read_csv(folder / "bids/participants.tsv", sep="\t", index_col="participant_id")
+    model = MODELS[name]
+    design = voxloom.group_design(table, model["formula"]) if "formula" in model else None
+    groups = table[model["groups"]] if "groups" in model else None
+    fit = voxloom.fit_group(maps[["effect", "variance"]].load(), design, estimator=model["estimator"], groups=groups)
+    expression = next(iter(model.get("contrasts", {"mean": "intercept"}).values()))
+    expected = voxloom.contrast(fit, expression)
+    found = study.results(result.group_names[name]).isel(group_contrast=0).sel(contrast="faceVsHouse")
+    for variable in ("effect", "variance", "stat", "z_score", "dof"):
+        np.testing.assert_allclose(found[variable], expected[variable], rtol=1e-9)
+    assert "p_max_stat" not in found
+    assert np.isfinite(found["stat"]).mean() > 0.9
+
+
+def test_sidecars_name_the_estimator(done):
+    _, analysis, _ = done
+    (path,) = parse_analysis(analysis).output.dir.glob("group/site/*faceVsHouse*stat-z_statmap.json")
+    assert "random-intercept" in json.dumps(json.loads(path.read_text()))
+
+
+def test_plan_reads_what_the_estimator_reads(done):
+    _, analysis, _ = done
+    stages = {stage.name: stage for stage in voxloom.plan(analysis).stages}
+    alone = {stage.name: stage for stage in voxloom.plan(analysis | {"group": {"site": MODELS["site"]}}).stages}
+    both = {stage.name: stage for stage in voxloom.plan(analysis | {"group": {"meta": MODELS["meta"]}}).stages}
+    assert both["group"].bytes_read == 2 * alone["group"].bytes_read
+    assert stages["group"].bytes_read == 5 * alone["group"].bytes_read
+
+
+def test_permutation_is_of_least_squares_alone(done):
+    _, analysis, _ = done
+    refused = {"meta": {"estimator": "reml", "inference": {"method": ["permutation"]}}}
+    with pytest.raises(InputError, match="has a permutation test, but the estimator is 'reml'"):
+        parse_analysis(analysis | {"group": refused})
+    planned = voxloom.plan(analysis | {"group": {"site": MODELS["site"] | {"groups": "scanner"}}})
+    assert any("group.site: `scanner` is no column of the table" in str(error) for error in planned.errors)
+
+
+def test_names_of_estimators_are_those_of_the_models():
+    assert set(Estimator.__args__) == {*ESTIMATORS, *ALIASES}
