@@ -29,7 +29,7 @@ PROGRESS = re.compile(
 
 
 def voxloom(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([VOXLOOM, *args], cwd=folder, capture_output=True, text=True, timeout=120)
+    return subprocess.run([VOXLOOM, *args], cwd=folder, capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture(scope="module")
