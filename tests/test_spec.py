@@ -443,6 +443,16 @@ def test_results_of_other_numbers_have_other_names_and_what_is_before_them_keeps
     assert altered == list(STAGES[STAGES.index(stage) :])
 
 
+@pytest.mark.parametrize("noise_model", ["ar1", "ar2", "arma11"])
+def test_fits_of_a_noise_model_whose_numbers_have_changed_have_other_names(noise_model, monkeypatch):
+    raw = changed("first_level.noise_model", noise_model)
+    monkeypatch.setattr("voxloom.spec.analysis.NOISE_GENERATIONS", {})
+    before = stage_digests(raw)
+    monkeypatch.setattr("voxloom.spec.analysis.NOISE_GENERATIONS", {"ar2": 2})
+    altered = [name for name in STAGES if before[name] != stage_digests(raw)[name]]
+    assert altered == (list(STAGES[1:]) if noise_model == "ar2" else [])
+
+
 def test_a_site_more_renames_no_fit_and_a_choice_within_one_renames_subjects():
     def of_sites(**sites: object) -> dict[str, str]:
         return stage_digests(FULL | {"data": FULL["data"] | {"bids_dir": None, "sites": sites}})

@@ -208,13 +208,20 @@ class GramParts(NamedTuple):
     bands: FloatArray
 
 
-def _parts(gram: FloatArray, rank: int, order: int) -> GramParts:
-    missing = gram[:, rank:, rank:]
-    bands = np.zeros((len(gram), missing.shape[1], order + 1))
-    for k in range(min(order + 1, missing.shape[1])):
-        bands[:, k:, k] = np.diagonal(missing, -k, axis1=1, axis2=2)
-    rows, across = gram[:, :rank, :rank], gram[:, rank:, :rank]
-    return GramParts(np.ascontiguousarray(rows), np.ascontiguousarray(across), bands)
+def _parts(Q: FloatArray, series: Series, weights: FloatArray, lags: IntArray) -> GramParts:
+    """`GramParts` from Q (n_scans, r), 0 at scans that were left out."""
+    missing = series.missing
+    place = np.full(series.n_scans, -1)
+    place[missing] = np.arange(missing.size)
+    rows = np.empty((len(lags), Q.shape[1], Q.shape[1]))
+    across, bands = np.empty((len(lags), missing.size, Q.shape[1])), np.zeros((len(lags), missing.size, lags.max() + 1))
+    for pair, k in enumerate(lags):
+        S_Q = couple(Q, weights[pair], k)
+        gram = Q.T @ S_Q
+        rows[pair], across[pair] = (gram + gram.T) / 2, S_Q[missing]
+        later = missing[(missing >= k) & (place[missing - k] >= 0)]
+        bands[pair, place[later], place[later] - place[later - k]] = weights[pair, later - k]
+    return GramParts(rows, across, bands)
 
 
 class ArDesign(NamedTuple):
@@ -226,19 +233,15 @@ class ArDesign(NamedTuple):
         Of the rows.
     order : int
     series : Series
-    basis : (n_scans, r + m) array
-        Q at the rows, 0 elsewhere; a column that is 1 for each scan that was left out.
     weights : (P, n_scans) array
         `pair_weights`.
-    lagged : (p, n_scans, r + m) array
-        ``N_k basis``: scans k apart within a series, both ways.
+    lagged : (p, T, r) array
+        ``N_k Q`` at the rows: scans k apart within a series, both ways.
     ends : (m,) array of int
         The p scans at either end of each series.
-    at_ends : (P, m, r + m) array
-        ``(N_{j-i} - S_ij) basis`` on these scans; it is 0 elsewhere.
-    gram : (P, r + m, r + m) array
-        ``basis' S_ij basis``.
-    parts : GramParts
+    at_ends : (P, m, r) array
+        ``(N_{j-i} - S_ij) Q`` on these scans; it is 0 elsewhere.
+    gram : GramParts
     corner : (P, p, p) array
         S_ij of a series of p scans: ``log|D|`` is that of p scans, in every series.
     expected : (p + 1, p + 1) array
@@ -248,15 +251,26 @@ class ArDesign(NamedTuple):
     base: LagDesign
     order: int
     series: Series
-    basis: FloatArray
     weights: FloatArray
     lagged: FloatArray
     ends: IntArray
     at_ends: FloatArray
-    gram: FloatArray
-    parts: GramParts
+    gram: GramParts
     corner: FloatArray
     expected: FloatArray
+
+    @property
+    def size(self) -> int:
+        """Columns of the whole basis, r + m."""
+        return self.base.rank + self.series.missing.size
+
+    @property
+    def basis(self) -> FloatArray:
+        """The whole basis (n_scans, r + m): Q at the rows, and a column that is 1 for each scan that was left out."""
+        basis = np.zeros((self.series.n_scans, self.size))
+        basis[self.series.kept, : self.base.rank] = self.base.Q
+        basis[self.series.missing, np.arange(self.base.rank, self.size)] = 1.0
+        return basis
 
 
 def ar_design(X: ArrayLike, order: int, scans: ArrayLike | None, n_rows: int) -> ArDesign:
@@ -270,42 +284,36 @@ def ar_design(X: ArrayLike, order: int, scans: ArrayLike | None, n_rows: int) ->
     base = lag_design(X, segments_of(scans, n_rows, stationary=True))
     series, of = series_of(base.segments.steps), pairs(order)
     weights = pair_weights(order, series)
-    basis = np.zeros((series.n_scans, base.rank + series.missing.size))
-    basis[series.kept, : base.rank] = base.Q
-    basis[series.missing, base.rank + np.arange(series.missing.size)] = 1.0
+    lags = of.j - of.i
+    Q = np.zeros((series.n_scans, base.rank))
+    Q[series.kept] = base.Q
     whole = np.array([weights[np.flatnonzero((of.i == 0) & (of.j == k))[0]] for k in range(order + 1)])
     near = np.arange(order)
     bounds = pairwise(np.append(series.starts, series.n_scans))
     ends = np.unique([np.concatenate([a + near, b - 1 - near]) for a, b in bounds])
-    gram = np.empty((len(of.i), basis.shape[1], basis.shape[1]))
-    at_ends = np.empty((len(of.i), ends.size, basis.shape[1]))
-    for pair, k in enumerate(of.j - of.i):
-        one = basis.T @ couple(basis, weights[pair], k)
-        gram[pair] = (one + one.T) / 2
-        at_ends[pair] = couple(basis, whole[k] - weights[pair], k)[ends]
-    lagged = np.array([couple(basis, whole[k], k) for k in range(1, order + 1)])
+    lagged = np.array([couple(Q, whole[k], k)[series.kept] for k in range(1, order + 1)])
+    held = np.isin(np.arange(series.n_scans), series.kept)
+    n_pairs = [row @ (held & np.roll(held, -k)) for k, row in enumerate(whole)]
     short = pair_weights(order, series_of(np.minimum(near, 1)))
     return ArDesign(
         base=base,
         order=order,
         series=series,
-        basis=basis,
         weights=weights,
         lagged=lagged,
         ends=ends,
-        at_ends=at_ends,
-        gram=gram,
-        parts=_parts(gram, base.rank, order),
-        corner=np.array([couple(np.eye(order), row, k) for row, k in zip(short, of.j - of.i)]),
-        expected=_expected(basis, lagged, whole.sum(axis=1)),
+        at_ends=np.array([couple(Q, whole[k] - weights[pair], k)[ends] for pair, k in enumerate(lags)]),
+        gram=_parts(Q, series, weights, lags),
+        corner=np.array([couple(np.eye(order), row, k) for row, k in zip(short, lags)]),
+        expected=_expected(base.Q, lagged, np.array(n_pairs)),
     )
 
 
-def _expected(basis: FloatArray, lagged: FloatArray, n_pairs: FloatArray) -> FloatArray:
-    """`ArDesign.expected`, ``tr(M N_k M N_l)`` with M that takes the basis out (Worsley 2002)."""
-    both = [basis, *lagged]
+def _expected(Q: FloatArray, lagged: FloatArray, n_pairs: FloatArray) -> FloatArray:
+    """`ArDesign.expected`, ``tr(M N_k M N_l)`` with M that takes Q out (Worsley 2002)."""
+    both = [Q, *lagged]
     outer = np.array([[np.vdot(a, b) for b in both] for a in both])
-    inner = [basis.T @ one for one in both]
+    inner = [Q.T @ one for one in both]
     crossed = np.array([[np.vdot(a, b.T) for b in inner] for a in inner])
     own = n_pairs * np.where(np.arange(len(both)) == 0, 1.0, 2.0)
     return np.asarray(np.diag(own) - 2 * outer + crossed)

@@ -30,7 +30,7 @@ from voxloom.kernels.ar import (
     pairs,
     partial_autocorrelations,
 )
-from voxloom.kernels.ar_solve import ArSums, Solved, batch_size, solve_ar, traces
+from voxloom.kernels.ar_solve import ArSums, Solved, applied, batch_size, solve_ar, traces
 from voxloom.kernels.batched import invert
 from voxloom.kernels.linalg import sub_blocks
 
@@ -123,13 +123,13 @@ def _secant(missed: FloatArray, step: FloatArray, drop: FloatArray, curvature: F
 
 def _look(design: ArDesign, sums: ArSums, phi: FloatArray) -> _Look:
     """Look at phi (n, p). Ends, design and data enter alike: as a weight for each S_ij."""
-    of, (n, p), P = pairs(design.order), phi.shape, len(design.gram)
+    of, (n, p), P = pairs(design.order), phi.shape, len(design.weights)
     dof, series = design.base.dof, design.series.starts.size
     first = (filters(phi) @ of.first.transpose(1, 2, 0).reshape(p + 1, -1)).reshape(n, p, P)  # d(w_i w_j) / dphi_k
     second = of.second.reshape(P, -1)
     solved = solve_ar(design, sums, phi)
     trace, diagonal = traces(design, solved.precision)
-    rest = (solved.delta @ design.gram.reshape(-1, solved.delta.shape[1]).T).reshape(sums.cross.shape)
+    rest = applied(design, solved.delta)
     np.subtract(sums.cross, rest, out=rest)  # basis' S_ij e
     explained = np.matmul(sums.cross, solved.delta[:, :, None]) + np.matmul(rest, solved.delta[:, :, None])
     data = (dof / solved.rss)[:, None] * (sums.squares - explained[:, :, 0])
@@ -162,7 +162,7 @@ def _known(
     """What the Hessian lacks of that of complete data, twice: beta and sigma2 are estimated."""
     n, p, P = first.shape
     slope = np.matmul(first, rest)
-    of_gram = np.einsum("prr->pr", design.gram)
+    of_gram = np.concatenate([np.einsum("prr->pr", design.gram.rows), design.gram.bands[:, :, 0]], axis=1)
     shares = (first.reshape(n * p, P) @ of_gram).reshape(n, p, -1) * diagonal[:, None]
     scale = 2 * design.base.dof / solved.rss[:, None, None]
     return np.asarray(

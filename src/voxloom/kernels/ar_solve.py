@@ -50,14 +50,19 @@ def ar_sums(design: ArDesign, unit: FloatArray) -> ArSums:
     """Sums of the residuals (n, T) of one sub-block."""
     of = pairs(design.order)
     lag = of.j - of.i
+    r, missing = design.base.rank, design.series.missing
     R = np.zeros((len(unit), design.series.n_scans))
     R[:, design.series.kept] = unit
-    cross = np.zeros((len(unit), len(lag), design.basis.shape[1]))
+    cross = np.zeros((len(unit), len(lag), design.size))
     ends = np.ascontiguousarray(R[:, design.ends])
     for k in range(design.order + 1):
-        whole = R @ design.lagged[k - 1] if k else 0.0  # Q'R is 0, and so is R where a scan was left out
+        whole = unit @ design.lagged[k - 1] if k else 0.0  # Q'R is 0
+        behind, ahead = np.maximum(missing - k, 0), np.minimum(missing + k, R.shape[1] - 1)
+        R_behind, R_ahead = R[:, behind], R[:, ahead]
         for pair in np.flatnonzero(lag == k):
-            cross[:, pair] = whole - ends @ design.at_ends[pair]
+            weights = design.weights[pair]
+            cross[:, pair, :r] = whole - ends @ design.at_ends[pair]
+            cross[:, pair, r:] = R_behind * np.where(missing >= k, weights[behind], 0.0) + R_ahead * weights[missing]
     return ArSums(_squares(R, design.weights, lag), cross)
 
 
@@ -109,7 +114,7 @@ class Precision(NamedTuple):
 def precision(design: ArDesign, phi: FloatArray) -> Precision:
     """Eliminate and invert at phi (n, p)."""
     c, n = coefficients(phi), len(phi)
-    W, Z, factors = ((c @ part.reshape(len(part), -1)).reshape(n, *part.shape[1:]) for part in design.parts)
+    W, Z, factors = ((c @ part.reshape(len(part), -1)).reshape(n, *part.shape[1:]) for part in design.gram)
     log_det = factor_bands(factors)
     passed = Z.copy()
     if passed.size:
@@ -122,7 +127,7 @@ def precision(design: ArDesign, phi: FloatArray) -> Precision:
 def traces(design: ArDesign, of: Precision) -> tuple[FloatArray, FloatArray]:
     """Traces of the inverse of the whole matrix times ``basis' S_ij basis``, (n, P), and its diagonal (n, r + m)."""
     n, m, r = of.passed.shape
-    rows, across, bands = (part.reshape(len(part), -1) for part in design.parts)
+    rows, across, bands = (part.reshape(len(part), -1) for part in design.gram)
     covariance, band = of.passed @ of.inverse, invert_bands(of.factors)
     for k in range(min(design.order + 1, m)):
         band[:, k:, k] += np.einsum("ntr,ntr->nt", covariance[:, k:], of.passed[:, : m - k])
@@ -130,6 +135,22 @@ def traces(design: ArDesign, of: Precision) -> tuple[FloatArray, FloatArray]:
     band[:, :, 1:] *= 2.0
     found = of.inverse.reshape(n, r * r) @ rows.T - 2.0 * covariance.reshape(n, m * r) @ across.T
     return found + band.reshape(n, -1) @ bands.T, diagonal
+
+
+def applied(design: ArDesign, delta: FloatArray) -> FloatArray:
+    """``basis' S_ij basis`` times delta (n, r + m), (n, P, r + m)."""
+    rows, across, bands = design.gram
+    n, (P, m, r) = len(delta), across.shape
+    top, missing = delta[:, :r], delta[:, r:]
+    found = (top @ rows.reshape(P * r, r).T).reshape(n, P, r)
+    if not m:
+        return np.asarray(found)
+    found += (missing @ across.transpose(1, 0, 2).reshape(m, P * r)).reshape(n, P, r)
+    rest = (top @ across.reshape(P * m, r).T).reshape(n, P, m) + bands[:, :, 0] * missing[:, None]
+    for k in range(1, min(design.order + 1, m)):
+        rest[:, :, k:] += bands[:, k:, k] * missing[:, None, :-k]
+        rest[:, :, :-k] += bands[:, k:, k] * missing[:, None, k:]
+    return np.concatenate([found, rest], axis=2)
 
 
 class Solved(NamedTuple):

@@ -50,8 +50,8 @@ def ar_derivatives(design: ArDesign, phi: FloatArray) -> Derivatives:
     """`Derivatives` of stationary AR(p) at phi (p,), for the whole basis: scans that were left out are regressors."""
     of, p, series = pairs(design.order), design.order, design.series.starts.size
     c, first = coefficients(phi[None])[0], np.einsum("pwk,w->pk", of.first, filters(phi[None])[0])
-    bands = _bands(design, c)
-    slopes = np.array([_apply(_bands(design, first[:, k]), design.basis) for k in range(p)])
+    bands, basis = _bands(design, c), design.basis
+    slopes = np.array([_apply(_bands(design, first[:, k]), basis) for k in range(p)])
     solved = solveh_banded(bands, np.concatenate(slopes, axis=1), lower=True).reshape(len(bands[0]), p, -1)
     covariance = np.linalg.inv(np.tensordot(c, design.corner, 1))
     end = np.einsum("ab,pba->p", covariance, design.corner)
@@ -60,8 +60,8 @@ def ar_derivatives(design: ArDesign, phi: FloatArray) -> Derivatives:
     traces = (len(bands[0]) - series * (of.i + of.j)) * gamma[of.j - of.i] * np.where(of.i == of.j, 1, 2)
     curvature = np.einsum("pkl,p->kl", of.second, end) - np.einsum("kab,lba->kl", end_slopes, end_slopes)
     return Derivatives(
-        W=np.tensordot(c, design.gram, 1),
-        A=np.einsum("pk,pab->kab", first, design.gram),
+        W=basis.T @ _apply(bands, basis),
+        A=basis.T @ slopes,
         B=np.einsum("kta,tlb->klab", slopes, solved, optimize=True),
         first=series * (first.T @ end),
         second=np.einsum("pkl,p->kl", of.second, traces) - series * curvature,

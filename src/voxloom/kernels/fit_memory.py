@@ -51,13 +51,13 @@ def of_ar(order: int, at: Shape) -> int:
     """AR(p): products of the design for each pair of lags; a sub-block and its sums; matrices of a batch."""
     pairs, r, m = (order + 1) * (order + 2) // 2, at.columns, at.missing
     size = r + m
-    basis = at.scans * (size * (order + 1) + pairs) + 2 * at.rows * r
-    grams = pairs * size * (size * (2 if m else 1) + 2 * order)
+    basis = at.rows * r * (order + 2) + at.scans * (pairs + r)
+    grams = pairs * (r * (r + m + 2 * order) + m * (order + 1))
     voxels = min(block_voxels(max(at.rows, pairs * size)), at.voxels)
     sums = at.rows + r + pairs * (size + 1)  # of a voxel, with its residuals
-    summing = voxels * (at.rows + at.scans + 2 * size)
+    summing = voxels * (at.rows + at.scans + 2 * size + 2 * m)
     matrices = max(2 * r * (r + m), r * (r + m) + pairs * size) + pairs * (size + order) + order**3
-    newton = min(batch_voxels(r, m), voxels) * matrices
+    newton = min(batch_voxels(r, m), voxels) * matrices + pairs * m * r
     return FLOAT64 * (basis + grams + voxels * sums + max(summing, newton))
 
 

@@ -175,7 +175,7 @@ def fit_ar(
             delta[batch], rss[batch] = solved.delta[:, :rank], solved.rss
         return delta, rss, phi.T
 
-    size = block_size(design.base, design.gram.shape[0] * design.gram.shape[1])
+    size = block_size(design.base, len(design.weights) * design.size)
     solve = partial(_solve_residuals, design.base, Y, percent, order, solve_known)
     return _fit(design.base, Y.shape[1], order, size, solve, noise)
 
