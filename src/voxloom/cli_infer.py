@@ -53,6 +53,9 @@ BlocksOption = Annotated[
 VarianceGroups = Annotated[
     str | None, typer.Option(help="Who shares a variance: a column of the table, a table of its own, or auto.")
 ]
+Rearrangements = Annotated[
+    Path | None, typer.Option(help="Rearrangements to take in place of drawn ones, such as PALM's _permidx.csv.")
+]
 Tail = Annotated[str | None, typer.Option(help="gpd or gamma: fitted to the null for p below 0.1.")]
 Sides = Annotated[bool, typer.Option("--two-sided/--one-sided", help="Test both signs, apart, or positive values.")]
 Corrections = Annotated[str, typer.Option(help="Of permutation, fdr, bonferroni; with commas between.")]
@@ -77,6 +80,7 @@ def infer(
     nuisance: Nuisance = "freedman-lane",
     blocks: BlocksOption = None,
     variance_groups: VarianceGroups = None,
+    rearrangements: Rearrangements = None,
     tail: Tail = None,
     two_sided: Sides = True,
     correction: Corrections = "permutation,fdr",
@@ -102,6 +106,7 @@ def infer(
         "scheme": scheme,
         "statistics": [_statistic(name, cluster_threshold) for name in _words(statistics)],
         "nuisance": nuisance,
+        "rearrangements": None if rearrangements is None else str(rearrangements),
         "tail": tail,
     }
     model: dict[str, Any] = {

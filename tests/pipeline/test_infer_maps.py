@@ -167,6 +167,30 @@ def test_a_killed_test_of_maps_is_extended_to_the_bytes_of_one_run(
     assert digests_of(parts.output) == digests_of(whole.output)
 
 
+def test_blocks_groups_tails_and_given_rearrangements_reach_the_test(folder: Path, tmp_path: Path) -> None:
+    """As `permutation_test` takes them; each with the other treatments of its kind apart."""
+    maps = voxloom.from_nifti(sorted(folder.glob("sub-*.nii.gz")), mask=folder / "mask.nii.gz")
+    rng = np.random.default_rng(2)
+    given = np.array([np.arange(1, N_MAPS + 1), *(rng.permutation(N_MAPS) + 1 for _ in range(59))])
+    np.savetxt(tmp_path / "permidx.csv", given, fmt="%d", delimiter=",")
+    site = design_of(folder).a
+    cases = {
+        "blocks": ({"blocks": "a"}, {"blocks": site}),
+        "groups": ({"variance_groups": "a"}, {"variance_groups": site}),
+        "given": ({"rearrangements": str(tmp_path / "permidx.csv")}, {"rearrangements": given}),
+    }
+    for name, (in_file, in_python) in cases.items():
+        done = infer_maps(analysis(folder, tmp_path / name, n_perm=60, tail="gamma", **in_file))
+        found = results(done)
+        allowed = voxloom.Exchangeability(**in_python)
+        options = {"n_perm": 60, "exchangeability": allowed, "tail": "gamma"}
+        wanted = voxloom.permutation_test(maps, design_of(folder), "age", **options)
+        for variable in ("p_max_stat", "p_uncorrected", "null_max_stat"):
+            np.testing.assert_array_equal(found[variable][0, 1], wanted[variable], err_msg=f"{name} {variable}")
+        if name == "groups":
+            np.testing.assert_array_equal(found["z_variance_groups"][0, 1], wanted["stat"])
+
+
 def invoke(*args: object) -> Any:
     return CliRunner().invoke(app, ["infer", *map(str, args), "--cluster", "threads"])
 
@@ -243,6 +267,21 @@ def threshold_as_z(folder: Path, work: Path) -> list[object]:
     return ["--statistics", "cluster_size", "--cluster-threshold", 3.1]
 
 
+def wrong_rearrangements(folder: Path, work: Path) -> list[object]:
+    (work / "permidx.csv").write_text("1,2,3\n3,1,2\n")
+    return ["--rearrangements", work / "permidx.csv"]
+
+
+def no_permutation(folder: Path, work: Path) -> list[object]:
+    rows = [[*range(1, N_MAPS + 1)], [1, *range(1, N_MAPS)]]
+    (work / "permidx.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+    return ["--rearrangements", work / "permidx.csv"]
+
+
+def unknown_block(folder: Path, work: Path) -> list[object]:
+    return ["--design", folder / "in_order.tsv", "--contrast", "a - b", "--blocks", "aeg"]
+
+
 BAD = {
     other_grid: (2, "other.nii: grid of shape"),
     twice: (2, "is given twice"),
@@ -255,6 +294,9 @@ BAD = {
     no_contrast: (2, "--contrast: is missing"),
     unknown_column: (2, "a - c"),
     few_permutations: (2, "no p can be below 0.1"),
+    wrong_rearrangements: (2, "rows hold 3 indices, but there are 11"),
+    no_permutation: (2, "row 2 is no permutation of 1 to 11"),
+    unknown_block: (2, "Did you mean `age`?"),
     threshold_as_z: (2, "z = 3.1 is p = 0.000968"),
 }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxloom.errors import InputError
+from voxloom.io.rearrangements import content_of, read_rearrangements
 from voxloom.models.exchangeability import Exchangeability
 from voxloom.spec.group import AUTO, Blocks
 from voxloom.spec.section import did_you_mean
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Stands for the index of the table where that has no such column.
 SUBJECT = "subject"
+#: Stands for the file of given rearrangements among the columns.
+GIVEN = "rearrangements"
 
 
 def named_columns(model: GroupModel) -> tuple[str, ...]:
@@ -28,7 +31,7 @@ def named_columns(model: GroupModel) -> tuple[str, ...]:
 
 
 def label_columns(model: GroupModel, table: pd.DataFrame, where: str) -> dict[str, tuple[Any, ...]]:
-    """Values of the columns that groups, blocks and variance groups name, a value per row.
+    """Values of the columns that groups, blocks and variance groups name, a value per row; what given rearrangements are.
 
     Raises
     ------
@@ -45,6 +48,8 @@ def label_columns(model: GroupModel, table: pd.DataFrame, where: str) -> dict[st
         if missing:
             raise InputError(where, f"`{name}` has no value for {', '.join(missing[:5])}.", "Fill it.")
         found[name] = tuple(named[name].tolist())
+    if model.inference.rearrangements is not None:
+        found[GIVEN] = (content_of(model.inference.rearrangements),)
     return found
 
 
@@ -54,13 +59,14 @@ def exchangeability_of(wanted: Inference, columns: Mapping[str, tuple[Any, ...]]
     Raises
     ------
     InputError
-        Columns of nested blocks hold something else than whole numbers.
+        Columns of nested blocks hold something else than whole numbers, or given rearrangements cannot be read.
     """
     groups = wanted.variance_groups
     return Exchangeability(
         scheme=wanted.scheme,
         blocks=_blocks(wanted, columns),
         variance_groups=groups if groups in (None, AUTO) else columns[groups],
+        rearrangements=None if wanted.rearrangements is None else read_rearrangements(wanted.rearrangements),
     )
 
 

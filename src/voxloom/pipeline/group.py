@@ -128,7 +128,7 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
 
 def labels_for(analysis: Analysis, name: str, model: GroupModel, subjects: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """Columns of the participants table that say who belongs together."""
-    if not named_columns(model):
+    if not named_columns(model) and model.inference.rearrangements is None:
         return {}
     return label_columns(model, covariates_of(analysis, model, subjects), f"group.{name}")
 

@@ -102,6 +102,7 @@ def extra_maps(ws: GroupWorkspace, test: GroupTest, column: int, made: Mapping[s
         attrs = prepared(test, wanted, ws.analysis.seed, column).attrs
         permuted = {name: attrs[key] for name, key in PERMUTATION_ENTRIES.items() if key in attrs}
         permuted |= {"Blocks": wanted.model_dump(mode="json")["blocks"]} if wanted.blocks else {}
+        permuted |= {"Rearrangements": wanted.rearrangements.name} if wanted.rearrangements else {}
     found = {}
     for name, p in p_maps(wanted).items():
         how = correction(p, wanted, permuted)

@@ -28,8 +28,8 @@ Estimator = Literal[
 ]
 AUTO = "auto"
 #: Keys that came after results were first named by the others, and those that say what a null is made of.
-_LATER = ("statistics", "nuisance", "blocks", "variance_groups", "tail")
-_OF_NULLS = ("scheme", "two_sided", "nuisance", "blocks", "variance_groups")
+_LATER = ("statistics", "nuisance", "blocks", "variance_groups", "rearrangements", "tail")
+_OF_NULLS = ("scheme", "two_sided", "nuisance", "blocks", "variance_groups", "rearrangements")
 
 
 class Blocks(Section):
@@ -76,6 +76,9 @@ class Inference(Section):
     `{within: site, whole: family}`; or a list of columns of nested blocks in PALM's notation."""
     variance_groups: Name | None = None
     """Column of the table whose values say which subjects share a variance, or `site`; `auto`: as the blocks say."""
+    rearrangements: AbsolutePath | None = None
+    """Table of rearrangements to take in place of drawn ones, the observed order first: 1-based indices, negative for a
+    flipped sign, as PALM saves them."""
     tail: Literal["gpd", "gamma"] | None = None
     """Distribution fitted to the null for p below what the rearrangements resolve."""
 
@@ -96,7 +99,8 @@ class Inference(Section):
     def settings(self) -> dict[str, Any]:
         """JSON-able, for digests; without the keys that came later and are not used: results keep their names."""
         unused = {name for name in _LATER if getattr(self, name) == type(self).model_fields[name].default}
-        return self.model_dump(mode="json", exclude=unused)
+        named = {} if self.rearrangements is None else {"rearrangements": self.rearrangements.name}
+        return self.model_dump(mode="json", exclude=unused) | named
 
     @property
     def null_settings(self) -> dict[str, Any]:
