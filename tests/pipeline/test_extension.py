@@ -57,7 +57,7 @@ def test_batches_cover_every_rearrangement_once_and_begin_alike_for_every_length
 
 
 @pytest.mark.usefixtures("already_run")
-@pytest.mark.parametrize("kill_after", [None, 1])
+@pytest.mark.parametrize("kill_after", [pytest.param(None, marks=pytest.mark.slow), 1])
 def test_an_extended_test_keeps_its_beginning_and_ends_in_the_bytes_of_one_run(
     pristine_study: Path,
     undisturbed_run: Any,

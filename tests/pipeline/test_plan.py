@@ -52,9 +52,9 @@ STUDIES: dict[str, dict[str, Any]] = {
         },
         "group": {"mean": {"inference": {"method": ["fdr"]}}},
     },
-    "two group models, batches of permutations": {
+    "two group models, batches of permutations, spatial statistics": {
         "group": {
-            "mean": {"inference": {"n_perm": 16}},
+            "mean": {"inference": {"n_perm": 16, "statistics": ["tfce", "cluster_size", "max_stat"]}},
             "site": {
                 "formula": "1 + C(site)",
                 "contrasts": {"one": "intercept", "two": "`C(site)[T.site2]`"},
@@ -62,9 +62,6 @@ STUDIES: dict[str, dict[str, Any]] = {
                 "inference": {"n_perm": 5000, "method": ["permutation", "bonferroni"], "scheme": "permute"},
             },
         },
-    },
-    "spatial statistics": {
-        "group": {"mean": {"inference": {"n_perm": 16, "statistics": ["tfce", "cluster_size", "max_stat"]}}}
     },
     "no group": {"group": {}},
     "smooth noise": {"group": {}, "first_level": {"noise_model": "arma11", "noise_smoothing_fwhm": 5}},

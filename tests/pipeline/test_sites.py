@@ -16,7 +16,7 @@ from voxloom.engine.ledger import Ledger
 from voxloom.errors import DesignError, InputError, VoxloomWarning
 from voxloom.io.participants import participants_of_sites
 from voxloom.io.store import Objects
-from voxloom.models.group import group_design
+from voxloom.models.group_design import group_design
 from voxloom.pipeline.group import group_test
 from voxloom.simulate import write_bids_study
 from voxloom.spec import parse_analysis
