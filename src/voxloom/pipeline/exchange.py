@@ -31,7 +31,7 @@ def named_columns(model: GroupModel) -> tuple[str, ...]:
 
 
 def label_columns(model: GroupModel, table: pd.DataFrame, where: str) -> dict[str, tuple[Any, ...]]:
-    """Values of the columns that groups, blocks and variance groups name, a value per row; what given rearrangements are.
+    """Values of the columns that groups, blocks and variance groups name, by row; what given rearrangements are.
 
     Raises
     ------
