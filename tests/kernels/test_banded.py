@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voxloom.kernels.banded import factor_bands, invert_bands, solve_bands
+from voxloom.kernels.banded import add_products, factor_bands, invert_bands, solve_bands
 
 
 def random_bands(n, m, p, seed=0):
@@ -27,6 +27,9 @@ def test_factors_solutions_and_inverses_are_those_of_full_matrices(m, p):
     np.testing.assert_allclose(log_det, np.linalg.slogdet(B)[1], atol=1e-12)
     solve_bands(factors, solution)
     np.testing.assert_allclose(B @ solution, F, atol=1e-12)
+    product, (_, bands) = np.ones((2, 3, m)), random_bands(3, m, p)
+    add_products(bands, F[:2, :, 0].copy(), product)
+    np.testing.assert_allclose(product, 1 + np.einsum("pij,nj->npi", B, F[:2, :, 0]), atol=1e-12)
     inverse, full = invert_bands(factors), np.linalg.inv(B)
     for k in range(min(p + 1, m)):
         np.testing.assert_allclose(inverse[:, k:, k], np.diagonal(full, -k, axis1=1, axis2=2), atol=1e-14)

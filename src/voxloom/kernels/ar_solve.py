@@ -17,7 +17,7 @@ import numba as nb
 import numpy as np
 
 from voxloom.kernels.ar import ArDesign, coefficients, pairs
-from voxloom.kernels.banded import factor_bands, invert_bands, solve_bands
+from voxloom.kernels.banded import add_products, factor_bands, invert_bands, solve_bands
 from voxloom.kernels.batched import invert
 from voxloom.kernels.lag_sums import REASSOCIATE
 
@@ -146,10 +146,8 @@ def applied(design: ArDesign, delta: FloatArray) -> FloatArray:
     if not m:
         return np.asarray(found)
     found += (missing @ across.transpose(1, 0, 2).reshape(m, P * r)).reshape(n, P, r)
-    rest = (top @ across.reshape(P * m, r).T).reshape(n, P, m) + bands[:, :, 0] * missing[:, None]
-    for k in range(1, min(design.order + 1, m)):
-        rest[:, :, k:] += bands[:, k:, k] * missing[:, None, :-k]
-        rest[:, :, :-k] += bands[:, k:, k] * missing[:, None, k:]
+    rest = (top @ across.reshape(P * m, r).T).reshape(n, P, m)
+    add_products(bands, np.ascontiguousarray(missing), rest)
     return np.concatenate([found, rest], axis=2)
 
 

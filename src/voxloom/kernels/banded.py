@@ -73,3 +73,16 @@ def invert_bands(factors: FloatArray) -> FloatArray:
                     total -= band[t + j, j] * z[t + a, a - b]
                 z[t + k, k] = total / band[t, 0]
     return inverse
+
+
+@nb.njit(nogil=True, cache=True)
+def add_products(bands: FloatArray, x: FloatArray, out: FloatArray) -> None:
+    """Add to out (n, P, m) in place the products of P matrices, bands (P, m, p + 1), with x (n, m)."""
+    P, m, width = bands.shape
+    for v in range(len(x)):
+        for i in range(P):
+            for t in range(m):
+                out[v, i, t] += bands[i, t, 0] * x[v, t]
+                for k in range(1, min(t, width - 1) + 1):
+                    out[v, i, t] += bands[i, t, k] * x[v, t - k]
+                    out[v, i, t - k] += bands[i, t, k] * x[v, t]
