@@ -126,8 +126,8 @@ def test_batches_of_whole_maps_begin_alike_for_every_length(n_perm: int) -> None
 
 
 def test_the_layout_follows_the_budget() -> None:
-    """Whole maps of 200 subjects fit 1 GiB, not 512 MiB; rows of stored ones do."""
-    n_voxels, n_subjects = 230_000, 200
+    """Whole maps of 300 subjects fit 1 GiB, not 512 MiB; rows of stored ones do."""
+    n_voxels, n_subjects = 230_000, 300
     assert memory.map_fits(2**30, n_voxels, n_subjects)
     assert not memory.map_fits(2**29, n_voxels, n_subjects)
     assert memory.stored_spatial_memory(n_voxels, memory.map_rows(n_voxels, 2**29)) <= 2**29

@@ -106,8 +106,10 @@ def variance_groups(model: Split, group: IntArray) -> VarianceGroups:
 
 def z_maps(Y: NDArray[np.floating], indices: IndexArray, model: Projections, groups: VarianceGroups) -> FloatArray:
     """V or G of every voxel under each rearrangement as a normal deviate, (P, V); NaN where it cannot be tested."""
-    stat, dof = welch(Y, indices, model, groups)
-    return t_to_z_by_dof(stat, dof) if groups.signed else f_to_z_by_dof(stat, groups.n_effects, dof)
+    found = welch(Y, indices, model, groups)
+    for stat, dof in zip(found.stat, found.dof):  # in place and one by one, as the maps of a tile may be large
+        stat[:] = t_to_z_by_dof(stat, dof) if groups.signed else f_to_z_by_dof(stat, groups.n_effects, dof)
+    return found.stat
 
 
 def welch(Y: NDArray[np.floating], indices: IndexArray, model: Projections, groups: VarianceGroups) -> Welch:

@@ -206,15 +206,22 @@ def rearranged_stat(test: PreparedTest, Y: NDArray[Any], *, start: int = 0, stop
         Stretch of rearrangements, all of them when not given.
     """
     Y, stop = _maps(test, Y), test.n_perm if stop is None else stop
-    first = start // PERMUTATIONS * PERMUTATIONS
+    spans = list(tiles(start, stop))
+    if len(spans) == 1:
+        return _tile_of_maps(test, Y, start, stop)
     stat = np.empty((stop - start, Y.shape[1]))
-    for i in range(first, stop, PERMUTATIONS):
-        indices = test.rearrangements.draw(i, min(i + PERMUTATIONS, stop))
-        maps = _stat_maps(test, Y, indices, test.model)
-        stat[max(i - start, 0) : i - start + len(indices)] = maps[max(start - i, 0) :]
-    if start == 0 and test.apart and stop:
-        stat[0] = observed_stat(test, Y)
+    for at, end in spans:
+        stat[at - start : end - start] = _tile_of_maps(test, Y, at, end)
     return stat
+
+
+def _tile_of_maps(test: PreparedTest, Y: NDArray[Any], start: int, stop: int) -> FloatArray:
+    """Statistic maps of rearrangements that lie in one tile, which is made from its beginning."""
+    first = start - start % PERMUTATIONS
+    maps = _stat_maps(test, Y, test.rearrangements.draw(first, stop), test.model)[start - first :]
+    if start == 0 and test.apart:
+        maps[0] = observed_stat(test, Y)
+    return maps
 
 
 def _stat_maps(test: PreparedTest, Y: NDArray[Any], indices: IndexArray, model: Projections) -> FloatArray:
@@ -222,7 +229,10 @@ def _stat_maps(test: PreparedTest, Y: NDArray[Any], indices: IndexArray, model: 
         return pseudo_t_maps(Y, indices, model, test.smoothing)
     if test.groups is not None:
         return z_maps(Y, indices, model, test.groups)
-    return stat_of_cosine(cosine_maps(Y, indices, model), model)
+    maps = cosine_maps(Y, indices, model)
+    for row in maps:  # in place and one by one: the maps of a tile may be a large part of the memory of a task
+        row[:] = stat_of_cosine(row, model)
+    return maps
 
 
 def _maps(test: PreparedTest, Y: NDArray[Any]) -> NDArray[Any]:

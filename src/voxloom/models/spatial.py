@@ -15,7 +15,6 @@ from scipy import special
 
 from voxloom.kernels.clusters import cluster_maxima, find_clusters
 from voxloom.kernels.neighbours import Neighbourhood, neighbourhood
-from voxloom.kernels.stat_maps import PERMUTATIONS
 from voxloom.kernels.tails import z_to_t
 from voxloom.kernels.tfce import tfce_maxima, tfce_scores
 from voxloom.models.permutation import rearranged_stat, tiles
@@ -33,10 +32,6 @@ if TYPE_CHECKING:
 
 #: What a cluster statistic takes of clusters: a field of `Clusters` and of `ClusterMaxima`.
 MEASURES = {"cluster_size": "size", "cluster_mass": "mass"}
-
-#: Arrays of the maps of `PERMUTATIONS` rearrangements that are there at once, measured. When clusters are searched,
-#: which takes up to 128 bytes a voxel, there are two.
-MAPS_AT_ONCE = {"t": 3, "F": 4, "z": 8, "pseudo-t": 8}
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +160,8 @@ def null_spatial(
 ) -> dict[str, FloatArray]:
     """Do `spatial_maxima` for rearrangements `start` to `stop` - 1 of the maps Y (n, V), all voxels of the map.
 
-    It takes `null_bytes` beside Y, whatever the number of rearrangements.
+    Beside Y it takes two arrays of the maps of `PERMUTATIONS` rearrangements (512 bytes a voxel) and little more,
+    whatever the number of rearrangements; of pseudo-t seven.
     """
     test = spatial.test
     stop = test.n_perm if stop is None else stop
@@ -180,8 +176,3 @@ def null_spatial(
         for name in names:
             maxima[name][at - start : end - start] = part[name]
     return maxima
-
-
-def null_bytes(n_voxels: int, stat_type: str = "F") -> int:
-    """Memory of `null_spatial` beside the data, by the type of the statistic; that of F is enough for t."""
-    return n_voxels * (8 * PERMUTATIONS * MAPS_AT_ONCE[stat_type] + 128)

@@ -248,9 +248,9 @@ def infer_stretch(budget: int, n_subjects: int, n_regressors: int, n_perm: int) 
 
 
 def spatial_memory(n_voxels: int, n_subjects: int) -> int:
-    """All subjects over the whole map; maps of a tile of rearrangements, in the making and as z, and the clusters'."""
+    """All subjects over the whole map; then maps of a tile of rearrangements, the same as z, and the clusters'."""
     effects, maps = FLOAT64 * n_subjects * n_voxels, FLOAT64 * PERMUTATIONS * n_voxels
-    return TASK_OVERHEAD + effects + reading(effects) + 5 * maps // 2 + CLUSTER_BYTES * n_voxels
+    return TASK_OVERHEAD + effects + max(reading(effects), 2 * maps + CLUSTER_BYTES * n_voxels)
 
 
 def map_fits(budget: int, n_voxels: int, n_subjects: int) -> bool:
