@@ -78,7 +78,7 @@ def test_bad_input():
         design_diagnostics(X.assign(a=np.nan))
     with pytest.raises(DesignError, match="is empty"):
         design_diagnostics(X.iloc[:0])
-    with pytest.raises(ContrastError, match="no column is named 'c'"):
+    with pytest.raises(ContrastError, match="Contrast not found in design matrix: 'c'"):
         design_diagnostics(X, {"c": "c"})
 
 

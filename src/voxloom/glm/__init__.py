@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from voxloom.glm import second_level
+from voxloom.glm import first_level, second_level
+from voxloom.glm.contrasts import Contrast, compute_contrast, compute_fixed_effects, expression_to_contrast_vector
 from voxloom.glm.thresholding import cluster_level_inference, fdr_threshold, threshold_stats_img
 
-__all__ = ["cluster_level_inference", "fdr_threshold", "second_level", "threshold_stats_img"]
+__all__ = [
+    "Contrast",
+    "cluster_level_inference",
+    "compute_contrast",
+    "compute_fixed_effects",
+    "expression_to_contrast_vector",
+    "fdr_threshold",
+    "first_level",
+    "second_level",
+    "threshold_stats_img",
+]

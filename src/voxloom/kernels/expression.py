@@ -187,8 +187,8 @@ def _require_unambiguous(name: str, names: Sequence[str], where: str) -> None:
 
 def _unknown(name: str, names: Sequence[str], where: str) -> ContrastError:
     near = get_close_matches(name, names, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    return ContrastError(where, f"no column is named {name!r}.", f"{hint}The columns are {list(names)}.")
+    hint = f"Did you mean {near[0]!r}?" if near else ""
+    return ContrastError(where, f"Contrast not found in design matrix: {name!r}; columns are {list(names)}.", hint)
 
 
 class _Parser:

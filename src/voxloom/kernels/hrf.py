@@ -75,10 +75,10 @@ def _gamma_density(seconds: ArrayLike, delay: float, dispersion: float) -> Float
     return density
 
 
-def _sampled(shape: GammaShape, t_r: float, oversampling: int, onset: float = 0.0) -> FloatArray:
-    """Double gamma at sum 1. The grid of LENGTH and the delay of one step are nilearn's."""
+def sampled(shape: GammaShape, t_r: float, oversampling: int, onset: float = 0.0, length: float = LENGTH) -> FloatArray:
+    """Double gamma at sum 1. The grid over `length` and the delay of one step are nilearn's."""
     dt = t_r / oversampling
-    seconds = np.linspace(0.0, LENGTH, _steps(dt))
+    seconds = np.linspace(0.0, length, _steps(dt, length))
     h = double_gamma(seconds - onset - dt, shape)
     total = h.sum()
     if not total > 0:
@@ -88,23 +88,30 @@ def _sampled(shape: GammaShape, t_r: float, oversampling: int, onset: float = 0.
     return np.asarray(h / total)
 
 
-def _steps(dt: float) -> int:
-    return int(np.rint(LENGTH / dt))
+def _steps(dt: float, length: float = LENGTH) -> int:
+    return int(np.rint(length / dt))
 
 
-def _time_derivative(shape: GammaShape, t_r: float, oversampling: int) -> FloatArray:
-    later = _sampled(shape, t_r, oversampling, onset=TIME_STEP)
-    return (_sampled(shape, t_r, oversampling) - later) / TIME_STEP
+def time_derivative(
+    shape: GammaShape, t_r: float, oversampling: int, onset: float = 0.0, length: float = LENGTH
+) -> FloatArray:
+    """Change of the sampled response per second that it comes earlier."""
+    later = sampled(shape, t_r, oversampling, onset + TIME_STEP, length)
+    return (sampled(shape, t_r, oversampling, onset, length) - later) / TIME_STEP
 
 
-def _dispersion_derivative(shape: GammaShape, t_r: float, oversampling: int) -> FloatArray:
+def dispersion_derivative(
+    shape: GammaShape, t_r: float, oversampling: int, onset: float = 0.0, length: float = LENGTH
+) -> FloatArray:
+    """Change of the sampled response per unit of its peak's dispersion."""
     # nilearn leaves the undershoot's dispersion at 1 here, for glover too
     base = shape._replace(u_dispersion=1.0)
     wider = base._replace(dispersion=base.dispersion + DISPERSION_STEP)
-    return (_sampled(base, t_r, oversampling) - _sampled(wider, t_r, oversampling)) / DISPERSION_STEP
+    narrow, wide = (sampled(s, t_r, oversampling, onset, length) for s in (base, wider))
+    return (narrow - wide) / DISPERSION_STEP
 
 
-_PARTS = {"": _sampled, "_derivative": _time_derivative, "_dispersion": _dispersion_derivative}
+_PARTS = {"": sampled, "_derivative": time_derivative, "_dispersion": dispersion_derivative}
 
 
 def _double_gamma_basis(

@@ -229,7 +229,7 @@ def _report_singular(matrix: FloatArray, names: Sequence[str], where: str) -> No
     singular = dependent_columns(matrix, names)
     if singular:
         warnings.warn(
-            f"{where}: the design matrix is singular (rank {len(names) - len(singular)} of {len(names)}): "
+            f"{where}: Design matrix is singular: its rank is {len(names) - len(singular)} of {len(names)}; "
             f"{singular} are zero or linear combinations of columns before them. Contrasts that need them "
             "cannot be estimated; drop or merge columns if that is not meant.",
             VoxloomWarning,

@@ -189,7 +189,7 @@ def warn_if_singular(design: pd.DataFrame) -> None:
     """Warn that a design is singular, with the names of the columns that depend on others."""
     if dependent := dependent_columns(design.to_numpy(dtype=np.float64), [str(name) for name in design.columns]):
         warnings.warn(
-            f"design: singular; {dependent} depend on the columns before them. "
+            f"design: Design matrix is singular: {dependent} depend on the columns before them. "
             "Contrasts that need them cannot be tested.",
             VoxloomWarning,
             stacklevel=3,
