@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from ar1_oracle import confounded_design, scans_of
-from noise_oracle import covariance, derivatives, log_reml, noise
+from noise_oracle import covariance, derivatives, log_reml, noise, weights_of
 from statsmodels.tsa.arima_process import ArmaProcess
 
 from voxloom.errors import DesignError
@@ -80,20 +80,39 @@ def test_every_point_of_the_grid_is_found_again():
     np.testing.assert_allclose(autocorrelations(np.array(0.8), np.array(-0.5)), theirs, rtol=1e-9)
 
 
+def log_prior(a, b):
+    """Half the log determinant of the information of a and b, each alone 1, from the processes of their scores."""
+    u, v = weights_of((a,), ()), weights_of((-b,), ())
+    return 0.5 * np.log(1 - (u @ v) ** 2 / ((u @ u) * (v @ v)))
+
+
 @pytest.mark.parametrize("scans", SCANS)
-def test_criterion_is_the_restricted_likelihood(scans):
+def test_criterion_is_the_restricted_likelihood_with_jeffreys_prior(scans):
     """At every seventh point differences of the criterion are those of the likelihood in full matrices."""
     T, X = 40, design_of(6, 40)
     y = white_and_ar1(np.random.default_rng(1), 0.8, 0.5, T, 1) + 9
     design = lag_design(X, segments_of(scans, T, stationary=True))
     grid, R = ArmaGrid(design), np.ascontiguousarray(ols_residuals(design, y).unit.T)
     ours, theirs = [], []
-    for index in range(0, len(ARMA_GRID), 7):
+    for index in range(1, len(ARMA_GRID), 7):
         rss = solve_arma(grid, R, np.array([index]))[1][0]
         ours.append(-design.dof / 2 * np.log(rss * grid.at(index)[0].weight))
         a, b = ARMA_GRID[index]
-        theirs.append(log_reml(X, y[:, 0], covariance((a,), (b,), scans)))
+        theirs.append(log_reml(X, y[:, 0], covariance((a,), (b,), scans)) + log_prior(a, b))
     np.testing.assert_allclose(np.diff(ours), np.diff(theirs), atol=1e-7)
+    assert grid.at(0)[0].weight == np.inf  # white noise, where a and b cannot be told apart
+
+
+@pytest.mark.parametrize(("scans", "longest"), [(np.arange(60), 60), (np.append(np.arange(30), np.arange(40, 70)), 70)])
+def test_noise_is_remembered_for_a_fifth_of_the_run(scans, longest):
+    """Random walks, whatever is left out; those of another run do not count."""
+    rng, ones = np.random.default_rng(6), np.ones((60, 1))
+    Y = rng.standard_normal((60, 300)).cumsum(axis=0)
+    slowest = np.exp(-5 / longest)
+    fitted = np.unique(fit_arma11(ones, Y, scans=scans).noise[0])
+    assert fitted.max() == ARMA_GRID[ARMA_GRID[:, 0] <= slowest, 0].max()
+    apart = fit_arma11(ones, Y, scans=scans + 5000 * (np.arange(60) >= 30)).noise[0]
+    assert apart.max() == ARMA_GRID[ARMA_GRID[:, 0] <= np.exp(-5 / 30), 0].max()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -106,7 +125,8 @@ def test_search_finds_nearly_the_best_of_all_points(share):
         weight = np.array([grid.at(int(i))[0].weight for i in index])
         return design.dof / 2 * np.log(weight * solve_arma(grid, R, index)[1])
 
-    every = np.array([loss(np.full(200, index)) for index in range(len(ARMA_GRID))])
+    slowest = np.exp(-5 / 120)
+    every = np.array([loss(np.full(200, index)) for index in np.flatnonzero(ARMA_GRID[:, 0] <= slowest)])
     lost = loss(arma_reml(grid, R)) - every.min(axis=0)
     assert lost.min() > -1e-9
     assert np.mean(lost < 0.01) > 0.8

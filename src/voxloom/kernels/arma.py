@@ -37,6 +37,8 @@ def _grid() -> IntArray:
 #: Steps of a and b at each point of the grid, (G, 2), and their values.
 GRID_STEPS: IntArray = _grid()
 ARMA_GRID: FloatArray = np.tanh(STEP * GRID_STEPS)
+#: Distance from white noise on Fisher's scale, ``tanh^-1 a + tanh^-1 b``.
+FROM_WHITE: FloatArray = STEP * GRID_STEPS.sum(axis=1)
 _INDEX = np.zeros((LAST_A + 1, LAST_A + LAST_B + 1), dtype=np.int64)
 _INDEX[GRID_STEPS[:, 0], GRID_STEPS[:, 1] + LAST_A] = np.arange(len(GRID_STEPS))
 

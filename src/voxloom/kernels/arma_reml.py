@@ -2,7 +2,16 @@
 
 At a point of the grid V^-1 Q, ``W = Q'V^-1 Q`` and its Cholesky factor L are shared by all voxels, so that ``rss =
 R'V^-1 R - |L^-1 (V^-1 Q)'R|^2`` costs a matrix product and a recursion; R are OLS residuals. The estimate minimises
-``(T - r) log rss + log|V| + log|W|``.
+``(T - r) log rss + log|V| + log|W| - 2 log J``.
+
+J is Jeffreys' prior, as Firth (1993, Biometrika 80:27) takes the bias out of maximum likelihood. REML alone finds
+near white noise too often, where a and b cannot be told apart; there slow noise passes for white, and variances of
+contrasts are half of what they should be. The asymptotic information of ``sin^-1 a`` and ``sin^-1 b`` is T for each
+alone (Box and Jenkins, Time Series Analysis, 7.2), and its determinant, in units of T^2, is 1 less the squared
+correlation of their scores, ``1 - (1 - a^2)(1 - b^2) / (1 + a b)^2``. Its root is ``J = tanh(tanh^-1 a + tanh^-1 b)``:
+0 at white noise, and soon 1 beyond. That J knows nothing of the design, which takes away what is as slow as drift, so
+that such noise looks white again; noise is remembered for a fifth of the run at most. What both do to false positives
+is told in docs/design/012-noise-models.md.
 """
 
 from __future__ import annotations
@@ -15,6 +24,7 @@ from scipy.linalg import cholesky, solve_triangular
 
 from voxloom.kernels.arma import (
     ARMA_GRID,
+    FROM_WHITE,
     GRID_STEPS,
     Innovations,
     apply_precision,
@@ -37,6 +47,8 @@ if TYPE_CHECKING:
 
 #: Every third point is looked at in both directions, then those beside the best so far until it stays the best.
 COARSE = 3
+#: Noise falls to 1/e within this share of the run; slower noise is drift.
+MEMORY = 0.2
 #: Bytes of ``V^-1 Q`` that are kept between blocks of voxels; beyond, they are made anew for each.
 KEPT_BYTES = 16 * 2**20
 
@@ -49,7 +61,7 @@ class ArmaPoint(NamedTuple):
     half : (r, r) array
         ``L^-1``.
     weight : float
-        REML is highest where ``rss * weight`` is least.
+        The penalised likelihood is highest where ``rss * weight`` is least; infinite at white noise.
     """
 
     half: FloatArray
@@ -69,10 +81,17 @@ class ArmaGrid:
     Parameters
     ----------
     design : LagDesign
+
+    Attributes
+    ----------
+    open : (G,) array of bool
+        Points that can be an estimate: not white noise itself, nor those beyond `MEMORY`.
     """
 
     def __init__(self, design: LagDesign) -> None:
         self.design = design
+        slowest = np.exp(-1.0 / (MEMORY * design.segments.longest))
+        self.open = (FROM_WHITE > 0) & (ARMA_GRID[:, 0] <= slowest)
         self._points: dict[int, ArmaPoint] = {}
         self._products: dict[int, ArmaProduct] = {}
 
@@ -80,14 +99,16 @@ class ArmaGrid:
         """The point and its product."""
         product = self._products.get(index) or self._multiply(index)
         if index not in self._points:
-            self._points[index] = self._make(product)
+            self._points[index] = self._make(index, product)
         return self._points[index], product
 
-    def _make(self, product: ArmaProduct) -> ArmaPoint:
+    def _make(self, index: int, product: ArmaProduct) -> ArmaPoint:
         design = self.design
         W = design.Q.T @ product.V_Q
         L = cholesky((W + W.T) / 2, lower=True)
-        log_det = product.filter.log_det + 2 * np.log(np.diagonal(L)).sum()
+        with np.errstate(divide="ignore"):
+            penalty = 2 * np.log(np.tanh(FROM_WHITE[index]))
+        log_det = product.filter.log_det + 2 * np.log(np.diagonal(L)).sum() - penalty
         half = solve_triangular(L, np.eye(design.rank), lower=True)
         return ArmaPoint(half, float(np.exp(log_det / design.dof)))
 
@@ -107,20 +128,21 @@ def search_voxels(n_rows: int) -> int:
 
 
 def arma_reml(grid: ArmaGrid, R: FloatArray) -> IntArray:
-    """Index into `ARMA_GRID` (n,) of the REML estimate, from OLS residuals R (T, n).
+    """Index into `ARMA_GRID` (n,) of the penalised REML estimate, from OLS residuals R (T, n).
 
     About 90 of the 622 points are looked at. The likelihood is flat along lines where a and b nearly cancel: of 3,000
     null voxels (T 150, 33 regressors) 85 % found the best of all points, 99 % one whose log likelihood is within 0.4.
     """
     n = R.shape[1]
     best, least = np.zeros(n, dtype=np.int64), np.full(n, np.inf)
-    for index in np.flatnonzero((GRID_STEPS % COARSE == 0).all(axis=1)):
+    for index in np.flatnonzero((GRID_STEPS % COARSE == 0).all(axis=1) & grid.open):
         _take_lower(grid, int(index), R, np.arange(n), best, least)
     moving = np.arange(n)
     while moving.size:
         before = best[moving]
         for candidate, voxels in _wanted(np.array(_around(before))):
-            _take_lower(grid, candidate, R, moving[voxels], best, least)
+            if grid.open[candidate]:
+                _take_lower(grid, candidate, R, moving[voxels], best, least)
         moving = moving[best[moving] != before]
     return best
 

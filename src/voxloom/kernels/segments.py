@@ -99,6 +99,12 @@ class Segments(NamedTuple):
     edges: Edges
 
     @property
+    def longest(self) -> int:
+        """Scans, with those left out, from the first to the last of the longest series of rows that correlate."""
+        first = np.flatnonzero(self.steps == 0)
+        return int(np.add.reduceat(self.steps, first).max()) + 1
+
+    @property
     def distances(self) -> IntArray:
         """Step across each gap that is not too wide."""
         return self.steps[self.steps > 1]
