@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 
 #: Points of the grid a voxel looks at, points a run makes at most, and evaluations of Newton's method.
-AR1_POINTS, ARMA_POINTS, ARMA_GRID_POINTS, LOOKS = 50, 90, 622, 6
+AR1_POINTS, ARMA_POINTS, ARMA_GRID_POINTS, LOOKS = 50, 80, 622, 6
 
 
 def pass_flops(T: int, K: int) -> float:
