@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-if process := os.environ.get("PYTEST_XDIST_WORKER"):
-    # two processes that add to one function's entry in numba's cache at one moment can leave wrong code there
-    os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "numba" / process)
 sys.path.insert(0, str(Path(__file__).parent))
 
 import s3_server  # noqa: E402
