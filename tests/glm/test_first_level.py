@@ -56,13 +56,15 @@ def two_runs() -> FirstLevelModel:
 
 # -- the same names
 
+NAMES = ["compute_contrast", "compute_fixed_effects", "expression_to_contrast_vector", "save_glm_to_bids"]
+
 
 @pytest.mark.parametrize("name", theirs.__all__)
 def test_signatures_of_the_first_level_are_nilearns_and_rules_at_the_end(name):
     require_same_parameters(getattr(ours, name), getattr(theirs, name))
 
 
-@pytest.mark.parametrize("name", ["compute_contrast", "compute_fixed_effects", "expression_to_contrast_vector"])
+@pytest.mark.parametrize("name", NAMES)
 def test_signatures_are_nilearns(name):
     require_same_parameters(getattr(voxloom.glm, name), getattr(nilearn.glm, name))
 

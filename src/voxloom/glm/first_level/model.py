@@ -22,6 +22,7 @@ from voxloom.glm.images import load, require_no_resampling
 from voxloom.glm.outputs import outputs_of, require_output
 from voxloom.glm.parameters import Parameters
 from voxloom.io.images import to_nifti
+from voxloom.io.run_files import run_file
 from voxloom.models.design import frame_times
 from voxloom.models.first_level import fit_first_level
 from voxloom.models.fitted import predicted, r_squared, residuals
@@ -71,6 +72,8 @@ class FirstLevelModel(Parameters):
     ----------
     design_matrices_ : list of DataFrame
     masker_, mask_img_
+    run_entities_ : list of dict
+        BIDS entities of the runs' files, where their names have any.
     labels_ : list of (voxel,) array
         AR(1) coefficient of every voxel; 0 where the noise has none.
     results_ : list of Dataset
@@ -166,6 +169,7 @@ class FirstLevelModel(Parameters):
         """
         runs = runs_of(run_imgs)
         grid = require_series(runs)
+        self.run_entities_ = [run_file(run).entities if is_file(run) else {} for run in runs]
         given = per_run(design_matrices, len(runs), "design_matrices")
         tables = per_run(events, len(runs), "events"), per_run(confounds, len(runs), "confounds")
         masks = masks_per_run(self.sample_masks_ if sample_masks is None else sample_masks, len(runs))
