@@ -1,4 +1,4 @@
-"""A whole permutation test: 200 maps of 230,000 voxels, 1,000 permutations, maximum t and TFCE; and a large one on paper.
+"""A whole permutation test: 200 maps of 230,000 voxels, 1,000 permutations, maximum t and TFCE; a large one on paper.
 
 One thread. nilearn's cost of a permutation is the difference of two runs of `permuted_ols` with TFCE on the same
 maps, free of what it costs once. What 1,000 maps of 230,000 voxels with 10,000 permutations would take is told from a
