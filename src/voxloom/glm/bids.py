@@ -131,18 +131,13 @@ def save_glm_to_bids(
     _write_runs(model, folder, begin)
     for name, images in maps.items():
         stem = f"{begin}contrast-{labels[name]}"
-        about: dict[str, Any] = {
-            "contrast": name,
-            "expression": contrast_text(named[name]),
-            "model": _parameters(model),
-        }
-        stats = STATS | {"stat": "t" if "effect_size" in images else "F"}
+        text, kind = contrast_text(named[name]), "t" if "effect_size" in images else "F"
         for output, img in images.items():
-            path = folder / f"{stem}_stat-{stats[output]}_statmap.nii.gz"
+            stat = STATS.get(output, kind)
+            path = folder / f"{stem}_stat-{stat}_statmap.nii.gz"
             nib.save(img, path)
-            write_sidecar(
-                path, sidecar(stats[output], contrast=name, expression=text, model=made_by, contrast_type=stats["stat"])
-            )
+            about: dict[str, Any] = {"expression": text, "contrast_type": kind, "model": _parameters(model)}
+            write_sidecar(path, sidecar(stat, contrast=name, **about))
         clusters.write(images["z_score"], model.masker_, folder / f"{stem}_clusters.tsv")
     return model
 
