@@ -10,6 +10,7 @@ import nilearn.glm
 import numpy as np
 import pandas as pd
 import pytest
+from distributed import Client
 from nilearn.glm import first_level as theirs
 
 import voxloom
@@ -17,6 +18,7 @@ import voxloom.glm
 from voxloom.errors import ContrastError, DesignError, GridError, InputError, VoxloomWarning
 from voxloom.glm import first_level as ours
 from voxloom.glm.first_level import FirstLevelModel
+from voxloom.glm.second_level import SecondLevelModel
 
 N, T_R, SHAPE = 60, 2.0, (5, 4, 3)
 AFFINE = np.diag([3.0, 3, 3, 1])
@@ -326,6 +328,34 @@ def test_fixed_effects_of_images_are_those_of_the_model(two_runs):
         other = nilearn.glm.compute_fixed_effects(effects, variances, MASK, weighted)
         for a, b in zip(mine, other):
             np.testing.assert_allclose(values(a), values(b), rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_that_lacks_a_condition_is_left_out_and_told():
+    faces = events(1).assign(trial_type="face")
+    model = FirstLevelModel(**OPTIONS).fit([image(0), image(1)], [events(0), faces])
+    with pytest.warns(VoxloomWarning, match="run-2 is left out.*not found in design matrix: 'house'"):
+        found = model.compute_contrast("face - house")
+    expected = FirstLevelModel(**OPTIONS).fit(image(0), events(0)).compute_contrast("face - house")
+    np.testing.assert_allclose(values(found), values(expected), rtol=1e-5)
+
+
+def test_fitted_models_go_into_a_group_model():
+    models = [FirstLevelModel(**OPTIONS, subject_label=f"0{i}").fit(image(i), events(i)) for i in range(4)]
+    group = SecondLevelModel(mask_img=MASK).fit(models)
+    found = group.compute_contrast("intercept", first_level_contrast="face - house", output_type="effect_size")
+    effects = [values(model.compute_contrast("face - house", output_type="effect_size")) for model in models]
+    np.testing.assert_allclose(values(found), np.mean(effects, axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_a_cluster_gives_the_same_maps(tmp_path, fitted):
+    nibabel.save(image(), tmp_path / "bold.nii.gz")
+    with Client(processes=False, n_workers=1, dashboard_address=":0") as client:
+        model = FirstLevelModel(**OPTIONS, client=client).fit(tmp_path / "bold.nii.gz", events())
+        left = values(model.residuals[0])
+    np.testing.assert_allclose(
+        values(model.compute_contrast("face")), values(fitted.compute_contrast("face")), atol=1e-5
+    )
+    np.testing.assert_allclose(left, values(fitted.residuals[0]), atol=1e-4)
 
 
 def test_f_over_runs_is_of_the_mean_effect(two_runs):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from voxloom.glm.first_level.model import labels_of
+from voxloom.glm.first_level.fitted import labels_of
 from voxloom.glm.first_level.rules import noise_model_of, require_rules
 from voxloom.models.first_level import fit_first_level
 

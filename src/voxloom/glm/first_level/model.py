@@ -5,35 +5,29 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from voxloom.errors import DesignError, InputError
 from voxloom.glm.contrasts import over_runs
 from voxloom.glm.first_level.bold import is_file, masker_of, repetition_time, require_series, runs_of, series
 from voxloom.glm.first_level.design import make_first_level_design_matrix
+from voxloom.glm.first_level.fitted import Fitted
 from voxloom.glm.first_level.rules import noise_model_of, require_rules
 from voxloom.glm.first_level.scaling import scaled
 from voxloom.glm.first_level.tables import confounds_of, design_of, events_of, masks_per_run, per_run
 from voxloom.glm.images import load, require_no_resampling
 from voxloom.glm.outputs import outputs_of, require_output
-from voxloom.glm.parameters import Parameters
-from voxloom.io.images import to_nifti
 from voxloom.io.run_files import run_file
 from voxloom.models.design import frame_times
 from voxloom.models.first_level import fit_first_level
-from voxloom.models.fitted import predicted, r_squared, residuals
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
-    from numpy.typing import NDArray
 
 
-class FirstLevelModel(Parameters):
+class FirstLevelModel(Fitted):
     """A general linear model per voxel of the runs of one subject.
 
     A path is streamed into a store in bounded memory, whatever its size, and read from there block by block; an image
@@ -195,9 +189,6 @@ class FirstLevelModel(Parameters):
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # gone with the model
         return Path(folder) / "store"
 
-    def _at_work(self) -> Any:
-        return nullcontext() if self.client is None else self.client.as_current()
-
     def _design(
         self, n_scans: int, t_r: float | None, given: Any, events: Any, confounds: Any, *, where: str
     ) -> pd.DataFrame:
@@ -227,44 +218,6 @@ class FirstLevelModel(Parameters):
             signal, design, noise_model=noise_model, signal_scaling=scaling, sample_mask=sample_mask
         ).compute()
 
-    @property
-    def mask_img_(self) -> Any:
-        """The mask as an image."""
-        return self.masker_.mask_img_
-
-    @property
-    def labels_(self) -> list[NDArray[np.float64]]:
-        """AR(1) coefficients, a value per voxel and an array per run."""
-        return [labels_of(fit) for fit in self.results_]
-
-    @property
-    def residuals(self) -> list[Any]:
-        """What the fits leave, a 4-D image per run."""
-        return [self._image(residuals(signal, fit)) for signal, fit in self._fitted()]
-
-    @property
-    def predicted(self) -> list[Any]:
-        """What the fits predict, a 4-D image per run."""
-        self._require_fit()
-        return [self._image(predicted(fit)) for fit in self.results_]
-
-    @property
-    def r_square(self) -> list[Any]:
-        """Share of the variance that the fits explain, an image per run."""
-        return [self._image(r_squared(signal, fit)) for signal, fit in self._fitted()]
-
-    #: nilearn's newer names.
-    residuals_, predicted_, r_square_ = residuals, predicted, r_square
-
-    def _fitted(self) -> Any:
-        self._require_fit()
-        signals = [scaled(bold, self.signal_scaling, self.standardize)[0] for bold in self._bold]
-        return zip(signals, self.results_)
-
-    def _image(self, data: xr.DataArray) -> Any:
-        with self._at_work():
-            return to_nifti(data.compute())
-
     def compute_contrast(self, contrast_def: Any, stat_type: str | None = None, output_type: str = "z_score") -> Any:
         """Test a contrast, by fixed effects over the runs.
 
@@ -292,12 +245,3 @@ class FirstLevelModel(Parameters):
         self._require_fit()
         answer = over_runs(self.results_, contrast_def, stat_type)
         return outputs_of(answer, output_type, self.masker_.image)
-
-    def _require_fit(self) -> None:
-        if not hasattr(self, "results_"):
-            raise InputError("FirstLevelModel", "is not fitted.", "Call fit(images, events) first.")
-
-
-def labels_of(fit: xr.Dataset) -> NDArray[np.float64]:
-    """AR(1) coefficients of a fit (voxel,); 0 where its noise has none."""
-    return np.asarray(fit["rho"]) if "rho" in fit else np.zeros(fit.sizes["voxel"])
