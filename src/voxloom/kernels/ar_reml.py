@@ -51,7 +51,8 @@ FIRST_MOST = 0.9 * MOST
 def starting_phi(design: ArDesign, sums: ArSums) -> FloatArray:
     """Yule-Walker on autocovariances whose expectation under the design is right up to lag p."""
     whole = np.flatnonzero(pairs(design.order).i == 0)
-    covariance = np.linalg.solve(design.expected, sums.squares[:, whole].T).T
+    # of the pseudo-inverse: no pair of scans may be some lag apart, which then tells nothing
+    covariance = np.einsum("nk,lk->nl", sums.squares[:, whole], np.linalg.pinv(design.expected, rcond=1e-10))
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = np.nan_to_num(covariance[:, 1:] / covariance[:, :1], posinf=0.0, neginf=0.0)
     phi = from_autocorrelations(rho, FIRST_MOST)
