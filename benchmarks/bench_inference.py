@@ -24,8 +24,8 @@ from voxloom.models.permutation import null_max_stat, prepare_test
 from voxloom.schema import Grid, voxel_coords
 
 N_MAPS, N_PERM = 200, 1_000
-#: Permutations of nilearn's two runs.
-NILEARN = (2, 5)
+#: Permutations of nilearn's two runs, with TFCE and without.
+NILEARN = {True: (2, 5), False: (20, 60)}
 #: The large test, and the slice that is measured of it.
 LARGE, SLICE = (1_000, 230_000, 10_000), (1_000, 16_384, 2_000)
 
@@ -52,8 +52,9 @@ def nilearn_per_permutation(maps: xr.DataArray, mask: np.ndarray, *, tfce: bool)
         args = {"n_perm": n_perm, "two_sided_test": False, "n_jobs": 1, "random_state": 0, "verbose": 0}
         return timed(lambda: permuted_ols(one, data, model_intercept=False, tfce=tfce, masker=masker, **args)).cpu
 
-    few, more = (run(n) for n in NILEARN)
-    return (more - few) / (NILEARN[1] - NILEARN[0])
+    n_few, n_more = NILEARN[tfce]
+    few, more = run(n_few), run(n_more)
+    return (more - few) / (n_more - n_few)
 
 
 def large(tfce_per_permutation: float) -> dict[str, Any]:

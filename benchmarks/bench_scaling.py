@@ -69,7 +69,7 @@ def stage_seconds(bids: Path, warm: Path, folder: Path, workers: int, n_perm: in
 def run(
     shape: tuple[int, int, int] = (48, 56, 48),
     n_volumes: int = 300,
-    n_perm: int = 150_000,
+    n_perm: int = 300_000,
     repeats: int = 3,
 ) -> dict[str, Any]:
     """Seconds of each stage on one worker and on two, in alternation, and the medians' ratio."""
