@@ -152,7 +152,7 @@ def _record(task: Task, attempt: int) -> Record:
         inputs=task.inputs,
         attempt=attempt,
         host=socket.gethostname(),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
 
 
