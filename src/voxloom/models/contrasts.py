@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from voxloom.blocks import map_voxels
-from voxloom.errors import ContrastError, InputError
+from voxloom.errors import ContrastError
 from voxloom.kernels import contrast as kernel
-from voxloom.kernels.ar import MAX_ORDER
-from voxloom.kernels.ar_table import ar_contrasts
-from voxloom.kernels.arma import arma_index
-from voxloom.kernels.arma_table import arma_table
-from voxloom.kernels.contrast_tables import ar1_table, ols_table, pattern_table, yule_walker_table
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.gram_schmidt import orthonormal_rows
-from voxloom.kernels.group.random_intercept import random_intercept_case, random_intercept_table
-from voxloom.kernels.group.sandwich import sandwich_degrees
-from voxloom.kernels.group.unequal_variances import unequal_variances_table
-from voxloom.kernels.linalg import ESTIMABLE_RTOL, is_estimable, reduce_design
-from voxloom.kernels.noise_models import NOISE_MODELS
-from voxloom.kernels.rho_grid import grid_index
+from voxloom.kernels.linalg import is_estimable, reduce_design
+from voxloom.models.contrast_lookup import design_values, noise_model_of
 from voxloom.models.design import dependent_columns
-from voxloom.models.estimators import ESTIMATORS, sandwich_form
 from voxloom.models.first_level import stack_runs
 
 if TYPE_CHECKING:
@@ -34,14 +24,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from voxloom.kernels.contrast import ContrastTable
+    from voxloom.models.contrast_lookup import Lookup
 
     FloatArray = NDArray[np.float64]
     IntArray = NDArray[np.int64]
     Expression = str | Sequence[str] | ArrayLike
     #: ``test(effects (q, V), sigma2 (V,), case (V,), table) -> maps``
     Test = Callable[[FloatArray, FloatArray, IntArray, ContrastTable], tuple[NDArray[Any], ...]]
-    #: ``lookup(*keys (V,)) -> case (V,), table``
-    Lookup = Callable[..., tuple[IntArray, ContrastTable]]
 
 
 def contrast(
@@ -136,163 +125,13 @@ def combine_f(runs: xr.Dataset | Sequence[xr.Dataset]) -> xr.Dataset:
     return xr.Dataset(maps, attrs=attrs)
 
 
-class _NoiseModel(NamedTuple):
-    """How a noise model knows the covariance of a contrast at a voxel."""
-
-    keys: tuple[str, ...]  # variables that say which case a voxel is
-    lookup: Callable[[xr.Dataset, FloatArray], Lookup]
-
-
-# lookups travel with the graph of a lazy contrast, so they have names by which they pickle
-def _one_case(sigma2: NDArray[Any]) -> IntArray:
-    return np.zeros(sigma2.shape, dtype=np.int64)
-
-
-def _pattern_case(pattern: NDArray[Any]) -> IntArray:
-    return np.asarray(pattern, dtype=np.int64)
-
-
-def _tabulated(table: ContrastTable, case: Callable[..., IntArray], *keys: NDArray[Any]) -> tuple[IntArray, Any]:
-    return case(*keys), table
-
-
-def _occurring(
-    make: Callable[..., ContrastTable],
-    case: Callable[..., IntArray],
-    X: FloatArray,
-    C: FloatArray,
-    scans: IntArray,
-    *keys: NDArray[Any],
-) -> tuple[IntArray, ContrastTable]:
-    """Tabulate the cases that occur among these voxels."""
-    of_voxel = case(*keys)
-    return of_voxel, make(X, C, scans, np.unique(of_voxel[np.isfinite(keys).all(axis=0)]))
-
-
-def _each_voxel(X: FloatArray, C: FloatArray, scans: IntArray, *phi: NDArray[Any]) -> tuple[IntArray, ContrastTable]:
-    """A case per voxel."""
-    return np.arange(len(phi[0])), ar_contrasts(X, C, np.array(phi), scans)
-
-
-def _covariances(
-    C: FloatArray, dof: FloatArray, scale: FloatArray, covariance: FloatArray, of_voxel: FloatArray, pattern: IntArray
-) -> tuple[IntArray, ContrastTable]:
-    """A case per voxel, from its covariance of beta (K, K, V); dof (NaN: not estimable) and scale are of patterns."""
-    cov, dof = np.einsum("qk,klv,pl->vqp", C, covariance, C), of_voxel + dof[pattern]
-    known = ~np.isnan(dof)
-    known[known] = np.linalg.eigvalsh(np.nan_to_num(cov[known]))[:, 0] > 0
-    cov[~known] = np.nan
-    return np.arange(len(cov)), kernel.ContrastTable(cov, dof, scale[pattern])
-
-
-def _sandwich(fit: xr.Dataset, C: FloatArray) -> Lookup:
-    form = sandwich_form(fit.attrs["noise_model"])
-    dof, scale = sandwich_degrees(_design(fit), np.asarray(fit["group"]), _present(fit), C, form)
-    return partial(_of_pattern, partial(_covariances, C, dof, scale))
-
-
-def _of_pattern(covariances: Callable[..., Any], covariance: FloatArray, pattern: IntArray) -> Any:
-    return covariances(covariance, np.zeros(pattern.shape), pattern)
-
-
-def _known_variances(fit: xr.Dataset, C: FloatArray) -> Lookup:
-    X = _design(fit)
-    estimable = np.array([is_estimable(C, reduce_design(X[rows])).all() for rows in _present(fit)])
-    return partial(_covariances, C, np.where(estimable, 0.0, np.nan), np.ones(len(estimable)))
-
-
-def _unequal_variances(fit: xr.Dataset, C: FloatArray) -> Lookup:
-    make = partial(unequal_variances_table, _design(fit), np.asarray(fit["group"]), _present(fit), C)
-    return partial(_own_case, make)
-
-
-def _own_case(make: Callable[..., ContrastTable], *keys: NDArray[Any]) -> tuple[IntArray, ContrastTable]:
-    """A case per voxel."""
-    return np.arange(keys[-1].size), make(*keys)
-
-
-def _from_sums(C: FloatArray, inverse: FloatArray, gram: FloatArray, dof: FloatArray) -> tuple[IntArray, ContrastTable]:
-    """A case per voxel, from X'X (K, K, V) and its inverse; NaN where that does not tell the contrast."""
-    weights = np.einsum("qk,klv->vql", C, inverse)
-    scale = np.sqrt(np.einsum("kkv->vk", gram))[:, None, :]  # of columns, so that their units do not matter
-    scale[scale == 0] = 1.0
-    lost = (C - np.einsum("vql,lkv->vqk", weights, gram)) / scale
-    told = np.linalg.norm(lost, axis=2) <= ESTIMABLE_RTOL * np.linalg.norm(C / scale, axis=2)
-    cov = np.where(told.all(axis=1)[:, None, None], weights @ C.T, np.nan)
-    return np.arange(len(cov)), kernel.ContrastTable(cov, dof, np.ones(len(cov)))
-
-
-def _random_intercept(fit: xr.Dataset, C: FloatArray) -> Lookup:
-    make = partial(random_intercept_table, _design(fit), np.asarray(fit["group"]), _present(fit))
-    return partial(_occurring_cases, make, C)
-
-
-def _occurring_cases(
-    make: Callable[..., ContrastTable], C: FloatArray, pattern: IntArray, icc: FloatArray
-) -> tuple[IntArray, ContrastTable]:
-    of_voxel = random_intercept_case(pattern, icc)
-    return of_voxel, make(C, np.unique(of_voxel[np.isfinite(icc)]))
-
-
-def _scans(fit: xr.Dataset) -> IntArray:
-    """Number of each row's scan; a fit that does not say has left none out."""
-    return np.asarray(fit["scan"]) if "scan" in fit.coords else np.arange(fit.sizes["time"])
-
-
-def _present(fit: xr.Dataset) -> NDArray[np.bool_]:
-    return np.asarray(fit["present"].transpose("pattern_id", "map").values, dtype=bool)
-
-
-#: Covariances by noise model; a first-level case is a value of the noise parameters, a group case a pattern of
-#: missing maps.
-_MODELS: dict[str, _NoiseModel] = {
-    "ols": _NoiseModel(("sigma2",), lambda fit, C: partial(_tabulated, ols_table(_design(fit), C), _one_case)),
-    "ar1": _NoiseModel(
-        ("rho",), lambda fit, C: partial(_occurring, ar1_table, grid_index, _design(fit), C, _scans(fit))
-    ),
-    "ar1-yule-walker": _NoiseModel(
-        ("rho",),
-        lambda fit, C: partial(_tabulated, yule_walker_table(_design(fit), C, _scans(fit)), grid_index),
-    ),
-    "arma11": _NoiseModel(
-        ("ar", "ma"), lambda fit, C: partial(_occurring, arma_table, arma_index, _design(fit), C, _scans(fit))
-    ),
-    **{
-        f"ar{order}": _NoiseModel(
-            NOISE_MODELS[f"ar{order}"].parameters,
-            lambda fit, C: partial(_each_voxel, _design(fit), C, _scans(fit)),
-        )
-        for order in range(2, MAX_ORDER + 1)
-    },
-    "group-ols": _NoiseModel(
-        ("pattern",),
-        lambda fit, C: partial(_tabulated, pattern_table(_design(fit), _present(fit), C), _pattern_case),
-    ),
-    "group-known-variances": _NoiseModel(("covariance", "dof", "pattern"), _known_variances),
-    "group-random-intercept": _NoiseModel(("pattern", "icc"), _random_intercept),
-    "group-unequal-variances": _NoiseModel(("variance_of_group", "pattern"), _unequal_variances),
-    "group-sums": _NoiseModel(("inverse", "gram", "dof"), lambda fit, C: partial(_from_sums, C)),
-    **{
-        how.noise_model: _NoiseModel(("covariance", "pattern"), _sandwich)
-        for name, how in ESTIMATORS.items()
-        if name.startswith("sandwich")
-    },
-}
-
-
-def _design(fit: xr.Dataset) -> FloatArray:
-    rows = next(str(dim) for dim in fit["design"].dims if dim != "regressor")
-    values = fit["design"].transpose(rows, "regressor").values
-    return np.ascontiguousarray(values, dtype=np.float64)
-
-
 def _rows(fit: xr.Dataset, expression: Expression, stat_type: str | None) -> FloatArray:
     """Estimable rows of weights (q, K); several are made orthonormal, the same way in every run."""
     columns = [str(name) for name in fit["regressor"].values]
     expression = _term(fit, columns, expression)
     # sums have no design: whether they tell a contrast is found voxel by voxel
     known = "design" in fit
-    C = estimable_rows(_design(fit), columns, expression) if known else contrast_matrix(expression, columns)
+    C = estimable_rows(design_values(fit), columns, expression) if known else contrast_matrix(expression, columns)
     where = f"contrast {contrast_text(expression)!r}"
     if stat_type not in (None, "t", "F"):
         raise ContrastError(where, f"stat_type {stat_type!r} is unknown.", 'Give "t" or "F".')
@@ -352,18 +191,9 @@ def _map_cases(
     sizes: dict[str, int] | None = None,
 ) -> dict[str, xr.DataArray]:
     """Map ``test(C beta, sigma2, case, table)`` over voxels."""
-    model = _noise_model(fit)
+    model = noise_model_of(fit)
     arrays = (fit["beta"].transpose("regressor", "voxel"), fit["sigma2"], *(fit[key] for key in model.keys))
     return map_voxels(partial(_block, test, C, model.lookup(fit, C)), *arrays, outputs=outputs, sizes=sizes)
-
-
-def _noise_model(fit: xr.Dataset) -> _NoiseModel:
-    name = fit.attrs.get("noise_model")
-    if name not in _MODELS:
-        raise InputError(
-            "fit", f"its noise model {name!r} is unknown.", f"A fit with one of {sorted(_MODELS)} is wanted."
-        )
-    return _MODELS[name]
 
 
 def _block(
