@@ -80,7 +80,8 @@ class SecondLevelModel(Parameters):
         self.confounds_ = confounds
         labels = labels_of(second_level_input)
         self.design_matrix_ = design_of(design_matrix, labels, confounds)
-        self._fits: dict[Any, xr.Dataset] = {}
+        self._maps: dict[str, xr.DataArray] = {}
+        self._fits: dict[str, xr.Dataset] = {}
         if not is_choice(second_level_input):
             self.maps_of(None)
         return self
@@ -128,13 +129,23 @@ class SecondLevelModel(Parameters):
         return outputs_of(answer, output_type, self.masker_.image)
 
     def _fit_of(self, first_level_contrast: Any) -> xr.Dataset:
-        key = repr(first_level_contrast)
+        key = self._key(first_level_contrast)
         if key not in self._fits:
             self._fits[key] = fit_group(self.maps_of(first_level_contrast), self.design_matrix_.reset_index(drop=True))
         return self._fits[key]
 
     def maps_of(self, first_level_contrast: Any) -> xr.DataArray:
-        """``(map, voxel)``: the map of every subject, smoothed."""
+        """``(map, voxel)``: the map of every subject, smoothed; read once."""
+        key = self._key(first_level_contrast)
+        if key not in self._maps:
+            self._maps[key] = self._read(first_level_contrast)
+        return self._maps[key]
+
+    def _key(self, first_level_contrast: Any) -> str:
+        """What tells the maps apart: nothing, where there is one of each subject."""
+        return repr(first_level_contrast) if is_choice(self.second_level_input_) else ""
+
+    def _read(self, first_level_contrast: Any) -> xr.DataArray:
         images = images_of(self.second_level_input_, first_level_contrast)
         found = smoothed(self.masker_.maps(images)["effect"], images, self.smoothing_fwhm)
         if found.sizes["map"] != len(self.design_matrix_):
