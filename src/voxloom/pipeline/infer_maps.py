@@ -16,7 +16,7 @@ from voxloom.io.study import create_study
 from voxloom.io.write import clean_partial as clean_partial_files
 from voxloom.pipeline import correct, gather, group, infer, memory, spatial
 from voxloom.pipeline.gather import MapsWorkspace
-from voxloom.pipeline.line import RunResult, advance
+from voxloom.pipeline.line import advance, ended
 from voxloom.pipeline.map_files import NAME as EXPORT
 from voxloom.pipeline.map_files import planned_group_files
 from voxloom.pipeline.maps_design import planned_tests
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from voxloom.engine.events import OnEvent
     from voxloom.engine.ledger import Record
     from voxloom.engine.runner import Task
+    from voxloom.pipeline.line import RunResult
     from voxloom.spec import MapsAnalysis
 
 
@@ -109,12 +110,4 @@ def go(ws: MapsWorkspace, client: distributed.Client | None) -> RunResult:
             break
     if not failed:
         note_leftovers(ws, export_tasks(ws))
-    return RunResult(
-        results_name=ws.analysis.combine_digest,
-        group_names={name: ws.analysis.group_digest(name) for name in ws.analysis.group},
-        store=ws.url,
-        output=ws.analysis.output.dir,
-        quarantined=tuple(ws.quarantined),
-        failed=failed,
-        warnings=tuple(ws.notes),
-    )
+    return ended(ws, failed)

@@ -122,6 +122,11 @@ def go(
             break
     if write.STAGE in stages and not failed:
         write.note_leftovers(ws, write.tasks(ws))
+    return ended(ws, failed)
+
+
+def ended(ws: GroupWorkspace, failed: tuple[Record, ...]) -> RunResult:
+    """How the stages of a workspace have ended."""
     return RunResult(
         results_name=ws.analysis.combine_digest,
         group_names={name: ws.analysis.group_digest(name) for name in ws.analysis.group},
