@@ -71,7 +71,7 @@ def test_bad_input_is_refused(maps, sites, covariates):
         apply_combat(maps[:1], combat, ["w"], covariates.iloc[:1].assign(age=[1.0]))
     with pytest.raises(InputError, match=r"are \[\], but \['age'\] were fitted"):
         apply_combat(maps, combat, sites)
-    with pytest.raises(InputError, match="is missing for sub-03"):
+    with pytest.raises(InputError, match="has no label for sub-03"):
         fit_combat(maps, sites.where(sites.index != "sub-03"))
     with pytest.raises(InputError, match="23 labels"):
         fit_combat(maps, sites.iloc[1:])

@@ -12,7 +12,14 @@ from voxloom.blocks import map_voxels
 from voxloom.errors import InputError
 from voxloom.kernels.group.patterns import group_patterns, pattern_bits
 from voxloom.models.estimators import DIMS, Estimator, find_estimator, group_numbers
-from voxloom.models.group_design import aligned_design, listed, require_dof, warn_if_alone, warn_if_singular
+from voxloom.models.group_design import (
+    aligned_design,
+    labels_of_maps,
+    listed,
+    require_dof,
+    warn_if_alone,
+    warn_if_singular,
+)
 from voxloom.schema import validate
 
 if TYPE_CHECKING:
@@ -122,23 +129,27 @@ class _Fit:
 
 def _patterns(arrays: Sequence[xr.DataArray]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Which maps are there at which voxel: the pattern of each voxel, and the maps of each pattern."""
-    n = arrays[0].sizes["map"]
+    n, names = arrays[0].sizes["map"], ("bits", "unusable")[: len(arrays)]
     found = map_voxels(
         _bits,
         *arrays,
-        outputs={"bits": ("byte",), "unusable": ("byte",)},
+        outputs=dict.fromkeys(names, ("byte",)),
         sizes={"byte": -(-n // 8)},
-        dtypes=dict.fromkeys(("bits", "unusable"), np.uint8),
+        dtypes=dict.fromkeys(names, np.uint8),
     )
     both = xr.Dataset(found).compute()  # at once: maps are read once
-    _require_usable(both["unusable"].to_numpy(), arrays[0])
+    if "unusable" in both:
+        _require_usable(both["unusable"].to_numpy(), arrays[0])
     return group_patterns(both["bits"].to_numpy(), n)
 
 
 def _bits(effect: NDArray[Any], variance: NDArray[Any] | None = None) -> tuple[NDArray[Any], ...]:
-    """Bits of the maps that are there, and of those whose variance is none. Both 0: outside of the map's own mask."""
+    """Bits of the maps that are there, and with variances of those where that is none.
+
+    Both 0: outside of the map's own mask.
+    """
     if variance is None:
-        return pattern_bits(effect), np.zeros_like(pattern_bits(effect))
+        return (pattern_bits(effect),)
     outside = (effect == 0) & (variance == 0)
     unusable = np.isfinite(effect) & (variance <= 0) & ~outside
     there = np.where(outside, np.nan, effect + variance)
@@ -159,20 +170,9 @@ def _require_usable(bits: NDArray[np.uint8], effect: xr.DataArray) -> None:
 
 def _group_of_map(effect: xr.DataArray, groups: Any) -> NDArray[np.int64]:
     """Number of each map's group, in the order of the maps; each its own without groups."""
-    n = effect.sizes["map"]
     if groups is None:
-        return np.arange(n)
-    labels = groups if isinstance(groups, pd.Series) else pd.Series(list(groups))
-    if len(labels) != n:
-        raise InputError("groups", f"has {len(labels)} labels, but there are {n} maps.", "Give one per map.")
-    if "map" in effect.coords and not isinstance(labels.index, pd.RangeIndex):
-        lost = effect["map"].to_index().difference(labels.index)
-        if len(lost):
-            raise InputError("groups", f"has no label for {listed(lost)}.", "Index it by the maps.")
-        labels = labels.loc[effect["map"].to_index()]
-    if labels.isna().any():
-        raise InputError("groups", f"is missing for {listed(labels.index[labels.isna()])}.", "Name every map's group.")
-    return group_numbers(labels.to_numpy())
+        return np.arange(effect.sizes["map"])
+    return group_numbers(labels_of_maps(effect, groups, "groups"))
 
 
 def effects(maps: xr.Dataset | xr.DataArray) -> xr.DataArray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from voxloom.errors import DesignError, VoxloomWarning
+from voxloom.errors import DesignError, InputError, VoxloomWarning
 from voxloom.kernels.group.influence import ALONE
 from voxloom.kernels.linalg import reduce_design
 from voxloom.models.design import dependent_columns
@@ -183,6 +183,24 @@ def _in_order(design: pd.DataFrame, labels: pd.Index[Any]) -> pd.DataFrame:
             f"Index it by the maps ({listed(labels)}), or reset its index to take rows in order.",
         )
     return design.loc[labels]
+
+
+def labels_of_maps(effect: xr.DataArray, labels: Sequence[Any] | pd.Series[Any], where: str) -> NDArray[Any]:
+    """A label of each map, in the order of the maps: as they come, or by the index of a Series.
+
+    Raises
+    ------
+    InputError
+        There are not as many as maps, or one is missing; `where` names them.
+    """
+    given, n = labels if isinstance(labels, pd.Series) else pd.Series(list(labels)), effect.sizes["map"]
+    if len(given) != n:
+        raise InputError(where, f"has {len(given)} labels, but there are {n} maps.", "Give one per map.")
+    if "map" in effect.coords and not isinstance(given.index, pd.RangeIndex):
+        given = given.reindex(effect["map"].to_index())
+    if given.isna().any():
+        raise InputError(where, f"has no label for {listed(given.index[given.isna()])}.", "Label every map.")
+    return given.to_numpy()
 
 
 def warn_if_singular(design: pd.DataFrame) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from voxloom.blocks import map_voxels
@@ -13,11 +12,12 @@ from voxloom.errors import InputError
 from voxloom.kernels.group import combat as kernel
 from voxloom.kernels.group.patterns import group_patterns, pattern_bits
 from voxloom.models.group import effects
-from voxloom.models.group_design import aligned_design, listed
+from voxloom.models.group_design import aligned_design, labels_of_maps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from numpy.typing import NDArray
 
 _DESCRIBED = {
@@ -120,16 +120,7 @@ def apply_combat(
 
 def _sites(effect: xr.DataArray, sites: Sequence[Any] | pd.Series[Any]) -> tuple[list[str], NDArray[np.int64]]:
     """Names of the sites, and the number of each map's."""
-    labels = sites if isinstance(sites, pd.Series) else pd.Series(list(sites))
-    if len(labels) != effect.sizes["map"]:
-        raise InputError(
-            "sites", f"has {len(labels)} labels, but there are {effect.sizes['map']} maps.", "One per map."
-        )
-    if "map" in effect.coords and not isinstance(labels.index, pd.RangeIndex):
-        labels = labels.reindex(effect["map"].to_index())
-    if labels.isna().any():
-        raise InputError("sites", f"is missing for {listed(labels.index[labels.isna()])}.", "Name every map's site.")
-    names, numbers = np.unique(labels.astype(str).to_numpy(), return_inverse=True)
+    names, numbers = np.unique(labels_of_maps(effect, sites, "sites").astype(str), return_inverse=True)
     return [str(name) for name in names], np.asarray(numbers, dtype=np.int64)
 
 
