@@ -31,7 +31,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 docs: schema
-	$(BIN)/python docs/make_parity.py
+	$(BIN)/python docs/measured/make_parity.py
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_parity.py tests/test_public.py tests/test_readme.py
 
 schema: $(STAMP)

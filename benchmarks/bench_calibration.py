@@ -3,7 +3,7 @@
 Block and event-related designs with cosine drifts and random-walk confounds (6 at a TR of 3 s, 24 at 2 s, 60 at 0.7 s).
 Time constants are those of the noise, so that correlations from scan to scan grow as the TR falls. A share of 1 is
 exact; at p < .001 its standard error is about 0.2 with 10,000 voxels and three contrasts, 0.13 with three draws of as
-many. `docs/calibration.md` shows the tables and says what they mean.
+many. `docs/explanation/calibration.md` shows the tables and says what they mean.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ def run(n_voxels: int = 10_000) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The two tables of docs/calibration.md: shares at p < .001 and at p < .05."""
+    """The two tables of docs/explanation/calibration.md: shares at p < .001 and at p < .05."""
     rows = [[noise, scene, found] for noise in NOISES for scene, found in results[noise].items()]
     inside = [[scene, found] for scene, found in results["inside"].items()]
     heads = ["noise", "design, TR (s), confounds", *(f"`{model}`" for model in MODELS)]

@@ -1,7 +1,7 @@
 """Group models in null data, and in data with an effect: false positives over nominal, and power, by estimator.
 
 Every voxel is a study of its own. A share of 1 is exact; with 60,000 voxels its standard error is 0.13 at p < .001
-and 0.018 at p < .05. `docs/group.md` shows the tables.
+and 0.018 at p < .05. `docs/explanation/group.md` shows the tables.
 """
 
 from __future__ import annotations

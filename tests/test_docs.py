@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 ROOT = Path(__file__).resolve().parents[1]
+ANALYSIS_FILE = (ROOT / "docs/reference/analysis-file.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def documented() -> dict[str, str]:
     """Defaults in the tables of the page, by key."""
-    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \|", (ROOT / "docs/analysis-file.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \|", ANALYSIS_FILE, re.MULTILINE)
     return dict(rows)
 
 
@@ -68,7 +69,7 @@ def test_defaults_that_the_tables_write_in_words():
 
 
 def test_contrasts_of_the_page_are_read():
-    block = re.search(r"```yaml\n(contrasts:.*?)```", (ROOT / "docs/analysis-file.md").read_text(), re.DOTALL)
+    block = re.search(r"```yaml\n(contrasts:.*?)```", ANALYSIS_FILE, re.DOTALL)
     contrasts = FirstLevel(**yaml.safe_load(block[1])).contrasts
     kinds = {name: contrast.stat_type for name, contrast in contrasts.items()}
     assert kinds == {

@@ -13,7 +13,7 @@ from nilearn.glm.first_level import FirstLevelModel
 
 from voxloom.errors import ContrastError, InputError
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs/measured"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The examples of docs/permutation.md run, and say what they say."""
+"""The examples of docs/explanation/permutation.md run, and say what they say."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from voxloom.models.prepared_test import NUISANCE
 from voxloom.schema import Grid, voxel_coords
 from voxloom.spec.statistics import STATISTICS as kinds
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs/permutation.md").read_text()
+PAGE = (Path(__file__).resolve().parents[1] / "docs/explanation/permutation.md").read_text()
 BLOCKS = PAGE.partition("## Blocks\n")[2].partition("\n## ")[0]
 
 

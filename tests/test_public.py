@@ -12,7 +12,7 @@ import pytest
 
 import voxloom
 
-INDEX = (Path(__file__).resolve().parents[1] / "docs/index.md").read_text()
+INDEX = (Path(__file__).resolve().parents[1] / "docs/reference/python.md").read_text()
 FUNCTIONS = sorted(name for name in voxloom.__all__ if inspect.isfunction(getattr(voxloom, name)))
 #: Their imports cost from 0.1 s (NumPy) to more than a second (distributed). Typer itself takes pydantic.
 HEAVY = {

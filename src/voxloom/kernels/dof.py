@@ -9,9 +9,9 @@ voxel.
 
 Their covariance is taken to first order: without R_ij, the second derivatives of the covariance, which alone
 depend on how theta is parametrised and which explode as rho nears 1. False positives at p < .001 over nominal
-in the null simulation of docs/statistics.md (K 33, T 150) at rho 0.2 / 0.6 / 0.8: 0.8 / 1.0 / 1.1 without R_ij, 1.0 /
-1.2 / 1.4 with it, 0.9 / 1.1 / 1.4 by the degrees of freedom alone, 1.4 / 2.0 / 2.7 with neither, 6 / 17 / 37
-by nilearn's rule (300,000 voxels, three contrasts, standard error 0.03).
+in the null simulation of docs/explanation/statistics.md (K 33, T 150) at rho 0.2 / 0.6 / 0.8: 0.8 / 1.0 / 1.1 without
+R_ij, 1.0 / 1.2 / 1.4 with it, 0.9 / 1.1 / 1.4 by the degrees of freedom alone, 1.4 / 2.0 / 2.7 with neither, 6 / 17 /
+37 by nilearn's rule (300,000 voxels, three contrasts, standard error 0.03).
 
 With ``V = D^-1``, sigma2 = 1 and ``dD = dD/drho = 2 rho I - N - sum_g (rho^2 f_g)' E_g`` (`kernels.segments`): ``A =
 Q'dD Q``, ``B = Q'dD V dD Q``, ``Phi = W^-1``; no T x T matrix is formed. Other noise models have several parameters in

@@ -103,7 +103,7 @@ def fit_ar1(
 
     rho is the best value of `RHO_GRID` (step 0.01), or that nearest to `noise` (1, V) where it is given; beta and
     sigma2 are exact at it. Other parameters, NaN rules and errors as `fit_ols`. Source: Patterson and Thompson 1971
-    (REML); docs/statistics.md.
+    (REML); docs/explanation/statistics.md.
     """
     design = lag_design(X, segments_of(scans, len(Y), stationary=True))
     inverse = grid_inverse(design)

@@ -1,7 +1,7 @@
 """A design in the basis that suits the AR(1) precision matrix of a series with gaps.
 
 Every cross product that a fit needs is a combination of some that do not know rho (`kernels.segments`): ``X'DY = (1 +
-rho^2) X'Y - rho (NX)'Y - rho^2 sum_g f_g(rho) X'E_g Y``, and likewise for ``Y'DY``. See docs/statistics.md.
+rho^2) X'Y - rho (NX)'Y - rho^2 sum_g f_g(rho) X'E_g Y``, and likewise for ``Y'DY``. See docs/explanation/statistics.md.
 """
 
 from __future__ import annotations

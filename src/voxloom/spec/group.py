@@ -122,7 +122,7 @@ class GroupModel(Section):
     first_level_contrasts: Literal["all"] | tuple[Name, ...] = "all"
     """First-level t contrasts this model is fitted to."""
     estimator: Estimator = "ols"
-    """How the model is fitted; `docs/group.md` says what each supposes. Only `ols` has a permutation test."""
+    """How it is fitted; docs/explanation/group.md says what each supposes. Only `ols` has a permutation test."""
     groups: Name | None = None
     """Column of the table, or `site`: subjects who share a variance, a random intercept or a cluster."""
     inference: Inference = Field(default_factory=Inference)

@@ -1,4 +1,4 @@
-"""Write docs/parity.md: every option of nilearn's FirstLevelModel, beside what voxloom does with the same data.
+"""Write parity.md beside this: every option of nilearn's FirstLevelModel, beside what voxloom does with the same data.
 
 Run by `make docs`, checked by tests/test_parity.py.
 """
@@ -209,11 +209,11 @@ def line(row: Row, difference: float | None) -> str:
 
 HEAD = f"""# nilearn's FirstLevelModel, option by option
 
-Written by `docs/make_parity.py` with nilearn {{version}}. The number is the largest difference of the t (or F, or
+Written by `make_parity.py` beside it with nilearn {{version}}. The number is the largest difference of the t (or F, or
 named) map over all voxels, over its largest value: {N} volumes of {np.prod(SHAPE)} voxels with autocorrelated noise,
 two conditions. Below {ROUNDING:g} it is rounding: the two give the same. Options that a row does not name are equal in
 both: `hrf_model="spm"`, `noise_model="ols"`, cosines below 0.01 Hz. No number: there is nothing to compare. Why things
-differ: [Statistics](statistics.md).
+differ: [Statistics](../explanation/statistics.md).
 
 | option of nilearn | set to | difference | in voxloom |
 |---|---|---|---|
