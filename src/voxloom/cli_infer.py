@@ -134,9 +134,11 @@ def _analysis(
     from voxloom.io.given_maps import list_maps
     from voxloom.spec import parse_maps_analysis
 
+    given = list_maps(maps)
     raw = {
         "maps": {
-            "files": [str(path) for path in list_maps(maps)],
+            "files": [str(path) for path in given.effects],
+            "variances": [str(path) for path in given.variances],
             "mask": None if mask is None else str(mask),
             "tables": [str(path) for path in tables],
         },
@@ -165,7 +167,7 @@ def _columns(given: str, tables: list[Path]) -> list[str]:
     """Columns by name, or those of a table, which is added to the others."""
     if not given.endswith(".tsv"):
         return _words(given)
-    from voxloom.io.given_maps import LABEL_COLUMNS
+    from voxloom.io.phenotypes import LABEL_COLUMNS
     from voxloom.io.tables import read_tsv
 
     table = read_tsv(given, remedy="A table with a row per map is wanted.")

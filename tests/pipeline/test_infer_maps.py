@@ -109,10 +109,10 @@ def test_uncorrected_p_counts_refits(folder: Path, done: Any) -> None:
 
 
 def planned(folder: Path) -> Any:
+    from voxloom.io.given_maps import find_maps
     from voxloom.pipeline.maps_design import planned_tests
 
-    labels = [path.name.removesuffix(".nii.gz") for path in sorted(folder.glob("sub-*.nii.gz"))]
-    return planned_tests(analysis(folder, folder), labels)
+    return planned_tests(analysis(folder, folder), find_maps(sorted(folder.glob("sub-*.nii.gz"))))
 
 
 CUTS = {

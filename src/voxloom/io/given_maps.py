@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from voxloom.errors import InputError
+from voxloom.io.bids_tree import natural_key
 from voxloom.io.nifti import VolumeReader, read_header, read_mask
+from voxloom.io.phenotypes import PATH_COLUMNS, stem_of
 from voxloom.io.tables import read_tsv
 
 if TYPE_CHECKING:
@@ -18,83 +22,154 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from voxloom.io.nifti_info import NiftiInfo
     from voxloom.schema import Grid
 
-#: Columns of a table of maps that may name their files.
-PATH_COLUMNS = ("path", "map", "file")
-#: Columns of a table that name the map a row belongs to: a file's name, or an entity of it.
-LABEL_COLUMNS = ("map", "participant_id", "path", "file")
+#: Column of a table of maps that names the files of their variances.
+VARIANCE = "variance"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapFiles:
-    """Maps on one grid.
+    """Maps on one grid, and their variances where these are known.
 
     Parameters
     ----------
     files : tuple of Path
         One 4-D image or several 3-D images.
     labels : tuple of str
-        Of the maps: the files' names without folder and ending where these are distinct, numbers of volumes of a 4-D
-        image.
+        Of the maps: the files' names without folder and ending where these are distinct, else with the folders that
+        differ; numbers of volumes of a 4-D image.
     grid : Grid
     stamps : tuple of str
-        By file, what changes when the file does.
+        By file, what changes when the file, or that of its variance, does.
+    variances : tuple of Path
+        As `files`; empty where they are not known.
     """
 
     files: tuple[Path, ...]
     labels: tuple[str, ...]
     grid: Grid
     stamps: tuple[str, ...]
+    variances: tuple[Path, ...] = ()
 
 
-def list_maps(given: Sequence[Path]) -> tuple[Path, ...]:
+class Listed(NamedTuple):
+    """Image files by what they hold.
+
+    Attributes
+    ----------
+    effects, variances : tuple of Path
+        No variances where none were named.
+    """
+
+    effects: tuple[Path, ...]
+    variances: tuple[Path, ...] = ()
+
+
+def list_maps(given: Sequence[Path]) -> Listed:
     """Image files of what was given: images, and texts that list images.
 
     Parameters
     ----------
     given : sequence of Path
-        Images, ``.txt`` (a path a line) or ``.tsv`` (a column ``path``, ``map`` or ``file``). Paths in a list start
-        at its folder.
+        Images, patterns (``maps/*.nii.gz``), ``.txt`` (a path a line), or ``.tsv`` and ``.csv`` (a column ``path``,
+        ``map`` or ``file``, and maybe ``variance``). Paths in a list start at its folder.
 
     Raises
     ------
     InputError
-        A list cannot be read, names no file, or has no such column.
+        A list cannot be read, names no file, has no such column, or lacks the variance of a map; a pattern fits none.
     """
-    found: list[Path] = []
-    for path in given:
-        found += _listed(path) if path.suffix in (".txt", ".tsv") else [path]
-    return tuple(found)
+    found = [_listed(path) for path in given]
+    effects, variances = (tuple(path for one in found for path in one[i]) for i in (0, 1))
+    if variances and len(variances) != len(effects):
+        raise InputError(
+            "maps",
+            f"{len(effects)} were given, but {len(variances)} variances.",
+            "Name the variance of every map, or of none.",
+        )
+    return Listed(effects, variances)
 
 
-def _listed(path: Path) -> list[Path]:
-    if path.suffix == ".tsv":
-        table = read_tsv(path, remedy="A table with a row per map is wanted.", as_text=PATH_COLUMNS)
-        column = next((name for name in PATH_COLUMNS if name in table), None)
-        if column is None:
-            raise InputError(str(path), f"has no column {' or '.join(PATH_COLUMNS)}.", "It names the file of each map.")
-        lines = table[column].tolist()
-    else:
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(str(path), f"cannot be read: {error}.", "A text file in UTF-8 is wanted.") from None
+def _listed(path: Path) -> Listed:
+    if path.suffix.lower() in (".tsv", ".csv"):
+        return _of_table(path)
+    if path.suffix == ".txt":
+        return Listed(_in_folder(path, _lines(path)))
+    if not set("*?[") & set(str(path)) or path.exists():
+        return Listed((path,))
+    found = sorted(glob(str(path), recursive=True), key=natural_key)
+    if not found:
+        raise InputError(str(path), "fits no file.", "Check the pattern.")
+    return Listed(tuple(Path(name) for name in found))
+
+
+def _of_table(path: Path) -> Listed:
+    table = read_tsv(path, remedy="A table with a row per map is wanted.", as_text=(*PATH_COLUMNS, VARIANCE))
+    column = next((name for name in PATH_COLUMNS if name in table), None)
+    if column is None:
+        raise InputError(str(path), f"has no column {' or '.join(PATH_COLUMNS)}.", "It names the file of each map.")
+    for name in (column, VARIANCE) if VARIANCE in table else (column,):
+        empty = table.index[table[name].isna()]
+        if len(empty):
+            raise InputError(str(path), f"row {empty[0] + 1} names no file in the column {name}.", "Fill it.")
+    variances = _in_folder(path, table[VARIANCE].tolist()) if VARIANCE in table else ()
+    return Listed(_in_folder(path, table[column].tolist()), variances)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(str(path), f"cannot be read: {error}.", "A text file in UTF-8 is wanted.") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _in_folder(path: Path, lines: Sequence[str]) -> tuple[Path, ...]:
     if not lines:
         raise InputError(str(path), "names no map.", "A path a line is wanted.")
-    return [path.parent / Path(line).expanduser() for line in lines]
+    return tuple(path.parent / Path(line).expanduser() for line in lines)
 
 
-def find_maps(files: Sequence[Path]) -> MapFiles:
-    """Look at the headers of maps.
+def find_maps(files: Sequence[Path], variances: Sequence[Path] = ()) -> MapFiles:
+    """Look at the headers of maps, and of their variances.
 
     Raises
     ------
     InputError
-        A file cannot be read or is given twice, 4-D images beside others, or fewer than two maps.
+        A file cannot be read or is given twice, 4-D images beside others, fewer than two maps, or not a variance per
+        map.
     GridError
         A file on another grid than the first.
     """
+    infos = _headers(files)
+    n_maps = sum(info.n_volumes for info in infos)
+    if n_maps < 2:
+        raise InputError(str(files[0]) if files else "maps", f"{n_maps} map was given.", "A test needs several.")
+    known = _headers(variances)
+    for info in known:
+        infos[0].grid.require(info.grid, str(info.path))
+    if known and [info.n_volumes for info in known] != [info.n_volumes for info in infos]:
+        counts = f"{sum(info.n_volumes for info in known)} in {len(known)} files"
+        raise InputError(
+            "variances",
+            f"are {counts}, but there are {n_maps} maps in {len(infos)} files.",
+            "Give one per map, in their order, as the maps are given.",
+        )
+    labels = _labels(files) if len(files) > 1 else [f"{i:04d}" for i in range(n_maps)]
+    stamps = [" ".join(map(_stamp, beside)) for beside in zip(files, variances, strict=True)] if known else []
+    return MapFiles(
+        files=tuple(files),
+        labels=tuple(labels),
+        grid=infos[0].grid,
+        stamps=tuple(stamps or map(_stamp, files)),
+        variances=tuple(variances),
+    )
+
+
+def _headers(files: Sequence[Path]) -> list[NiftiInfo]:
+    """Headers of images that are on one grid, each 3-D unless it is the only one."""
     twice = [path for path, n in Counter(path.resolve() for path in files).items() if n > 1]
     if twice:
         raise InputError(str(twice[0]), "is given twice.", "Each map counts once; name it once.")
@@ -108,18 +183,15 @@ def find_maps(files: Sequence[Path]) -> MapFiles:
                 "Give 3-D images, or one 4-D image.",
             )
         info.warn()
-    n_maps = sum(info.n_volumes for info in infos)
-    if n_maps < 2:
-        raise InputError(str(files[0]) if files else "maps", f"{n_maps} map was given.", "A test needs several.")
-    labels = _labels(files) if len(files) > 1 else [f"{i:04d}" for i in range(n_maps)]
-    return MapFiles(
-        files=tuple(files), labels=tuple(labels), grid=infos[0].grid, stamps=tuple(_stamp(path) for path in files)
-    )
+    return infos
 
 
 def _labels(files: Sequence[Path]) -> list[str]:
-    stems = [path.name.removesuffix(".gz").removesuffix(".nii") for path in files]
-    return stems if len(set(stems)) == len(stems) else [str(path) for path in files]
+    stems = [stem_of(path.name) for path in files]
+    if len(set(stems)) == len(stems):
+        return stems
+    common = os.path.commonpath([os.path.abspath(path.parent) for path in files])
+    return [str(Path(os.path.relpath(path.parent, common)) / stem) for path, stem in zip(files, stems)]
 
 
 def _stamp(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 #: Column that says from which dataset of several a participant comes.
 SITE = "site"
+Missing = Literal["raise", "drop"]
 TABLE = "participants.tsv"
 _REMEDY = "A tab-separated table with a column participant_id (sub-01, ...) is wanted."
 
@@ -27,7 +28,7 @@ def read_participants(path: str | Path, *, by_site: bool = False) -> pd.DataFram
     Parameters
     ----------
     path : path
-        The table, or the dataset whose `participants.tsv` it is.
+        The table (.csv: with commas), or the dataset whose `participants.tsv` it is.
     by_site : bool
         Of a study of several sites: the column `site` says which one a row belongs to.
 
@@ -59,22 +60,48 @@ def read_participants(path: str | Path, *, by_site: bool = False) -> pd.DataFram
     return table.set_index("participant_id")
 
 
-def participants_of(table: pd.DataFrame, subjects: Sequence[str], where: str) -> pd.DataFrame:
+def participants_of(
+    table: pd.DataFrame, subjects: Sequence[str], where: str, missing: Missing = "raise"
+) -> pd.DataFrame:
     """Take the rows of these subjects, in this order.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `read_participants`.
+    subjects : sequence of str
+    where : str
+        Names the table in an error.
+    missing : {"raise", "drop"}
+        What becomes of subjects that the table lacks.
 
     Raises
     ------
     InputError
-        Names the subjects that the table lacks.
+        Names the subjects that the table lacks, and the rows that no subject has.
     """
     absent = [subject for subject in subjects if subject not in table.index]
-    if absent:
-        shown = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
-        raise InputError(where, f"has no row for {shown}.", "Add their rows, or leave them out with data.filters.")
-    return table.loc[list(subjects)]
+    if absent and missing == "raise":
+        raise unmatched(where, absent, [str(name) for name in table.index.difference(list(subjects))])
+    lacking = set(absent)
+    return table.loc[[subject for subject in subjects if subject not in lacking]]
 
 
-def participants_of_sites(datasets: Mapping[str, Path], subjects: Sequence[str]) -> pd.DataFrame:
+def unmatched(where: str, absent: Sequence[str], others: Sequence[str]) -> InputError:
+    """The error for maps without a row in a table, which names the rows without maps too."""
+    left = f"; its rows {listed(others)} have no map" if others else ""
+    remedy = "Add their rows, leave them out with data.filters, or say missing: drop."
+    return InputError(where, f"has no row for {listed(absent)}{left}.", remedy)
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Name the first few, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def participants_of_sites(
+    datasets: Mapping[str, Path], subjects: Sequence[str], missing: Missing = "raise"
+) -> pd.DataFrame:
     """Join the tables of all sites for these subjects, with the site of each.
 
     Parameters
@@ -83,6 +110,8 @@ def participants_of_sites(datasets: Mapping[str, Path], subjects: Sequence[str])
         BIDS datasets by the name of the site; one without `participants.tsv` gives its subjects nothing but the site.
     subjects : sequence of str
         `site-<name>_sub-<label>`.
+    missing : {"raise", "drop"}
+        As in `participants_of`.
 
     Returns
     -------
@@ -95,7 +124,7 @@ def participants_of_sites(datasets: Mapping[str, Path], subjects: Sequence[str])
     InputError
         A dataset's table cannot be used, or lacks a subject.
     """
-    tables = {site: _of_site(site, root, subjects) for site, root in datasets.items()}
+    tables = {site: _of_site(site, root, subjects, missing) for site, root in datasets.items()}
     joined = pd.concat(tables.values())
     for name in joined.columns:
         kinds = {site: table[name].dtype.kind for site, table in tables.items() if _has(table, name)}
@@ -103,10 +132,10 @@ def participants_of_sites(datasets: Mapping[str, Path], subjects: Sequence[str])
             text = [site for site, kind in kinds.items() if kind == "O"]
             _warn(f"`{name}` is left out: it holds text at {', '.join(text)} and numbers at the other sites")
             joined = joined.drop(columns=name)
-    return joined.loc[list(subjects)]
+    return joined.loc[[subject for subject in subjects if subject in joined.index]]
 
 
-def _of_site(site: str, root: Path, subjects: Sequence[str]) -> pd.DataFrame:
+def _of_site(site: str, root: Path, subjects: Sequence[str], missing: Missing) -> pd.DataFrame:
     """Rows of one site's subjects."""
     wanted = [subject for subject in subjects if subject.startswith(f"{at_site(site, '')}")]
     table = pd.DataFrame(index=pd.Index(wanted, name="participant_id"))
@@ -114,7 +143,8 @@ def _of_site(site: str, root: Path, subjects: Sequence[str]) -> pd.DataFrame:
         found = read_participants(root)
         if SITE in found:
             _warn(f"the column `{SITE}` of {root / TABLE} gives way to the names under data.sites")
-        table = participants_of(found.rename(index=lambda label: at_site(site, label)), wanted, str(root / TABLE))
+        found = found.rename(index=lambda label: at_site(site, label))
+        table = participants_of(found, wanted, str(root / TABLE), missing)
     return table.assign(**{SITE: site})
 
 

@@ -1,7 +1,8 @@
-"""Tab-separated tables as BIDS writes them: `n/a` is missing, and nothing else is guessed."""
+"""Tables as BIDS writes them, with tabs, or with commas: `n/a` is missing, and nothing else is guessed."""
 
 from __future__ import annotations
 
+import csv
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from voxloom.errors import InputError
 #: BIDS knows `n/a`; NA and NaN come from R and Python. pandas' own list also takes "None" and "null", which
 #: are names of conditions.
 MISSING = ("n/a", "N/A", "NA", "NaN", "nan", "")
+#: Separators and their names by the ending of a file's name; all others have tabs.
+COMMAS = {".csv": (",", "commas")}
 
 
 def read_tsv(path: str | Path, *, remedy: str, as_text: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -20,6 +23,7 @@ def read_tsv(path: str | Path, *, remedy: str, as_text: tuple[str, ...] = ()) ->
     Parameters
     ----------
     path : str or Path
+        Values are separated by commas in a `.csv`, else by tabs.
     remedy : str
         What the user should do where the file is missing or empty.
     as_text : tuple of str
@@ -39,7 +43,8 @@ def read_tsv(path: str | Path, *, remedy: str, as_text: tuple[str, ...] = ()) ->
         raise InputError(str(path), f"cannot be read: {error}.", "A text file in UTF-8 is wanted.") from None
     if not text.strip():
         raise InputError(str(path), "is empty.", remedy)
-    header = [name.strip() for name in text.splitlines()[0].split("\t")]
+    separator, named = COMMAS.get(path.suffix.lower(), ("\t", "tabs"))
+    header = [name.strip() for name in next(csv.reader([text.splitlines()[0]], delimiter=separator))]
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise InputError(str(path), f"has several columns named {', '.join(twice)}.", "Keep one of each.")
@@ -47,19 +52,21 @@ def read_tsv(path: str | Path, *, remedy: str, as_text: tuple[str, ...] = ()) ->
         with warnings.catch_warnings():
             # rows longer than the header would lose their last values with a warning only
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = _parse(path, header, as_text)
+            table = _parse(path, header, separator, as_text)
     except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError) as error:
-        raise InputError(str(path), f"is no table: {str(error).strip()}.", "Columns are separated by tabs.") from None
+        raise InputError(
+            str(path), f"is no table: {str(error).strip()}.", f"Columns are separated by {named}."
+        ) from None
     # between two stray quotes whole rows are taken for one value
     if '"' in text and any("\n" in str(value) for name in header for value in table[name]):
         raise InputError(str(path), "has a quoted value that runs over the end of its line.", "Mend the quotes.")
     return table
 
 
-def _parse(path: Path, header: list[str], as_text: tuple[str, ...]) -> pd.DataFrame:
+def _parse(path: Path, header: list[str], separator: str, as_text: tuple[str, ...]) -> pd.DataFrame:
     table = pd.read_csv(
         path,
-        sep="\t",
+        sep=separator,
         names=header,
         skiprows=1,
         index_col=False,

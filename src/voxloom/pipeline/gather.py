@@ -1,6 +1,7 @@
 """Given maps are written as the group stage reads them, (128 maps x 4,096 voxels) a chunk: stage 5 without runs.
 
 Each file is decoded once where its block of maps fits the budget, else once for every stretch of voxels that does.
+Variances are written beside the maps that they belong to, and checked against them.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from voxloom.spec import digest
 from voxloom.spec.maps import MAPS, MapsAnalysis
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -60,8 +61,8 @@ def tasks(ws: MapsWorkspace) -> list[Task]:
             function=gather,
             kwargs={
                 "store": ws.url,
-                "path": effect_path(ws),
-                "files": ws.maps.files[files],
+                "path": maps_path(ws),
+                "files": {name: found[files] for name, found in kinds(ws.maps).items()},
                 "labels": ws.maps.labels[block],
                 "first": block.start,
                 "memory_budget": ws.analysis.memory_budget,
@@ -79,64 +80,83 @@ def blocks(maps: MapFiles) -> list[tuple[slice, slice]]:
     return [(block, block) for block in shard_slices(len(maps.labels), MAP_CHUNK_MAPS)]
 
 
-def effect_path(ws: MapsWorkspace) -> str:
+def kinds(maps: MapFiles) -> dict[str, tuple[Path, ...]]:
+    """Files by the variable that they hold."""
+    return {"effect": maps.files} | ({"variance": maps.variances} if maps.variances else {})
+
+
+def maps_path(ws: MapsWorkspace) -> str:
     """Where the maps lie in the store."""
-    return f"results/{ws.analysis.combine_digest}/effect"
+    return f"results/{ws.analysis.combine_digest}"
 
 
 def prepare(ws: MapsWorkspace) -> None:
-    """Create ``results/<name>/effect(map, contrast, voxel)``; other files of the same names replace it."""
+    """Create ``results/<name>/effect(map, contrast, voxel)``, and ``variance``; other files of the names replace it."""
     name, labels = ws.analysis.combine_digest, list(ws.maps.labels)
     coords = {"map": labels, "contrast": [MAPS]}
     describe_results(ws.objects, name, level="maps", coords=coords)
-    make_map_array(
-        ws.objects,
-        effect_path(ws),
-        {"map": len(labels), "contrast": 1},
-        len(ws.voxel),
-        chunk=(min(MAP_CHUNK_MAPS, len(labels)), 1),
-        attrs={"inputs": digest([ws.maps.stamps])},
-        on_replace=partial(ws.ledger.forget_all, NAME, name),
-    )
+    for variable in kinds(ws.maps):
+        make_map_array(
+            ws.objects,
+            f"{maps_path(ws)}/{variable}",
+            {"map": len(labels), "contrast": 1},
+            len(ws.voxel),
+            chunk=(min(MAP_CHUNK_MAPS, len(labels)), 1),
+            attrs={"inputs": digest([ws.maps.stamps])},
+            on_replace=partial(ws.ledger.forget_all, NAME, name),
+        )
 
 
 def gather(
-    *, store: str, path: str, files: Sequence[Path], labels: Sequence[str], first: int, memory_budget: int
+    *,
+    store: str,
+    path: str,
+    files: Mapping[str, Sequence[Path]],
+    labels: Sequence[str],
+    first: int,
+    memory_budget: int,
 ) -> Output:
-    """Read some maps at the study's voxels and write them.
+    """Read some maps, and their variances, at the study's voxels and write them.
 
     Raises
     ------
     InputError
-        A map has no finite value at them, or is 0 at all.
+        A map has no finite value at them, or is 0 at all; or its variance is negative, or 0 where the map is not.
     """
     study = open_study(store)
     contents = Contents(labels)
-    for piece in gather_pieces(len(study.voxel), len(labels), math.prod(study.grid.shape), memory_budget):
+    n_volume = math.prod(study.grid.shape)
+    for piece in gather_pieces(len(study.voxel), len(labels), n_volume, memory_budget, len(files)):
         place = np.unravel_index(study.voxel[piece], study.grid.shape)
-        block = np.empty((min(MAP_CHUNK_MAPS, len(labels)), 1, piece.stop - piece.start))
-        for i, volume in enumerate(map_volumes(files)):
+        block = np.empty((len(files), min(MAP_CHUNK_MAPS, len(labels)), 1, piece.stop - piece.start))
+        for i, volumes in enumerate(zip(*map(map_volumes, files.values()), strict=True)):
             check_cancelled()
             row = i % MAP_CHUNK_MAPS
-            block[row, 0] = volume[place]
-            contents.add(i, block[row, 0])
-            if row == len(block) - 1 or i == len(labels) - 1:
-                write_maps(study.objects, path, first + i - row, piece.start, block[: row + 1])
+            for kind, volume in zip(block, volumes, strict=True):
+                kind[row, 0] = volume[place]
+            contents.add(i, block[:, row, 0])
+            if row == block.shape[1] - 1 or i == len(labels) - 1:
+                for name, kind in zip(files, block, strict=True):
+                    write_maps(study.objects, f"{path}/{name}", first + i - row, piece.start, kind[: row + 1])
     contents.require()
-    moved = 8 * len(labels) * len(study.voxel)
+    moved = 8 * len(files) * len(labels) * len(study.voxel)
     last = first + len(labels)
     return Output(
         digest=digest(contents.digests),
-        bytes_read=sum(path.stat().st_size for path in files),
+        bytes_read=sum(path.stat().st_size for found in files.values() for path in found),
         bytes_written=moved,
         details={"digests": dict(zip(labels, contents.digests))},
-        wrote=[f"{path}/c/{i}/*/*" for i in range(first // MAP_CHUNK_MAPS, -(-last // MAP_CHUNK_MAPS))],
+        wrote=[
+            f"{path}/{name}/c/{i}/*/*"
+            for name in files
+            for i in range(first // MAP_CHUNK_MAPS, -(-last // MAP_CHUNK_MAPS))
+        ],
     )
 
 
-def gather_pieces(n_voxels: int, n_maps: int, n_volume: int, budget: int) -> list[slice]:
+def gather_pieces(n_voxels: int, n_maps: int, n_volume: int, budget: int, n_kinds: int = 1) -> list[slice]:
     """Stretches of voxels whose block of maps fits the budget, in whole shards."""
-    return shard_slices(n_voxels, gather_piece(budget, n_voxels, n_maps, n_volume))
+    return shard_slices(n_voxels, gather_piece(budget, n_voxels, n_maps, n_volume, n_kinds))
 
 
 def write_maps(objects: Objects, path: str, first: int, start: int, block: NDArray[np.float64]) -> None:
@@ -146,18 +166,22 @@ def write_maps(objects: Objects, path: str, first: int, start: int, block: NDArr
 
 
 class Contents:
-    """What was read of each map: a digest of its values, and whether there were any."""
+    """What was read of each map: a digest of its values, whether there were any, and whether variances are ones."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = labels
         self.hashes = [hashlib.sha256() for _ in labels]
         self.finite, self.nonzero = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+        self.unusable = np.zeros(len(labels), int)
 
     def add(self, i: int, values: NDArray[np.float64]) -> None:
-        """Take in a stretch of map i."""
-        self.hashes[i].update(np.ascontiguousarray(values).data)
-        self.finite[i] |= np.isfinite(values).any()
-        self.nonzero[i] |= (np.nan_to_num(values) != 0).any()
+        """Take in a stretch of map i, (1 or 2, voxels): its values, and their variances."""
+        self.hashes[i].update(np.ascontiguousarray(values[0]).data)
+        self.finite[i] |= np.isfinite(values[0]).any()
+        self.nonzero[i] |= (np.nan_to_num(values[0]) != 0).any()
+        if len(values) > 1:  # both 0: outside of the map's own mask
+            effect, variance = values
+            self.unusable[i] += np.count_nonzero((variance < 0) | ((variance == 0) & (np.nan_to_num(effect) != 0)))
 
     @property
     def digests(self) -> list[str]:
@@ -165,12 +189,18 @@ class Contents:
         return [h.hexdigest()[:16] for h in self.hashes]
 
     def require(self) -> None:
-        """Raise `InputError` for a map that holds nothing."""
-        for label, finite, nonzero in zip(self.labels, self.finite, self.nonzero):
+        """Raise `InputError` for a map that holds nothing, or whose variance is none."""
+        for label, finite, nonzero, unusable in zip(self.labels, self.finite, self.nonzero, self.unusable):
             if not nonzero:
                 what = "is 0 at every voxel of the mask" if finite else "has no finite value in the mask"
                 raise InputError(
                     f"map {label}", f"{what}.", "Check the file, or leave it out with its row of the design."
+                )
+            if unusable:
+                raise InputError(
+                    f"variance of map {label}",
+                    f"is negative or 0 at {unusable} voxels.",
+                    "Give the variances of the effects (varcope, squared standard error), NaN where there is none.",
                 )
 
 

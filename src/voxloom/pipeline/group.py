@@ -15,8 +15,9 @@ import xarray as xr
 from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
 from voxloom.errors import DesignError, InputError
+from voxloom.io.arrays import open_array
 from voxloom.io.objects import Objects
-from voxloom.io.participants import participants_of, participants_of_sites, read_participants
+from voxloom.io.participants import listed, participants_of, participants_of_sites, read_participants
 from voxloom.io.regions import read_region
 from voxloom.io.study import describe_results, results_attrs
 from voxloom.kernels.expression import contrast_matrix
@@ -36,6 +37,8 @@ from voxloom.spec import digest
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from voxloom.io.bids import RunFile
     from voxloom.models.estimators import Estimator
     from voxloom.spec import Analysis, GroupModel
@@ -46,7 +49,10 @@ GROUP_STATISTICS = ("effect", "variance", "stat", "z_score", "p_value", "dof", "
 
 @dataclass(frozen=True, kw_only=True)
 class GroupTest:
-    """One group model of the analysis with the subjects it is fitted to: all a task needs, without arrays."""
+    """One group model of the analysis with the subjects it is fitted to: all a task needs, without arrays.
+
+    `places` tells where these lie among all whose maps lie together; None: they are all.
+    """
 
     name: str
     results: str
@@ -59,6 +65,7 @@ class GroupTest:
     labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     estimator: str = "ols"
     groups: str | None = None
+    places: tuple[int, ...] | None = None
 
     @property
     def path(self) -> str:
@@ -99,6 +106,7 @@ def tests_of_subjects(ws: Workspace) -> list[GroupTest]:
     for name in ws.analysis.group if subjects else ():
         try:
             found.append(group_test(ws.analysis, name, subjects))
+            note_left_out(ws, found[-1], subjects)
         except InputError as error:
             ws.refuse(NAME, name, error)
     return found
@@ -107,42 +115,47 @@ def tests_of_subjects(ws: Workspace) -> list[GroupTest]:
 def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupTest:
     """The group model `name` for these subjects."""
     model, contrasts = analysis.group[name], list(analysis.first_level.contrasts)
-    chosen = analysis.group_contrasts(name)
-    design = design_for(analysis, name, model, subjects)
+    chosen, where = analysis.group_contrasts(name), f"group.{name}"
+    rows = rows_of(analysis, model, subjects)
+    design = design_for(model, rows, where)
     for expression in model.contrasts.values():
         contrast_matrix(expression, list(design.columns))
     return GroupTest(
         name=name,
         results=analysis.group_digest(name),
         source=analysis.combine_digest,
-        subjects=tuple(subjects),
+        subjects=tuple(design.index),
+        places=places_of(design, subjects),
         first_level=chosen,
         rows=tuple(contrasts.index(c) for c in chosen),
         design=design,
         contrasts=dict(model.contrasts),
-        labels=labels_for(analysis, name, model, subjects),
+        labels=label_columns(model, rows.loc[design.index], where),
         estimator=model.estimator,
         groups=model.groups,
     )
 
 
-def labels_for(analysis: Analysis, name: str, model: GroupModel, subjects: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Columns of the participants table that say who belongs together."""
-    if not named_columns(model) and model.inference.rearrangements is None:
-        return {}
-    return label_columns(model, covariates_of(analysis, model, subjects), f"group.{name}")
+def rows_of(analysis: Analysis, model: GroupModel, subjects: Sequence[str]) -> pd.DataFrame:
+    """All that a model needs to know of these subjects: rows of its table; of those that it is to be fitted to."""
+    needed = (model.formula, model.covariates, model.inference.rearrangements, *named_columns(model))
+    if not any(needed):
+        return pd.DataFrame(index=list(subjects))
+    return usable_rows(model, covariates_of(analysis, model, subjects))
 
 
-def design_for(analysis: Analysis, name: str, model: GroupModel, subjects: Sequence[str]) -> pd.DataFrame:
-    """Design rows of these subjects: an intercept, or formula / covariates over the participants table."""
-    where = f"group.{name}"
+def usable_rows(model: GroupModel, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows that say where they belong, where others are to be dropped."""
+    named = [name for name in named_columns(model) if name in rows]
+    return rows.dropna(subset=named) if model.missing == "drop" else rows
+
+
+def design_for(model: GroupModel, rows: pd.DataFrame, where: str) -> pd.DataFrame:
+    """Design of a model for these rows: an intercept, or formula / covariates."""
     if model.formula is None and not model.covariates:
-        design = pd.DataFrame({"intercept": np.ones(len(subjects))}, index=list(subjects))
+        design = pd.DataFrame({"intercept": np.ones(len(rows))}, index=rows.index)
     else:
-        table = covariates_of(analysis, model, subjects)
-        design = group_design(
-            table, model.formula or " + ".join(["1", *(f"`{name}`" for name in model.covariates or ())])
-        )
+        design = group_design(rows, model.formula or model.covariates, missing=model.missing)
     if len(design) <= design.shape[1]:
         raise DesignError(
             where,
@@ -152,14 +165,30 @@ def design_for(analysis: Analysis, name: str, model: GroupModel, subjects: Seque
     return design
 
 
+def places_of(design: pd.DataFrame, subjects: Sequence[str]) -> tuple[int, ...] | None:
+    """Where the rows of a design lie among the subjects; None where it has them all."""
+    if len(design) == len(subjects):
+        return None
+    order = {subject: i for i, subject in enumerate(subjects)}
+    return tuple(order[label] for label in design.index)
+
+
+def note_left_out(ws: GroupWorkspace, test: GroupTest, subjects: Sequence[str]) -> None:
+    """Name the subjects that a model is fitted without."""
+    kept = set(test.subjects)
+    absent = [subject for subject in subjects if subject not in kept]
+    if absent:
+        ws.note(f"group.{test.name}: fitted without {listed(absent)}, which lack a row or a covariate (missing: drop)")
+
+
 def covariates_of(analysis: Analysis, model: GroupModel, subjects: Sequence[str]) -> pd.DataFrame:
     """Rows of these subjects in the model's table, else in that of the dataset or of all sites."""
     datasets = {site: dataset.bids_dir for site, dataset in analysis.data.datasets.items()}
     by_site = bool(analysis.data.sites)
     if model.table is None and by_site:
-        return participants_of_sites(datasets, subjects)
+        return participants_of_sites(datasets, subjects, model.missing)
     path = model.table or datasets[""]
-    return participants_of(read_participants(path, by_site=by_site), subjects, str(path))
+    return participants_of(read_participants(path, by_site=by_site), subjects, str(path), model.missing)
 
 
 def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:
@@ -176,7 +205,7 @@ def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:
     for name in analysis.group:
         test, wanted = group_test(analysis, name, subjects), analysis.group[name].inference
         require_resolution(name, wanted, nulls_of(test, wanted, analysis.seed))
-        least = group_memory(len(subjects), MAP_CHUNK_VOXELS, 0, test.work)
+        least = group_memory(len(test.subjects), MAP_CHUNK_VOXELS, 0, test.work)
         require(f"group.{name}", least, analysis.memory_budget)
 
 
@@ -260,12 +289,29 @@ def describe_group(ws: GroupWorkspace, test: GroupTest) -> None:
 def load_effects(
     objects: Objects, test: GroupTest, row: int, voxels: slice, names: Sequence[str] = ("effect",)
 ) -> xr.Dataset:
-    """Maps of one first-level contrast, all subjects, a stretch of voxels."""
-    region = (slice(0, len(test.subjects)), slice(row, row + 1), voxels)
-    values = {name: read_region(objects, f"results/{test.source}/{name}", region)[:, 0] for name in names}
+    """Maps of one first-level contrast, all subjects of the model, a stretch of voxels."""
+    values = {name: read_maps(objects, f"results/{test.source}/{name}", test, row, voxels) for name in names}
     return xr.Dataset(
         {name: (("map", "voxel"), value) for name, value in values.items()}, coords={"map": list(test.subjects)}
     )
+
+
+def read_maps(objects: Objects, path: str, test: GroupTest, row: int, voxels: slice) -> NDArray[np.float64]:
+    """Maps of one kind; of those that lie between them, no more than a chunk is held."""
+    contrast = slice(row, row + 1)
+    if test.places is None:
+        return read_region(objects, path, (slice(0, len(test.subjects)), contrast, voxels))[:, 0]
+    shape, (size, _, step) = open_array(objects, path).shape, open_array(objects, path).chunks
+    start, stop, _ = voxels.indices(shape[2])
+    found = np.empty((len(test.places), stop - start))
+    places = np.asarray(test.places)
+    for first in range(0, shape[0], size):
+        here = np.flatnonzero((places >= first) & (places < first + size))
+        for at in range(start, stop, step) if here.size else ():
+            piece = slice(at, min(at + step, stop))
+            block = read_region(objects, path, (slice(first, min(first + size, shape[0])), contrast, piece))[:, 0]
+            found[here, piece.start - start : piece.stop - start] = block[places[here] - first]
+    return found
 
 
 def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memory_budget: int) -> Output:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from voxloom.engine.cluster import connect
 from voxloom.engine.lock import StoreLock
 from voxloom.io.derivatives import write_description
-from voxloom.io.given_maps import find_maps, list_maps, maps_mask
+from voxloom.io.given_maps import find_maps, maps_mask
 from voxloom.io.objects import Objects, clean_partial
 from voxloom.io.study import create_study
 from voxloom.io.write import clean_partial as clean_partial_files
@@ -19,7 +19,7 @@ from voxloom.pipeline.gather import MapsWorkspace
 from voxloom.pipeline.line import advance, ended
 from voxloom.pipeline.map_files import NAME as EXPORT
 from voxloom.pipeline.map_files import planned_group_files
-from voxloom.pipeline.maps_design import planned_tests
+from voxloom.pipeline.maps_design import notes_of_maps, planned_tests
 from voxloom.pipeline.memory import require
 from voxloom.pipeline.refusal import require_tests_memory
 from voxloom.pipeline.workspace import Stage
@@ -83,15 +83,18 @@ def infer_maps(
     StoreError
         The store is of other voxels, or another process works on it.
     """
-    maps = find_maps(list_maps(analysis.maps.files))
-    tests = planned_tests(analysis, maps.labels)
+    maps = find_maps(analysis.maps.files, analysis.maps.variances)
+    tests = planned_tests(analysis, maps)
     with ExitStack() as stack:
         ws = MapsWorkspace(analysis, Objects(analysis.store.path), on_event, maps=maps)
+        for text in notes_of_maps(analysis, maps, tests):
+            ws.note(text)
         stack.enter_context(StoreLock(ws.objects, on_event=on_event))
         clean_partial(ws.objects)
         ws.study = create_study(ws.url, maps.grid, maps_mask(maps, analysis.maps.mask))
         shard = memory.map_voxels(len(ws.voxel))
-        need = memory.gather_memory(len(maps.labels), shard, math.prod(maps.grid.shape), shard)
+        n_kinds = len(gather.kinds(maps))
+        need = memory.gather_memory(len(maps.labels), shard, math.prod(maps.grid.shape), shard, n_kinds)
         require("maps", need, analysis.memory_budget)
         require_tests_memory(analysis, tests, len(ws.voxel))
         if client is None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from voxloom.errors import DesignError, InputError
-from voxloom.io.given_maps import LABEL_COLUMNS
-from voxloom.io.tables import read_tsv
+from voxloom.io.given_maps import VARIANCE
+from voxloom.io.participants import listed
+from voxloom.io.phenotypes import COLUMNS, LABEL_COLUMNS, join, known_of
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.group_design import INTERCEPT, group_design, require_dof
 from voxloom.pipeline import gather
 from voxloom.pipeline.exchange import label_columns, named_columns
 from voxloom.pipeline.gather import MapsWorkspace
-from voxloom.pipeline.group import GroupTest, group_tests
+from voxloom.pipeline.group import GroupTest, group_tests, places_of, usable_rows
 from voxloom.pipeline.nulls import nulls_of, require_resolution
+from voxloom.pipeline.people import require_independent, without_unpaired
 from voxloom.spec.maps import MAPS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from voxloom.io.given_maps import MapFiles
     from voxloom.spec import GroupModel, MapsAnalysis
 
 
@@ -30,10 +33,10 @@ def tests_of_maps(ws: MapsWorkspace) -> list[GroupTest]:
     """Group models on given maps, once these are in the store."""
     if not ws.complete(gather.tasks(ws)):
         return []
-    return planned_tests(ws.analysis, ws.maps.labels)
+    return planned_tests(ws.analysis, ws.maps)
 
 
-def planned_tests(analysis: MapsAnalysis, labels: Sequence[str]) -> list[GroupTest]:
+def planned_tests(analysis: MapsAnalysis, maps: MapFiles) -> list[GroupTest]:
     """The group models of an analysis of maps.
 
     Raises
@@ -41,17 +44,22 @@ def planned_tests(analysis: MapsAnalysis, labels: Sequence[str]) -> list[GroupTe
     InputError
         A design does not fit the maps, or a contrast the design.
     """
-    tests = [maps_test(analysis, name, labels) for name in analysis.group]
+    tests = [maps_test(analysis, name, maps) for name in analysis.group]
     for test in tests:
         wanted = analysis.group[test.name].inference
         require_resolution(test.name, wanted, nulls_of(test, wanted, analysis.seed))
     return tests
 
 
-def maps_test(analysis: MapsAnalysis, name: str, labels: Sequence[str]) -> GroupTest:
+def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
     """One group model of these maps."""
-    model = analysis.group[name]
-    design = maps_design(model, labels)
+    model, where = analysis.group[name], f"group.{name}"
+    rows = usable_rows(model, rows_of_maps(analysis, model, maps))
+    design = maps_design(model, rows, maps)
+    rows = without_unpaired(rows.loc[design.index], design, where, model.missing)
+    if len(rows) < len(design):
+        design = maps_design(model, rows, maps)
+    require_independent(model, rows, design, where)
     require_dof(design.to_numpy())
     for expression in model.contrasts.values():
         contrast_matrix(expression, list(design.columns))
@@ -59,37 +67,67 @@ def maps_test(analysis: MapsAnalysis, name: str, labels: Sequence[str]) -> Group
         name=name,
         results=analysis.group_digest(name),
         source=analysis.combine_digest,
-        subjects=tuple(labels),
+        subjects=tuple(design.index),
+        places=places_of(design, maps.labels),
         first_level=(MAPS,),
         rows=(0,),
         design=design,
         contrasts=dict(model.contrasts),
         estimator=model.estimator,
         groups=model.groups,
-        labels=label_columns(model, table_of(analysis, model, labels), f"group.{name}"),
+        labels=label_columns(model, rows, where),
     )
 
 
-def table_of(analysis: MapsAnalysis, model: GroupModel, labels: Sequence[str]) -> pd.DataFrame:
-    """All that is known of the maps beside their values: the design's table, and further ones beside it."""
-    paths = [path for path in (model.table, *analysis.maps.tables) if path is not None]
-    tables = [maps_table(path, labels) for path in paths]
-    return pd.concat(tables, axis=1) if tables else pd.DataFrame(index=list(labels))
-
-
-def maps_design(model: GroupModel, labels: Sequence[str]) -> pd.DataFrame:
-    """Design of a model for these maps: by its formula or covariates, else the numbers of its table; else the mean.
+def rows_of_maps(analysis: MapsAnalysis, model: GroupModel, maps: MapFiles) -> pd.DataFrame:
+    """All that is known of the maps beside their values: what their names say, and the tables joined with them.
 
     Raises
     ------
     InputError
-        The table cannot be read, has no row for a map, or holds text where numbers are wanted.
+        A table cannot be read, has no row for a map, or names a column that another has.
     """
-    if model.table is None:
-        return pd.DataFrame({INTERCEPT: 1.0}, index=list(labels))
-    rows = maps_table(model.table, labels)
+    rows = known = known_of(maps)
+    for path in tables_of(analysis, model):
+        table = join(known, maps, path, model.missing).rows
+        twice = [str(name) for name in table if name in rows and name not in COLUMNS.values()]
+        if twice:
+            raise InputError(str(path), f"has {listed(twice)}, which another table has.", "Keep one of each.")
+        rows = rows.join(table[[name for name in table if name not in rows]], how="inner")
+    return rows
+
+
+def tables_of(analysis: MapsAnalysis, model: GroupModel) -> list[Path]:
+    """The design's table, and further ones beside it."""
+    return [path for path in (model.table, *analysis.maps.tables) if path is not None]
+
+
+def notes_of_maps(analysis: MapsAnalysis, maps: MapFiles, tests: Sequence[GroupTest]) -> list[str]:
+    """What is to be said of rows without a map, and of maps that a model is fitted without."""
+    notes, known = list[str](), known_of(maps)
+    for test in tests:
+        model, kept = analysis.group[test.name], set(test.subjects)
+        joined = {path: join(known, maps, path, model.missing) for path in tables_of(analysis, model)}
+        notes += [f"{path}: its rows {listed(one.left)} have no map" for path, one in joined.items() if one.left]
+        absent = [label for label in maps.labels if label not in kept]
+        notes += [f"group.{test.name}: fitted without {listed(absent)} (missing: drop)"] if absent else []
+    return notes
+
+
+def maps_design(model: GroupModel, rows: pd.DataFrame, maps: MapFiles) -> pd.DataFrame:
+    """Design of a model for these rows: by its formula or covariates, else the numbers of its table; else the mean.
+
+    Raises
+    ------
+    InputError
+        The table holds text where numbers are wanted, or lacks one.
+    """
     if model.formula is not None or model.covariates is not None:
-        return group_design(rows, model.formula or model.covariates)
+        return group_design(rows, model.formula or model.covariates, missing=model.missing)
+    if model.table is None:
+        return pd.DataFrame({INTERCEPT: 1.0}, index=rows.index)
+    table = join(known_of(maps), maps, model.table, model.missing).rows
+    rows = table.loc[rows.index]
     columns = regressors(model, [str(name) for name in rows.columns])
     text = [name for name in columns if not pd.api.types.is_numeric_dtype(rows[name])]
     if text:
@@ -101,9 +139,13 @@ def maps_design(model: GroupModel, labels: Sequence[str]) -> pd.DataFrame:
     if not columns:
         raise DesignError(str(model.table), "holds no column of numbers.", "A column per regressor is wanted.")
     design = rows[columns].astype(float)
+    if model.missing == "drop":
+        return design.dropna()
     missing = design.index[design.isna().any(axis=1)].tolist()
     if missing:
-        raise DesignError(str(model.table), f"lacks numbers for {missing[:5]}.", "Fill them, or leave these maps out.")
+        raise DesignError(
+            str(model.table), f"lacks numbers for {listed(missing)}.", "Fill them, leave these maps out, or drop them."
+        )
     return design
 
 
@@ -112,43 +154,7 @@ def regressors(model: GroupModel, columns: Sequence[str]) -> list[str]:
 
     One that a contrast names is one in any case.
     """
-    others = {*LABEL_COLUMNS, *named_columns(model)}
+    others = {*LABEL_COLUMNS, *COLUMNS.values(), VARIANCE, *named_columns(model)}
     weights = [contrast_matrix(expression, list(columns)) for expression in model.contrasts.values()]
     named = {name for matrix in weights for name, column in zip(columns, matrix.T) if column.any()}
     return [name for name in columns if name in named or name not in others]
-
-
-def maps_table(path: Path, labels: Sequence[str]) -> pd.DataFrame:
-    """Rows of a table in the order of the maps: by their labels where a column names them, else as they come.
-
-    Raises
-    ------
-    InputError
-        Another number of rows, or a map that no row or several rows name.
-    """
-    table = read_tsv(path, remedy="A table with a row per map is wanted.", as_text=LABEL_COLUMNS)
-    column = next((name for name in LABEL_COLUMNS if name in table), None)
-    if column is None:
-        if len(table) != len(labels):
-            raise DesignError(
-                str(path),
-                f"has {len(table)} rows, but there are {len(labels)} maps.",
-                f"Give one row per map, in their order, or name them in a column {LABEL_COLUMNS[0]}.",
-            )
-        return table.set_axis(list(labels))
-    places = [_row_of(label, table[column].tolist(), str(path), column) for label in labels]
-    return table.iloc[places].set_axis(list(labels))
-
-
-def _row_of(label: str, names: Sequence[Any], where: str, column: str) -> int:
-    found = [i for i, name in enumerate(names) if _names(str(name), label)]
-    if len(found) != 1:
-        what = f"{len(found)} rows name" if found else "no row names"
-        raise InputError(where, f"{what} the map {label} in the column {column}.", "One row per map is wanted.")
-    return found[0]
-
-
-def _names(name: str, label: str) -> bool:
-    """Whether a table's name of a map is that of its file, with folder or ending or without, or an entity of it."""
-    stem = name.rpartition("/")[2].removesuffix(".gz").removesuffix(".nii")
-    return stem == label or name == label or f"sub-{name.removeprefix('sub-')}" in label.split("_")

@@ -182,16 +182,21 @@ def consolidate_memory(n_voxels: int, n_subjects: int) -> int:
     return TASK_OVERHEAD + FLOAT64 * (2 * subjects * map_voxels(n_voxels) + 3 * chunk)
 
 
-def gather_memory(n_maps: int, n_voxels: int, n_volume: int, shard: int) -> int:
-    """A block of maps over a stretch of voxels, one shard of it encoded beside it, and the volume being read."""
-    return TASK_OVERHEAD + FLOAT64 * (min(MAP_CHUNK_MAPS, n_maps) * (n_voxels + shard) + 3 * n_volume)
+def gather_memory(n_maps: int, n_voxels: int, n_volume: int, shard: int, n_kinds: int = 1) -> int:
+    """A block of maps over a stretch of voxels, one shard of it encoded beside it, and the volumes being read.
+
+    Of two kinds, maps and their variances, both.
+    """
+    return TASK_OVERHEAD + FLOAT64 * (
+        min(MAP_CHUNK_MAPS, n_maps) * (n_kinds * n_voxels + shard) + 3 * n_kinds * n_volume
+    )
 
 
-def gather_piece(budget: int, n_voxels: int, n_maps: int, n_volume: int) -> int:
+def gather_piece(budget: int, n_voxels: int, n_maps: int, n_volume: int, n_kinds: int = 1) -> int:
     """Voxels of which a task reads a block of maps at once: whole shards, one at least."""
     shard = map_voxels(n_voxels)
     pieces = range(-(-n_voxels // shard) * shard, shard, -shard)
-    return next((n for n in pieces if gather_memory(n_maps, n, n_volume, shard) <= budget), shard)
+    return next((n for n in pieces if gather_memory(n_maps, n, n_volume, shard, n_kinds) <= budget), shard)
 
 
 class GroupWork(NamedTuple):

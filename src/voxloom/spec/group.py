@@ -117,6 +117,9 @@ class GroupModel(Section):
     """Columns of the table beside the intercept; instead of a formula."""
     table: AbsolutePath | None = None
     """Table of subjects with a `participant_id` column; by default `participants.tsv` of the dataset."""
+    missing: Literal["raise", "drop"] = "raise"
+    """What becomes of a subject without a row in the table, or without a finite covariate of the model: the model is
+    refused, or fitted without the subject."""
     contrasts: dict[Name, Name] = Field(default_factory=dict)
     """Contrasts of the design's columns by name; by default `mean: intercept` unless there is a formula."""
     first_level_contrasts: Literal["all"] | tuple[Name, ...] = "all"
@@ -160,9 +163,8 @@ class GroupModel(Section):
     @property
     def settings(self) -> dict[str, Any]:
         """JSON-able, for digests, inference apart; without the keys that came later and are not used."""
-        unused = {
-            name for name in ("estimator", "groups") if getattr(self, name) == type(self).model_fields[name].default
-        }
+        later = ("estimator", "groups", "missing")
+        unused = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
         return self.model_dump(mode="json", exclude={"inference", *unused})
 
     @model_validator(mode="after")

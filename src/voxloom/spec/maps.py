@@ -21,6 +21,8 @@ class GivenMaps(Section):
 
     files: Paths
     """One 4-D image or several 3-D images."""
+    variances: Paths = ()
+    """Their variances, as the maps are given; none where they are not known."""
     mask: AbsolutePath | None = None
     """Mask image; null: voxels that are finite in every map and not 0 in all of them."""
     tables: Paths = ()
@@ -43,7 +45,8 @@ class MapsAnalysis(GroupAnalysis):
     @property
     def combine_digest(self) -> str:
         """Digest of the files' names."""
-        return digest(self.maps.model_dump(exclude={"tables"}))
+        unknown = set() if self.maps.variances else {"variances"}
+        return digest(self.maps.model_dump(exclude={"tables", *unknown}))
 
 
 def parse_maps_analysis(raw: dict[str, Any], *, name: str = "maps") -> MapsAnalysis:
