@@ -193,7 +193,9 @@ def test_a_modulation_that_varies_is_a_regressor_of_its_own():
     assert np.isfinite(values(model.compute_contrast("face*modulation"))).all()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        FirstLevelModel(**OPTIONS).fit(image(), events().assign(modulation=1.0))
+        model = FirstLevelModel(**OPTIONS).fit(image(), events().assign(modulation=2.0))
+    plain = FirstLevelModel(**OPTIONS).fit(image(), events())  # one value of all events scales them, as in nilearn
+    np.testing.assert_allclose(model.design_matrices_[0]["face"], 2 * plain.design_matrices_[0]["face"])
 
 
 def test_high_pass_and_drifts_are_those_asked_for():
@@ -461,6 +463,21 @@ def plain() -> nibabel.Nifti1Image:
         (lambda m: m.fit(image()), DesignError, "events: are missing"),
         (lambda m: m.set_params(t_r=None).fit(plain(), events()), InputError, "t_r: is missing"),
         (lambda m: m.fit(image(), events().drop(columns="onset")), DesignError, "no column 'onset'"),
+        (
+            lambda m: m.fit(image(), events().rename(columns={"trial_type": "trialtype"})),
+            DesignError,
+            "no column 'trial_type', but 'trialtype'",
+        ),
+        (
+            lambda m: m.fit(image(), events(), pd.DataFrame({"fd": np.where(np.arange(N) == 9, np.nan, 1.0)})),
+            InputError,
+            r"run 1: column 'fd' lacks a finite value in 1 of 60 rows, first row 9. Only leading n/a can be filled",
+        ),
+        (lambda m: m.fit(image(), events(), pd.DataFrame({"site": ["a"] * N})), InputError, "'site' holds text"),
+        (lambda m: m.fit(image(), "events.tsv"), InputError, "events.tsv: no such file"),
+        (lambda m: m.fit(image(), design_matrices="X.csv"), InputError, "X.csv: cannot be read"),
+        (lambda m: m.fit(image(), design_matrices="X.tsv"), InputError, "X.tsv: no such file"),
+        (lambda m: m.fit(image(), design_matrices=np.ones(N)), InputError, "1 dimensions"),
         (lambda m: m.fit(image(), events(), pd.DataFrame({"x": [1.0, 2]})), DesignError, "2 rows.*60 volumes"),
         (lambda m: m.fit(image(), design_matrices=pd.DataFrame({"x": [1.0, 2]})), DesignError, "60 volumes"),
         (lambda m: m.set_params(noise_model="arma").fit(image(), events()), InputError, "arma"),

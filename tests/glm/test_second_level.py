@@ -9,7 +9,8 @@ import pytest
 from nilearn.glm.second_level import SecondLevelModel as NilearnModel
 from nilearn.glm.second_level import make_second_level_design_matrix as nilearn_design
 
-from voxloom.errors import ContrastError, DesignError, GridError, InputError
+from voxloom.errors import ContrastError, DesignError, GridError, InputError, VoxloomWarning
+from voxloom.glm.first_level import FirstLevelModel
 from voxloom.glm.second_level import SecondLevelModel, make_second_level_design_matrix, non_parametric_inference
 
 RNG = np.random.default_rng(0)
@@ -69,6 +70,48 @@ def test_maps_are_nilearns(name, mask):
         assert set(found) == set(expected)
         for output, img in found.items():
             same(img, expected[output], mask)
+
+
+def test_a_pair_of_maps_by_differences_is_the_paired_design(mask):
+    """Before and after of 7 people: the t of their differences, by either way."""
+    maps = images(14)
+    design, chosen = DESIGNS["paired"]
+    paired = (
+        SecondLevelModel(mask_img=mask).fit(maps, design_matrix=design).compute_contrast(chosen, output_type="stat")
+    )
+    differences = [nibabel.Nifti1Image(a.get_fdata() - b.get_fdata(), a.affine) for a, b in zip(maps[::2], maps[1::2])]
+    same(SecondLevelModel(mask_img=mask).fit(differences).compute_contrast(output_type="stat"), paired, mask)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_residuals_predictions_and_shares_are_nilearns(mask):
+    maps, (design, chosen) = images(14), DESIGNS["covariates"]
+    ours = SecondLevelModel(mask_img=mask).fit(maps, design_matrix=design)
+    theirs = NilearnModel(mask_img=mask, minimize_memory=False).fit(maps, design_matrix=design)
+    theirs.compute_contrast(chosen)
+    for name in ("residuals", "predicted", "r_square"):
+        found = getattr(ours, name).get_fdata()
+        np.testing.assert_allclose(found, getattr(theirs, f"{name}_").get_fdata().reshape(found.shape), atol=1e-6)
+
+
+def test_short_weights_are_filled_up_and_a_needless_choice_is_told(mask):
+    design = DESIGNS["covariates"][0]
+    model = SecondLevelModel(mask_img=mask).fit(images(14), design_matrix=design)
+    with pytest.warns(VoxloomWarning, match="1 weights for 3 columns"):
+        found = model.compute_contrast([1])
+    same(found, model.compute_contrast("age"), mask)
+    with pytest.warns(VoxloomWarning, match="first_level_contrast is not used"):
+        model.compute_contrast("age", first_level_contrast="face")
+
+
+def test_designs_may_be_files_and_arrays(tmp_path, mask):
+    design, chosen = DESIGNS["two groups"]
+    expected = SecondLevelModel(mask_img=mask).fit(images(14), design_matrix=design).compute_contrast(chosen)
+    design.to_csv(tmp_path / "X.tsv", sep="\t", index=False)
+    design.to_csv(tmp_path / "X.csv", index=False)
+    for given in (tmp_path / "X.tsv", str(tmp_path / "X.csv"), design.to_numpy()):
+        found = SecondLevelModel(mask_img=mask).fit(images(14), design_matrix=given).compute_contrast([1, -1])
+        same(found, expected, mask)
 
 
 def test_smoothing_is_nilearns(mask):
@@ -134,6 +177,29 @@ def test_images_of_permutation_inference(mask):
             DesignError,
             "4 rows, but there are 5",
         ),
+        (
+            lambda m: m.fit(images(3), confounds=pd.DataFrame({"age": [1.0, 2, 3]})),
+            DesignError,
+            "no column 'subject_label'",
+        ),
+        (lambda m: m.fit(images(3), design_matrix="X.csv"), InputError, "X.csv: cannot be read"),
+        (
+            lambda m: m.fit(images(14), design_matrix=DESIGNS["covariates"][0]).compute_contrast([1, 0, 0, 0]),
+            ContrastError,
+            "too long: 4 weights for 3",
+        ),
+        (
+            lambda m: m.fit([FirstLevelModel(), images(1)[0]]).compute_contrast(first_level_contrast="face"),
+            InputError,
+            "models and a Nifti1Image",
+        ),
+        (
+            lambda m: m.fit([FirstLevelModel(), FirstLevelModel()]).compute_contrast("intercept"),
+            InputError,
+            "first_level_contrast: is missing",
+        ),
+        (lambda m: m.set_params(smoothing_fwhm=-3).fit(images(3)), InputError, "One width in mm"),
+        (lambda m: m.residuals, InputError, "is not fitted"),
         (lambda m: m.fit([*images(3), *images(1, (5, 5, 5))]), GridError, "shape"),
         (lambda m: m.compute_contrast(), InputError, "is not fitted"),
         (

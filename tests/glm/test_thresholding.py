@@ -89,8 +89,15 @@ def test_wrong_use_is_told(z, mask):
         threshold_stats_img(z, height_control="fwer")
     with pytest.raises(InputError, match="is needed for height_control='fdr'"):
         threshold_stats_img(height_control="fdr")
-    with pytest.raises(InputError, match="0 or more"):
+    with pytest.raises(InputError, match=r"cluster_threshold.*0 or more"):
         threshold_stats_img(z, cluster_threshold=-1)
+    for wrong in (-2, "95%"):
+        with pytest.raises(InputError, match=r"threshold.*A height of z"):
+            threshold_stats_img(z, height_control=None, threshold=wrong)
+    with pytest.raises(InputError, match="has 2 volumes"):
+        threshold_stats_img(nibabel.Nifti1Image(np.ones((*SHAPE, 2)), z.affine))
+    with pytest.raises(InputError, match="is 5"):
+        threshold_stats_img(z, alpha=5)
     with pytest.raises(InputError, match="negative"):
         cluster_level_inference(z, mask, threshold=[-1, 2])
     with pytest.warns(VoxloomWarning, match="is not used with height_control='fpr'"):

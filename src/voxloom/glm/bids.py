@@ -64,7 +64,7 @@ class Clusters:
         _, cut = threshold_stats_img(z, masker, **options)
         table: dict[str, Any] = {"two_sided": self.two_sided, "min_size": max(1, self.cluster_threshold)}
         clusters_table(
-            masker.maps(z)["effect"].isel(map=0, drop=True),
+            masker.one(z),
             threshold=cut,
             connectivity=CONNECTIVITY,
             min_distance=self.min_distance,

@@ -33,6 +33,27 @@ def require_no_resampling(target_affine: Any, target_shape: Any) -> None:
         )
 
 
+def mask_of(given: Any) -> Any:
+    """The mask of a masker, ours or nilearn's; anything else as it is."""
+    return getattr(given, "mask_img_", getattr(given, "mask_img", given))
+
+
+class Masked:
+    """What a fitted model says of its voxels."""
+
+    masker_: Masker
+
+    @property
+    def mask_img_(self) -> Any:
+        """The mask as an image."""
+        return self.masker_.mask_img_
+
+    @property
+    def n_elements_(self) -> int:
+        """Number of voxels in the mask."""
+        return int(self.masker_.coords["voxel"][1].size)
+
+
 class Masker:
     """Voxels of a mask: images in, values out, and back; the part of nilearn's NiftiMasker that results need.
 
@@ -43,7 +64,7 @@ class Masker:
     """
 
     def __init__(self, mask_img: Any = None) -> None:
-        self.mask_img = getattr(mask_img, "mask_img_", mask_img)
+        self.mask_img = mask_of(mask_img)
         self._coords: dict[str, Any] | None = None
 
     @property
@@ -82,6 +103,19 @@ class Masker:
         found = from_nifti(images if len(images) > 1 else images[0], self._mask(), dim="map")
         self.adopt(found)
         return found
+
+    def one(self, img: Any) -> xr.DataArray:
+        """``(voxel)`` of one 3-D image.
+
+        Raises
+        ------
+        InputError
+            It has several volumes.
+        """
+        found = self.maps(img)["effect"]
+        if found.sizes["map"] > 1:
+            raise InputError("image", f"has {found.sizes['map']} volumes.", "One map is wanted, a 3-D image.")
+        return found.isel(map=0, drop=True)
 
     def _mask(self) -> Any:
         if self._coords is None:

@@ -1,21 +1,34 @@
-"""Parameters of an estimator as attributes, as scikit-learn has them."""
+"""Parameters of an estimator as fields, as scikit-learn has them."""
 
 from __future__ import annotations
 
-import inspect
+from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Self
 
 from voxloom.errors import InputError
 from voxloom.spec.section import did_you_mean
 
 
+def is_number(given: Any) -> bool:
+    """Whether this is a real number."""
+    return isinstance(given, Real)
+
+
+@dataclass(eq=False, repr=False)
 class Parameters:
-    """An object whose constructor's arguments are attributes of the same names."""
+    """An estimator whose parameters are its fields: they are kept as they are given, and its fit leaves them alone."""
+
+    def __post_init__(self) -> None:
+        self.require_sound()
+
+    def require_sound(self) -> None:
+        """Raise `InputError` where a parameter cannot be right; asked when it is made and when it is fitted."""
 
     @classmethod
     def names(cls) -> list[str]:
         """Names of the parameters."""
-        return [name for name in inspect.signature(cls).parameters if name != "self"]
+        return [field.name for field in fields(cls)]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name."""
@@ -36,6 +49,6 @@ class Parameters:
         return self
 
     def __repr__(self) -> str:
-        defaults = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
-        changed = {name: value for name, value in self.get_params().items() if value is not defaults[name]}
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
+        shown = {field.name: repr(getattr(self, field.name)) for field in fields(self)}
+        defaults = {field.name: repr(field.default) for field in fields(self)}
+        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in shown.items() if v != defaults[k])})"

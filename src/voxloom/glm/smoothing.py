@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxloom.errors import InputError
 from voxloom.glm.images import is_many, load
+from voxloom.glm.parameters import is_number
 from voxloom.kernels.smooth import smooth_volume
 from voxloom.schema import grid_of
 
 if TYPE_CHECKING:
     import xarray as xr
+
+
+def require_fwhm(fwhm: Any) -> None:
+    """Raise `InputError` unless this is a width or None."""
+    if fwhm is not None and (not is_number(fwhm) or fwhm < 0):
+        raise InputError("smoothing_fwhm", f"is {fwhm!r}.", "One width in mm is wanted, or None.")
 
 
 def smoothed(maps: xr.DataArray, images: Any, fwhm: float | None) -> xr.DataArray:

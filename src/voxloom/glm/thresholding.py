@@ -10,6 +10,7 @@ import xarray as xr
 
 from voxloom.errors import InputError, VoxloomWarning
 from voxloom.glm.images import Masker
+from voxloom.glm.parameters import is_number
 from voxloom.models.clusters import map_clusters
 from voxloom.models.multiplicity import fdr_height
 from voxloom.models.multiplicity import threshold as threshold_map
@@ -81,8 +82,8 @@ def threshold_stats_img(
     Raises
     ------
     InputError
-        Unknown `height_control`, alpha outside (0, 1), a negative `cluster_threshold`, or an image that is needed and
-        not given.
+        Unknown `height_control`, alpha outside (0, 1), a negative `threshold` or `cluster_threshold`, an image of
+        several volumes, or one that is needed and not given.
     """
     if height_control not in HEIGHT_CONTROL:
         raise InputError("height_control", f"{height_control!r} is unknown.", f"Accepted: {HEIGHT_CONTROL}.")
@@ -90,13 +91,15 @@ def threshold_stats_img(
         raise InputError("alpha", f"is {alpha}.", "A rate between 0 and 1 is wanted.")
     if cluster_threshold < 0:
         raise InputError("cluster_threshold", f"is {cluster_threshold}.", "A number of voxels, 0 or more, is wanted.")
+    if threshold is not None and (not is_number(threshold) or threshold < 0):
+        raise InputError("threshold", f"is {threshold!r}.", "A height of z, 0 or more, is wanted.")
     if threshold is not None and height_control is not None:
         warnings.warn(
             f"threshold={threshold} is not used with height_control={height_control!r}.", VoxloomWarning, stacklevel=2
         )
     z, masker = None, Masker(mask_img)
     if stat_img is not None:
-        z = masker.maps(stat_img)["effect"].isel(map=0, drop=True)
+        z = masker.one(stat_img)
     elif height_control not in ("fpr", None):
         raise InputError("stat_img", f"is needed for height_control={height_control!r}.", "Give the image.")
     cut = _cut(z, alpha, threshold, height_control, two_sided, null)
@@ -191,7 +194,7 @@ def cluster_level_inference(
     if heights[0] < 0:
         raise InputError("threshold", f"{heights[0]} is negative.", "Give heights of z of 0 or more.")
     masker = Masker(mask_img)
-    z = masker.maps(stat_img)["effect"].isel(map=0, drop=True)
+    z = masker.one(stat_img)
     found = xr.zeros_like(z, dtype=np.float64)
     for height in heights:
         share = true_discovery_proportion(

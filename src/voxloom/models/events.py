@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,8 @@ IDENTITY = ["trial_type", "onset", "duration"]
 RESERVED = {*IDENTITY, "modulation"}
 #: Trial type of all events of a table that names none, as in nilearn.
 UNNAMED = "dummy"
+#: Likeness of names from which one is the other misspelt: "trialtype" and "trail_type" are, "trial_name" is not.
+MISSPELT = 0.85
 #: Rows named in a message before it says how many more there are.
 SHOWN = 5
 
@@ -119,6 +122,9 @@ def _require_durations(durations: NDArray[np.float64], where: str) -> None:
 def _trial_types(events: pd.DataFrame, where: str) -> NDArray[Any]:
     """Names as str, None where there is none."""
     if "trial_type" not in events:
+        near = get_close_matches("trial_type", map(str, events.columns), n=1, cutoff=MISSPELT)
+        if near:
+            raise DesignError(where, f"has no column 'trial_type', but {near[0]!r}.", "Rename it.")
         _warn(where, f"no column 'trial_type'; all events are taken as one condition, {UNNAMED!r}.")
         return np.full(len(events), UNNAMED, dtype=object)
     names = np.array([_name(value) for value in events["trial_type"]], dtype=object)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import warnings
 from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 
-from voxloom.errors import InputError
-from voxloom.glm.images import Masker, is_many, load
+from voxloom.errors import InputError, VoxloomWarning
+from voxloom.glm.images import Masker, is_many, load, mask_of
+from voxloom.glm.parameters import is_number
 from voxloom.glm.smoothing import smoothed
 from voxloom.io.header import t_r_of
 from voxloom.io.nifti import volumes
@@ -29,6 +31,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import xarray as xr
+
+
+#: A repetition time of this and more (s) is one in ms.
+LONGEST_T_R = 100
+#: What headers say of which nobody set the time (s).
+UNSET_T_R = 1.0
+#: Repetition times that differ by less than this share are the same, rounded.
+TOLERANCE = 0.01
 
 
 def require_series(runs: Sequence[Any]) -> Grid:
@@ -56,6 +66,7 @@ def require_series(runs: Sequence[Any]) -> Grid:
 
 def masker_of(mask_img: Any, runs: Sequence[Any], grid: Grid) -> Masker:
     """Voxels of the fit: of the mask; every one where it is False; of the brain where there is none."""
+    mask_img = mask_of(mask_img)
     if mask_img is False:
         return Masker(make_image(np.ones(grid.shape, np.uint8), grid)).fit()
     if mask_img is not None:
@@ -75,9 +86,23 @@ def _first_mean(run: Any) -> Any:
     return np.asarray(run.dataobj[..., :MASK_VOLUMES], dtype=np.float64).mean(axis=-1)
 
 
-def repetition_time(given: float | None, run: Any) -> float | None:
-    """Seconds from volume to volume: as given, else the header's."""
-    return float(given) if given is not None else t_r_of(load(run).header)
+def repetition_time(given: Any, run: Any) -> float | None:
+    """Seconds from volume to volume: as given, else the header's.
+
+    Raises
+    ------
+    InputError
+        What is given cannot be seconds.
+    """
+    header = t_r_of(load(run).header)
+    if given is None:
+        return header
+    if not is_number(given) or not 0 < given < LONGEST_T_R:
+        raise InputError("t_r", f"is {given!r}.", "The repetition time in seconds is wanted.")
+    if header not in (None, UNSET_T_R) and abs(header - given) > TOLERANCE * given:
+        what = f"t_r: {given:g} s is taken, but the image's header says {header:g} s."
+        warnings.warn(what, VoxloomWarning, stacklevel=4)
+    return float(given)
 
 
 def series(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -38,8 +38,9 @@ def make_first_level_design_matrix(
 ) -> pd.DataFrame:
     """Design of one run, a row per volume; see `voxloom.design_matrix`.
 
-    A `modulation` that varies makes a column of its own, ``<condition>*modulation``, with a warning: nilearn scales
-    the regressor of the condition by it (``voxloom.design_matrix(..., modulation="amplitude")``).
+    A `modulation` that varies within a condition makes a column of its own, ``<condition>*modulation``, with a warning:
+    nilearn scales the regressor of the condition by it (``voxloom.design_matrix(..., modulation="amplitude")``), as is
+    done here with one that is the same for all events of each condition.
 
     Parameters
     ----------
@@ -67,8 +68,8 @@ def make_first_level_design_matrix(
     """
     require_rules(rules)
     times = np.asarray(frame_times, dtype=np.float64)
+    modulation: Literal["separate", "amplitude"] = "separate" if _modulates(events) else "amplitude"
     if events is not None:
-        _tell_modulation(events)
         events = clamped(events, times[0] + min_onset) if rules == "nilearn" else events
     return design_matrix(
         times,
@@ -82,6 +83,7 @@ def make_first_level_design_matrix(
         add_reg_names=add_reg_names,
         min_onset=min_onset,
         oversampling=oversampling,
+        modulation=modulation,
     )
 
 
@@ -103,14 +105,20 @@ def clamped(events: pd.DataFrame, start: float) -> pd.DataFrame:
     return events.assign(onset=onset.where(~early, start), duration=duration.where(~early, left))
 
 
-def _tell_modulation(events: pd.DataFrame) -> None:
-    if isinstance(events, pd.DataFrame) and "modulation" in events and events["modulation"].nunique() > 1:
+def _modulates(events: pd.DataFrame | None) -> bool:
+    """Whether a modulation varies within a condition, which is told."""
+    if not isinstance(events, pd.DataFrame) or "modulation" not in events:
+        return False
+    conditions = events["trial_type"] if "trial_type" in events else np.zeros(len(events))
+    varies = bool((events["modulation"].groupby(np.asarray(conditions)).nunique() > 1).any())
+    if varies:
         warnings.warn(
             "`modulation` makes regressors '<condition>*modulation', centred, beside the conditions; nilearn scales "
             "the conditions by it. For that, pass design_matrices of voxloom.design_matrix(modulation='amplitude').",
             VoxloomWarning,
             stacklevel=3,
         )
+    return varies
 
 
 def check_design_matrix(design_matrix: pd.DataFrame) -> tuple[pd.Index[Any], FloatArray, list[Any]]:

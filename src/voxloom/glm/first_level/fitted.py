@@ -9,6 +9,7 @@ import numpy as np
 
 from voxloom.errors import InputError
 from voxloom.glm.first_level.scaling import scaled
+from voxloom.glm.images import Masked
 from voxloom.glm.parameters import Parameters
 from voxloom.io.images import to_nifti
 from voxloom.models.fitted import predicted, r_squared, residuals
@@ -17,23 +18,17 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import NDArray
 
-    from voxloom.glm.images import Masker
 
-
-class Fitted(Parameters):
+class Fitted(Masked, Parameters):
     """Attributes of a first-level model after its fit."""
 
     signal_scaling: Any
     standardize: bool
     client: Any
-    masker_: Masker
+    #: Volumes to keep of each run, which `first_level_from_bids` finds.
+    sample_masks_: list[Any] | None = None
     results_: list[xr.Dataset]
     _bold: list[xr.DataArray]
-
-    @property
-    def mask_img_(self) -> Any:
-        """The mask as an image."""
-        return self.masker_.mask_img_
 
     @property
     def labels_(self) -> list[NDArray[np.float64]]:

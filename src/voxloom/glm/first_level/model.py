@@ -5,19 +5,22 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxloom.errors import DesignError, InputError
 from voxloom.glm.contrasts import over_runs
+from voxloom.glm.designs import design_table
 from voxloom.glm.first_level.bold import is_file, masker_of, repetition_time, require_series, runs_of, series
 from voxloom.glm.first_level.design import make_first_level_design_matrix
 from voxloom.glm.first_level.fitted import Fitted
 from voxloom.glm.first_level.rules import noise_model_of, require_rules
-from voxloom.glm.first_level.scaling import scaled
-from voxloom.glm.first_level.tables import confounds_of, design_of, events_of, masks_per_run, per_run
+from voxloom.glm.first_level.scaling import require_units, scaled
+from voxloom.glm.first_level.tables import confounds_of, events_of, masks_per_run, per_run
 from voxloom.glm.images import load, require_no_resampling
 from voxloom.glm.outputs import outputs_of, require_output
+from voxloom.glm.smoothing import require_fwhm
 from voxloom.io.run_files import run_file
 from voxloom.models.design import frame_times
 from voxloom.models.first_level import fit_first_level
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+@dataclass(eq=False, repr=False)
 class FirstLevelModel(Fitted):
     """A general linear model per voxel of the runs of one subject.
 
@@ -76,57 +80,40 @@ class FirstLevelModel(Fitted):
         In units of the (scaled) signal, one per run.
     """
 
-    def __init__(
-        self,
-        t_r: float | None = None,
-        slice_time_ref: float = 0.0,
-        hrf_model: Any = "glover",
-        drift_model: str | None = "cosine",
-        high_pass: float = 0.01,
-        drift_order: int = 1,
-        fir_delays: Any = None,
-        min_onset: float = -24,
-        mask_img: Any = None,
-        target_affine: Any = None,
-        target_shape: Any = None,
-        smoothing_fwhm: float | None = None,
-        memory: Any = None,
-        memory_level: int = 1,
-        standardize: bool = False,
-        signal_scaling: Any = 0,
-        noise_model: str = "ar1",
-        verbose: int = 0,
-        n_jobs: int = 1,
-        minimize_memory: bool = True,
-        subject_label: str | None = None,
-        random_state: Any = None,
-        reports: bool = True,
-        *,
-        rules: str = "nilearn",
-        client: Any = None,
-        store: Any = None,
-    ) -> None:
-        require_no_resampling(target_affine, target_shape)
-        require_rules(rules)
-        self.t_r, self.slice_time_ref = t_r, slice_time_ref
-        self.hrf_model, self.fir_delays, self.min_onset = hrf_model, fir_delays, min_onset
-        self.drift_model, self.high_pass, self.drift_order = drift_model, high_pass, drift_order
-        self.mask_img, self.smoothing_fwhm = mask_img, smoothing_fwhm
-        self.standardize, self.signal_scaling, self.noise_model = standardize, signal_scaling, noise_model
-        self.subject_label = subject_label
-        self.sample_masks_: list[Any] | None = None
-        self.rules, self.client, self.store = rules, client, store
-        self.set_params(
-            target_affine=target_affine,
-            target_shape=target_shape,
-            memory=memory,
-            memory_level=memory_level,
-            verbose=verbose,
-            n_jobs=n_jobs,
-            minimize_memory=minimize_memory,
-            random_state=random_state,
-            reports=reports,
-        )
+    t_r: float | None = None
+    slice_time_ref: float = 0.0
+    hrf_model: Any = "glover"
+    drift_model: str | None = "cosine"
+    high_pass: float = 0.01
+    drift_order: int = 1
+    fir_delays: Any = None
+    min_onset: float = -24
+    mask_img: Any = None
+    target_affine: Any = None
+    target_shape: Any = None
+    smoothing_fwhm: float | None = None
+    memory: Any = None
+    memory_level: int = 1
+    standardize: bool = False
+    signal_scaling: Any = 0
+    noise_model: str = "ar1"
+    verbose: int = 0
+    n_jobs: int = 1
+    minimize_memory: bool = True
+    subject_label: str | None = None
+    random_state: Any = None
+    reports: bool = True
+    _: KW_ONLY
+    rules: str = "nilearn"
+    client: Any = None
+    store: Any = None
+
+    def require_sound(self) -> None:
+        """Raise `InputError` where a parameter cannot be right."""
+        require_no_resampling(self.target_affine, self.target_shape)
+        require_rules(self.rules)
+        require_fwhm(self.smoothing_fwhm)
+        require_units(self.signal_scaling, self.standardize)
 
     def fit(
         self,
@@ -161,6 +148,7 @@ class FirstLevelModel(Fitted):
         DesignError
             Events make no design, or it does not fit the volumes.
         """
+        self.require_sound()
         runs = runs_of(run_imgs)
         grid = require_series(runs)
         self.run_entities_ = [run_file(run).entities if is_file(run) else {} for run in runs]
@@ -193,7 +181,7 @@ class FirstLevelModel(Fitted):
         self, n_scans: int, t_r: float | None, given: Any, events: Any, confounds: Any, *, where: str
     ) -> pd.DataFrame:
         if given is not None:
-            return design_of(given)
+            return design_table(given)
         if events is None and confounds is None:
             raise DesignError("events", "are missing.", "Give events, or design_matrices.")
         if t_r is None:

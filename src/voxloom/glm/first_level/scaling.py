@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 #: Dims over which the mean is taken, by nilearn's number of the axis of (time, voxel).
-MEAN_OVER: dict[Any, tuple[str, ...]] = {1: ("voxel",), (0, 1): ("voxel", "time")}
+MEAN_OVER: dict[Any, tuple[str, ...]] = {0: ("time",), 1: ("voxel",), (0, 1): ("voxel", "time")}
 
 
 def mean_scaling(Y: ArrayLike, axis: int | tuple[int, int] = 0) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -39,14 +39,17 @@ def mean_scaling(Y: ArrayLike, axis: int | tuple[int, int] = 0) -> tuple[NDArray
     return 100 * (values / np.maximum(mean, 1) - 1), np.squeeze(mean, axis=axis)
 
 
-def scaled(bold: xr.DataArray, signal_scaling: Any, standardize: bool) -> tuple[xr.DataArray, int | None]:
-    """The signal in the units asked for, and what is left to `fit_first_level`'s ``signal_scaling``.
+def require_units(signal_scaling: Any, standardize: Any) -> None:
+    """Raise `InputError` unless these are known."""
+    over = tuple(signal_scaling) if isinstance(signal_scaling, list) else signal_scaling
+    if over is True or over not in (None, False, *MEAN_OVER):  # True would pass for 1
+        raise InputError("signal_scaling", f"{signal_scaling!r} is unknown.", "Accepted: 0, 1, (0, 1), False.")
+    if standardize not in (True, False, None, "zscore_sample"):
+        raise InputError("standardize", f"{standardize!r} is unknown.", "Accepted: True, False.")
 
-    Raises
-    ------
-    InputError
-        The scaling is unknown.
-    """
+
+def scaled(bold: xr.DataArray, signal_scaling: Any, standardize: bool) -> tuple[xr.DataArray, int | None]:
+    """The signal in the units asked for, and what is left to `fit_first_level`'s ``signal_scaling``."""
     if standardize:  # standard deviations have no percent
         return (bold - bold.mean("time")) / bold.std("time", ddof=1), None
     if signal_scaling is None or signal_scaling is False:
@@ -54,7 +57,5 @@ def scaled(bold: xr.DataArray, signal_scaling: Any, standardize: bool) -> tuple[
     over = tuple(signal_scaling) if isinstance(signal_scaling, list) else signal_scaling
     if over == 0:
         return bold, 0
-    if over not in MEAN_OVER:
-        raise InputError("signal_scaling", f"{signal_scaling!r} is unknown.", "Accepted: 0, 1, (0, 1), False.")
     mean = bold.mean(MEAN_OVER[over], dtype=np.float64).compute()
     return bold * (100 / mean) - 100, None

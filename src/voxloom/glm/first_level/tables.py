@@ -12,7 +12,7 @@ import pandas as pd
 
 from voxloom.errors import InputError, VoxloomWarning
 from voxloom.glm.images import is_many
-from voxloom.io.confounds import fill_leading, read_confounds
+from voxloom.io.confounds import fill_leading, numeric, read_confounds
 from voxloom.io.events import read_events
 
 
@@ -59,6 +59,7 @@ def confounds_of(given: Any, where: str) -> pd.DataFrame | None:
         array = np.asarray(table, dtype=np.float64)
         array = array[:, np.newaxis] if array.ndim == 1 else array
         table = pd.DataFrame(array, columns=[f"reg{k}" for k in range(array.shape[1])])
+    table = numeric(table.infer_objects(), list(table.columns), where)
     filled = fill_leading(table.reset_index(drop=True), where)
     empty = [str(name) for name in table.columns[table.isna().any()]]
     if empty:
@@ -68,13 +69,3 @@ def confounds_of(given: Any, where: str) -> pd.DataFrame | None:
             stacklevel=3,
         )
     return filled
-
-
-def design_of(given: Any) -> pd.DataFrame:
-    """A design, read where it is a file."""
-    if isinstance(given, str | PathLike):
-        return pd.read_csv(given, sep="\t" if str(given).endswith(".tsv") else ",")
-    if isinstance(given, pd.DataFrame):
-        return given
-    X = np.asarray(given, dtype=np.float64)
-    return pd.DataFrame(X, columns=[f"reg{k}" for k in range(X.shape[1])])

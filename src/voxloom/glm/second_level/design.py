@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from voxloom.errors import ContrastError, DesignError, VoxloomWarning
+from voxloom.glm.designs import design_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,9 @@ def make_second_level_design_matrix(
         raise DesignError("subjects_label", "repeats labels.", "Give every map its own.")
     design = pd.DataFrame(index=pd.Index(labels, name="subject_label"))
     if confounds is not None:
+        if "subject_label" not in confounds:
+            what = f"has no column 'subject_label'; it has {[str(name) for name in confounds]}."
+            raise DesignError("confounds", what, "Add it: labels tell whose row is whose.")
         table = confounds.assign(subject_label=confounds["subject_label"].astype(str)).set_index("subject_label")
         lost = [label for label in labels if label not in table.index]
         if lost or not table.index.is_unique:
@@ -56,13 +60,9 @@ def design_of(given: Any, labels: Sequence[str], confounds: pd.DataFrame | None)
     """The design as given, from its file, or that of the confounds."""
     if given is None:
         return make_second_level_design_matrix(labels, confounds)
-    if not isinstance(given, pd.DataFrame):
-        design = pd.read_csv(given, sep="\t" if str(given).endswith(".tsv") else ",")
-    else:
-        design = given
     if confounds is not None:
         warnings.warn("confounds are not used: a design_matrix is given.", VoxloomWarning, stacklevel=3)
-    return design
+    return design_table(given)
 
 
 def chosen_contrast(chosen: Any, design: pd.DataFrame) -> Any:

@@ -48,5 +48,8 @@ def images_of(given: Any, first_level_contrast: Any) -> Any:
     if is_choice(given):
         if first_level_contrast is None:
             raise InputError("first_level_contrast", "is missing.", "Name the contrast of the first-level models.")
+        strange = [type(one).__name__ for one in given if not hasattr(one, "compute_contrast")]
+        if strange:
+            raise InputError("second_level_input", f"holds models and a {strange[0]}.", "Give models alone, or maps.")
         return [model.compute_contrast(first_level_contrast, output_type="effect_size") for model in given]
     return list(given) if isinstance(given, pd.Series) else given

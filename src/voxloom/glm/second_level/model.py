@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voxloom.errors import DesignError, InputError
-from voxloom.glm.images import Masker, require_no_resampling
+from voxloom.errors import DesignError, InputError, VoxloomWarning
+from voxloom.glm.contrasts import padded
+from voxloom.glm.images import Masked, Masker, require_no_resampling
 from voxloom.glm.outputs import outputs_of, require_output
 from voxloom.glm.parameters import Parameters
 from voxloom.glm.second_level.design import chosen_contrast, design_of
 from voxloom.glm.second_level.inputs import images_of, is_choice, labels_of
-from voxloom.glm.smoothing import smoothed
+from voxloom.glm.smoothing import require_fwhm, smoothed
 from voxloom.models.contrasts import contrast
 from voxloom.models.group import fit_group
+from voxloom.models.group_fitted import group_predicted, group_r_squared, group_residuals
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
 
-class SecondLevelModel(Parameters):
+@dataclass(eq=False, repr=False)
+class SecondLevelModel(Masked, Parameters):
     """A group model: least squares over maps at every voxel, over those of the maps that are finite there.
 
     Parameters
@@ -34,31 +39,21 @@ class SecondLevelModel(Parameters):
         As in nilearn; without effect here.
     """
 
-    def __init__(
-        self,
-        mask_img: Any = None,
-        target_affine: Any = None,
-        target_shape: Any = None,
-        smoothing_fwhm: float | None = None,
-        memory: Any = None,
-        memory_level: int = 1,
-        verbose: int = 0,
-        n_jobs: int = 1,
-        minimize_memory: bool = True,
-        reports: bool = True,
-    ) -> None:
-        require_no_resampling(target_affine, target_shape)
-        self.mask_img, self.smoothing_fwhm = mask_img, smoothing_fwhm
-        self.set_params(
-            target_affine=target_affine,
-            target_shape=target_shape,
-            memory=memory,
-            memory_level=memory_level,
-            verbose=verbose,
-            n_jobs=n_jobs,
-            minimize_memory=minimize_memory,
-            reports=reports,
-        )
+    mask_img: Any = None
+    target_affine: Any = None
+    target_shape: Any = None
+    smoothing_fwhm: float | None = None
+    memory: Any = None
+    memory_level: int = 1
+    verbose: int = 0
+    n_jobs: int = 1
+    minimize_memory: bool = True
+    reports: bool = True
+
+    def require_sound(self) -> None:
+        """Raise `InputError` where a parameter cannot be right."""
+        require_no_resampling(self.target_affine, self.target_shape)
+        require_fwhm(self.smoothing_fwhm)
 
     def fit(
         self, second_level_input: Any, confounds: pd.DataFrame | None = None, design_matrix: Any = None
@@ -75,6 +70,7 @@ class SecondLevelModel(Parameters):
         design_matrix : DataFrame or path, optional
             A row per map, in their order. By default the confounds and an intercept.
         """
+        self.require_sound()
         self.masker_ = Masker(self.mask_img)
         self.second_level_input_ = second_level_input
         self.confounds_ = confounds
@@ -82,14 +78,10 @@ class SecondLevelModel(Parameters):
         self.design_matrix_ = design_of(design_matrix, labels, confounds)
         self._maps: dict[str, xr.DataArray] = {}
         self._fits: dict[str, xr.Dataset] = {}
+        self._chosen: Any = None
         if not is_choice(second_level_input):
             self.maps_of(None)
         return self
-
-    @property
-    def mask_img_(self) -> Any:
-        """The mask as an image."""
-        return self.masker_.mask_img_
 
     def compute_contrast(
         self,
@@ -123,13 +115,43 @@ class SecondLevelModel(Parameters):
         """
         require_output(output_type)
         self._require_fit()
-        chosen = chosen_contrast(second_level_contrast, self.design_matrix_)
+        if first_level_contrast is not None and not is_choice(self.second_level_input_):
+            what = "first_level_contrast is not used: there is one map of each subject."
+            warnings.warn(what, VoxloomWarning, stacklevel=2)
+        columns = list(map(str, self.design_matrix_.columns))
+        chosen = padded(chosen_contrast(second_level_contrast, self.design_matrix_), columns)
         fit = self._fit_of(first_level_contrast)
         answer = contrast(fit, chosen, stat_type=second_level_stat_type)
         return outputs_of(answer, output_type, self.masker_.image)
 
+    @property
+    def residuals(self) -> Any:
+        """What the fit leaves, a 4-D image with a volume per map; of the contrast that was last computed."""
+        return self._image(group_residuals(*self._last()))
+
+    @property
+    def predicted(self) -> Any:
+        """What the fit predicts, a 4-D image with a volume per map."""
+        return self._image(group_predicted(self._last()[1]))
+
+    @property
+    def r_square(self) -> Any:
+        """Share of the variance between maps that the fit explains, an image."""
+        return self._image(group_r_squared(*self._last()))
+
+    #: nilearn's newer names.
+    residuals_, predicted_, r_square_ = residuals, predicted, r_square
+
+    def _image(self, data: xr.DataArray) -> Any:
+        return self.masker_.image(data)
+
+    def _last(self) -> tuple[xr.DataArray, xr.Dataset]:
+        """Maps and fit of the first-level contrast that was last asked for."""
+        self._require_fit()
+        return self.maps_of(self._chosen), self._fit_of(self._chosen)
+
     def _fit_of(self, first_level_contrast: Any) -> xr.Dataset:
-        key = self._key(first_level_contrast)
+        self._chosen, key = first_level_contrast, self._key(first_level_contrast)
         if key not in self._fits:
             self._fits[key] = fit_group(self.maps_of(first_level_contrast), self.design_matrix_.reset_index(drop=True))
         return self._fits[key]
