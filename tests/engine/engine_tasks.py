@@ -108,6 +108,13 @@ def square(*, folder: str, i: int, seconds: float = 0.0) -> Output:
     return Output(digest=sha256(text.encode()).hexdigest(), bytes_read=8, bytes_written=len(text), details={"i": i})
 
 
+def follow(*, folder: str, i: int) -> Output:
+    """Fails unless the task two places before has been cleared away."""
+    if i > 1 and not (Path(folder) / f"cleared-{i - 2:04d}").exists():
+        raise ValueError(f"{i} began too early")
+    return square(folder=folder, i=i, seconds=0.01)
+
+
 def killing(*, folder: str, i: int) -> Output:
     """The third task ends its worker at its first attempt, as the out-of-memory killer does."""
     if i == 3 and tick(folder, "deaths") == 1:

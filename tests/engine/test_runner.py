@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from voxloom.engine.ledger import Record
+    from voxloom.engine.task import Task
 
 
 @pytest.fixture(params=["here", "cluster"])
@@ -59,6 +60,32 @@ def test_every_task_runs_once_and_is_remembered(client: Client | None, ledger: L
     assert (again.done_before, again.done_now) == (9, 0)
     assert again.records == result.records
     assert set(work.ticks(tmp_path).values()) == {1}
+
+
+def in_rounds(folder: Path, function: Any = work.follow, n: int = 8) -> list[Task]:
+    """Each task comes after the one two places before it."""
+    tasks = work.make_tasks(function, n, folder)
+    return [replace(task, after=[tasks[i - 2].key] if i > 1 else []) for i, task in enumerate(tasks)]
+
+
+def test_a_task_begins_when_those_before_it_are_done_and_cleared_away(
+    client: Client | None, ledger: Ledger, tmp_path: Path
+) -> None:
+    def clear(record: Record) -> None:
+        (tmp_path / f"cleared-{record.key[-4:]}").touch()
+
+    tasks = in_rounds(tmp_path)
+    result = run_stage("stage", tasks[::-1], ledger=ledger, client=client, on_done=clear)
+    result.require_complete()
+    assert result.done_now == 8
+    ledger.forget(result.records[tasks[3].key])
+    assert run_stage("stage", tasks, ledger=ledger, client=client, on_done=clear).done_now == 1
+
+
+def test_what_comes_after_a_task_that_failed_is_left(client: Client | None, ledger: Ledger, tmp_path: Path) -> None:
+    result = run_stage("stage", in_rounds(tmp_path, work.mixed), ledger=ledger, client=client)
+    assert sorted(key[-1] for key in result.records) == ["0", "1", "2"]  # 1 and 2 did not end well
+    assert "0003" not in "".join(ledger.read("stage"))
 
 
 def test_records_do_not_depend_on_where_tasks_run(cluster: Client, ledger: Ledger, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from voxloom.engine.ledger import Ledger
-from voxloom.engine.task import Task
 from voxloom.io.arrays import create_array
 from voxloom.io.bids import RunFile
 from voxloom.io.nifti import read_header
@@ -38,6 +37,7 @@ from voxloom.pipeline import (
     memory,
     noise,
     nulls,
+    rounds,
     sizes,
     smooth,
     spatial,
@@ -47,7 +47,7 @@ from voxloom.pipeline import (
 from voxloom.pipeline.stored_fit import make_room
 from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
 from voxloom.pipeline.stored_noise import make_noise_room, write_noise
-from voxloom.schema import Grid, MiB, bold_chunks, shard_slices
+from voxloom.schema import MAP_SHARD_VOXELS, Grid, MiB, bold_chunks, shard_slices
 from voxloom.spec import Contrast, FirstLevel, Inference
 
 if TYPE_CHECKING:
@@ -298,19 +298,15 @@ def spatial_case(folder: Path, n_voxels: int, n_subjects: int, stored_rows: int 
     test, wanted = group_test(objects, n_voxels, n_subjects, 1), WHOLE
     null = nulls.nulls_of(test, wanted, 0)[0]
     ws: Any = SimpleNamespace(objects=objects, ledger=Ledger(objects), voxel=np.arange(n_voxels))
-    ws.analysis = SimpleNamespace(memory_budget=512 * MiB)
     infer.make_null(objects, null, [slice(0, n_voxels)], on_replace=list)
     rng = np.random.default_rng(8)
     write_block(objects, f"{null.path}/stat", (0,), rng.standard_normal(n_voxels))
     spatial.make_spatial(ws, null, wanted)
     kwargs = {"store": objects.url, "null_path": null.path, "test": test, "row": 0, "column": 0, "inference": wanted}
     if stored_rows is not None:
-        (batch,) = spatial.blocks(null.setup.n_perm)[0][:1]
-        more = {"voxels": (0, n_voxels), "batches": [(batch.start, batch.stop)]}
-        task = Task(stage="rearrange", key="n/0", function=list, kwargs=kwargs | more, inputs="")
-        spatial.make_maps(ws, test, task)
-        maps = rng.standard_normal((batch.stop, n_voxels))
-        write_block(objects, nulls.maps_path(null.path, 0), (0, 0), maps)
+        maps, path = rng.standard_normal((nulls.SPATIAL_BATCH, n_voxels)), nulls.maps_path(null.path, 0)
+        rounds.make_maps(objects, path, maps.shape, MAP_SHARD_VOXELS, on_replace=list)
+        write_block(objects, path, (0, 0), maps)
     kwargs |= {"path": nulls.spatial_path(null, wanted), "batch": (0, 128), "place": 0, "seed": 0}
     need = memory.spatial_memory(n_voxels, n_subjects)
     if stored_rows is not None:
@@ -328,12 +324,12 @@ def rearrange_case(folder: Path, n_voxels: int, n_subjects: int) -> Case:
     objects, _ = study(folder, n_voxels)
     test, wanted = group_test(objects, n_voxels, n_subjects, 1), WHOLE
     null = nulls.nulls_of(test, wanted, 0)[0]
-    ws: Any = SimpleNamespace(objects=objects, ledger=Ledger(objects), voxel=np.arange(n_voxels))
-    ws.analysis = SimpleNamespace(memory_budget=4096 * MiB)
-    batches = [(batch.start, batch.stop) for batch in spatial.blocks(null.setup.n_perm)[0]]
+    batches = [(batch.start, batch.stop) for batch in nulls.spatial_batches(null.setup.n_perm)]
+    for start, stop in batches:
+        path = nulls.maps_path(null.path, start)
+        rounds.make_maps(objects, path, (stop - start, n_voxels), MAP_SHARD_VOXELS, on_replace=list)
     kwargs = {"store": objects.url, "null_path": null.path, "test": test, "row": 0, "column": 0, "inference": wanted}
     kwargs |= {"voxels": (0, n_voxels), "batches": batches, "seed": 0}
-    spatial.make_maps(ws, test, Task(stage="rearrange", key="n/0", function=list, kwargs=kwargs, inputs=""))
     return Case(whole_maps.write_maps, kwargs, memory.rearrange_memory(n_subjects, n_voxels))
 
 

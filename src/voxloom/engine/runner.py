@@ -12,11 +12,12 @@ from voxloom.engine.events import Note, StageFinished, StageStarted, TaskFinishe
 from voxloom.engine.ledger import is_done
 from voxloom.engine.signals import stop_on_signal
 from voxloom.engine.task import Output, Task
+from voxloom.engine.turns import Turns
 from voxloom.engine.worker import CANCELLED_TEXT, execute
 from voxloom.errors import Cancelled, StageError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
     from threading import Event
 
     from distributed import Client
@@ -38,7 +39,7 @@ class StageResult:
     ----------
     stage : str
     records : dict of str to Record
-        Of every task, in the tasks' order, those done by earlier runs included.
+        Of every task that ended, in the tasks' order, those done by earlier runs included.
     done_before, done_now : int
         Tasks finished by earlier runs, and by this one.
     failed, quarantined : tuple of Record
@@ -72,10 +73,11 @@ def run_stage(
     ledger: Ledger,
     client: Client | None = None,
     on_event: OnEvent | None = None,
+    on_done: Callable[[Record], None] | None = None,
     window: int = 2,
     retries: int = 2,
 ) -> StageResult:
-    """Run the tasks that are not done yet; go on after failures.
+    """Run the tasks that are not done yet; go on after failures, but for what comes after a task that failed.
 
     Parameters
     ----------
@@ -88,6 +90,8 @@ def run_stage(
         Where to run; in this process, one after the other, when not given.
     on_event : callable, optional
         Called in this thread with each event.
+    on_done : callable, optional
+        Called in this thread with the record of each task that is done, before those that come after it begin.
     window : int
         Tasks in flight per thread of the cluster: one that runs, one that waits beside it.
     retries : int
@@ -109,19 +113,23 @@ def run_stage(
     wanted = _by_key(stage, tasks)
     before = ledger.read(stage)
     records = {key: before[key] for key, task in wanted.items() if is_done(task, before.get(key))}
-    todo = [task for key, task in wanted.items() if key not in records]
+    turns = Turns([task for key, task in wanted.items() if key not in records])
     done_before = len(records)
     emit(StageStarted(stage, total=len(wanted), done=done_before))
     with (
         stop_on_signal() as stop,
-        closing(_finished(todo, ledger, client, window, retries, stop, emit)) as finished,
+        closing(_finished(turns, ledger, client, window, retries, stop, emit)) as finished,
     ):
         for record in finished:
             records[record.key] = record
             _announce(record, emit)
+            if record.status == "done":
+                if on_done is not None:
+                    on_done(record)
+                turns.done(record.key)
         if stop.is_set():  # it came with the last task
             raise Cancelled(CANCELLED_TEXT)
-    ordered = {key: records[key] for key in wanted}
+    ordered = {key: records[key] for key in wanted if key in records}
     result = _result(stage, ordered, done_before, time.perf_counter() - started)
     emit(
         StageFinished(
@@ -136,7 +144,7 @@ def run_stage(
 
 
 def _finished(
-    todo: list[Task],
+    turns: Turns,
     ledger: Ledger,
     client: Client | None,
     window: int,
@@ -145,16 +153,16 @@ def _finished(
     emit: OnEvent,
 ) -> Generator[Record]:
     if client is None:
-        yield from _run_here(todo, ledger=ledger, retries=retries, stop=stop)
+        yield from _run_here(turns, ledger=ledger, retries=retries, stop=stop)
     else:
         from voxloom.engine.window import Window  # with distributed, 0.5 s
 
         flight = Window(client, ledger=ledger, retries=retries, width=window, stop=stop, emit=emit)
-        yield from flight.run(todo)
+        yield from flight.run(turns)
 
 
-def _run_here(todo: list[Task], *, ledger: Ledger, retries: int, stop: Event) -> Generator[Record]:
-    """Run the tasks in this process, in order; yield each record.
+def _run_here(turns: Turns, *, ledger: Ledger, retries: int, stop: Event) -> Generator[Record]:
+    """Run the tasks in this process, one after the other; yield each record.
 
     Raises
     ------
@@ -162,7 +170,7 @@ def _run_here(todo: list[Task], *, ledger: Ledger, retries: int, stop: Event) ->
         `stop` was set.
     """
     with one_thread.lifted_at_end():
-        for task in todo:
+        while (task := turns.take()) is not None:
             if stop.is_set():
                 raise Cancelled(CANCELLED_TEXT)
             yield execute(task, ledger, retries=retries, is_stopped=stop.is_set)

@@ -50,6 +50,8 @@ class Task:
         Its arguments: paths, ids and settings, never arrays.
     inputs : str
         Digest of all that determines the result; a task with other inputs is another task.
+    after : sequence of str
+        Keys of tasks of the same stage that have to be done before this one begins.
     """
 
     stage: str
@@ -57,6 +59,7 @@ class Task:
     function: Callable[..., Output]
     kwargs: Mapping[str, Any]
     inputs: str
+    after: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import distributed
@@ -19,11 +20,12 @@ from voxloom.errors import Cancelled, StageError
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from voxloom.engine.events import OnEvent
     from voxloom.engine.ledger import Ledger, Record
     from voxloom.engine.task import Task
+    from voxloom.engine.turns import Turns
 
 #: How often the client looks for workers that came or went, seconds.
 TICK_SECONDS = 0.5
@@ -74,8 +76,8 @@ class Window:
         self.slots, self.looked = -1, 0.0
         self.manned = time.monotonic()
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Record]:
-        """Yield the record of each task as it ends.
+    def run(self, turns: Turns) -> Iterator[Record]:
+        """Yield the record of each task as it ends; the caller tells `turns` which are done.
 
         Raises
         ------
@@ -85,20 +87,26 @@ class Window:
             The disk is full, or the scheduler went away.
         """
         try:
-            yield from self._drain(deque(tasks), alone=False)
-            yield from self._drain(self.suspects, alone=True)
+            while turns:
+                yield from self._drain(turns.take, alone=False)
+                yield from self._drain(self._suspect, alone=True)
         finally:
             if self.flying and self.client.status == "running":
                 self._abandon()
 
-    def _drain(self, waiting: deque[Task], *, alone: bool) -> Iterator[Record]:
-        while waiting or self.flying:
+    def _drain(self, take: Callable[[], Task | None], *, alone: bool) -> Iterator[Record]:
+        while True:
             if self.stop.is_set():
                 raise Cancelled(CANCELLED_TEXT)
             limit = 1 if alone else max(1, self.width * self._slots())
-            while waiting and len(self.flying) < limit:
-                self._submit(waiting.popleft(), attempt=2 if alone else 1)
+            while len(self.flying) < limit and (task := take()) is not None:
+                self._submit(task, attempt=2 if alone else 1)
+            if not self.flying:
+                return
             yield from self._records(self._landed(), alone)
+
+    def _suspect(self) -> Task | None:
+        return self.suspects.popleft() if self.suspects else None
 
     def _slots(self) -> int:
         """Threads of the cluster now, asked once a tick."""
@@ -124,7 +132,13 @@ class Window:
             )
 
     def _submit(self, task: Task, attempt: int) -> None:
-        job = Job(task=task, ledger=self.ledger, retries=self.retries, stop=self._stop_name, attempt=attempt)
+        job = Job(
+            task=replace(task, after=()),
+            ledger=self.ledger,
+            retries=self.retries,
+            stop=self._stop_name,
+            attempt=attempt,
+        )
         key = f"{task.stage}-{self.run_id}-{attempt}-{task.key}"
         future = self.client.submit(execute_job, job, key=key, pure=False)
         self.flying[key] = task, future

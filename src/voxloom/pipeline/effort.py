@@ -50,9 +50,8 @@ def stage_seconds(survey: Survey, stages: Mapping[str, StagePlan], rates: Rates)
         "export": export_seconds(survey, rates),
     }
     if "spatial" in stages:
-        made, used = stages["rearrange"], stages["spatial"]
-        work["rearrange"] = made.flops / 2 * rates.product + made.bytes_written * rates.encode
-        work["spatial"] = used.flops / 2 * rates.product + whole_map_seconds(survey, rates)
+        made = stages["spatial"].flops / 2 * rates.product + stages["spatial"].bytes_written * rates.encode
+        work["spatial"] = made + whole_map_seconds(survey, rates)
     return {name: tasks[name] + work[name] for name in stages}
 
 

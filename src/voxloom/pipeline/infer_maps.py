@@ -53,7 +53,6 @@ STAGES: tuple[Stage[MapsWorkspace], ...] = (
     gather.STAGE,
     group.STAGE,
     infer.STAGE,
-    spatial.MAPS_STAGE,
     spatial.STAGE,
     correct.STAGE,
     Stage(EXPORT, export_tasks, prepare_export),

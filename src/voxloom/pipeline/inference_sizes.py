@@ -12,6 +12,7 @@ from voxloom.engine.plan import StagePlan, size
 from voxloom.pipeline import infer, memory, spatial
 from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
 from voxloom.pipeline.nulls import BATCH, SPATIAL_BATCH, nulls_of, spatial_batches, spatial_statistics
+from voxloom.pipeline.rounds import cut, map_stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,6 +71,22 @@ class Work:
         """Models with statistics of the whole map."""
         return [test for test in self.tests if spatial_statistics(self.wanted(test))]
 
+    @property
+    def n_batches(self) -> int:
+        """Batches whose maps the store may hold at once."""
+        return memory.scratch_batches(self.analysis.scratch_budget, self.n_voxels)
+
+    def rounds(self, test: GroupTest) -> int:
+        """Rounds in which the maps of a model go through the store."""
+        if not self.stored(test):
+            return 0
+        return sum(len(cut(spatial_batches(null.setup.n_perm), self.n_batches)) for null in self.nulls(test))
+
+    def scratch(self, test: GroupTest) -> int:
+        """Bytes that the maps of a model take in the store at a time, at most."""
+        batches = sum(len(spatial_batches(null.setup.n_perm)) for null in self.nulls(test))
+        return min(batches, self.n_batches) * memory.maps_bytes(self.n_voxels)
+
     def stored(self, test: GroupTest) -> bool:
         """Whether the maps of a model go through the store."""
         return spatial.through_store(self.n_voxels, test, self.wanted(test), self.budget)
@@ -79,7 +96,6 @@ def inference_sizes(work: Work) -> Iterator[StagePlan]:
     """Every stage in order."""
     yield infer_size(work)
     if spatial.is_wanted(work.analysis):
-        yield rearrange_size(work)
         yield spatial_size(work)
     yield correct_size(work)
 
@@ -116,25 +132,6 @@ def infer_task(n_voxels: int, test: GroupTest, budget: int) -> int:
     return memory.infer_memory(n_subjects, stretch, n_regressors, BATCH)
 
 
-def rearrange_size(work: Work) -> StagePlan:
-    """All effects for each block of batches in, a map for each rearrangement out; nothing where the maps fit a task."""
-    n_tasks = read = written = 0
-    tests = [test for test in work.whole if work.stored(test)]
-    for test in tests:
-        blocks = sum(len(spatial.blocks(null.setup.n_perm)) for null in work.nulls(test))
-        n_tasks += blocks * len(spatial.map_stretches(work.n_voxels, test, work.budget))
-        read += blocks * work.maps(len(test.subjects))
-        written += work.maps(sum(null.setup.n_perm for null in work.nulls(test)))
-    return StagePlan(
-        name=spatial.MAPS,
-        n_tasks=n_tasks,
-        bytes_read=read,
-        bytes_written=written,
-        peak_memory=max((rearrange_task(work.n_voxels, test, work.budget) for test in tests), default=0),
-        flops=sum(products(work, test) for test in tests),
-    )
-
-
 def rearrange_task(n_voxels: int, test: GroupTest, budget: int) -> int:
     """Peak memory of a stretch of maps."""
     stretch = min(n_voxels, memory.rearrange_stretch(budget, len(test.subjects)))
@@ -142,26 +139,31 @@ def rearrange_task(n_voxels: int, test: GroupTest, budget: int) -> int:
 
 
 def spatial_size(work: Work) -> StagePlan:
-    """All effects for each batch in, or the maps of the stage before; maxima and observed maps out."""
+    """All effects for each batch in, or for each round, whose maps go out and come in again; maxima out."""
     n_tasks = read = written = 0
-    flops = 0.0
     for test in work.whole:
         nulls = work.nulls(test)
         batches = sum(len(spatial_batches(null.setup.n_perm)) for null in nulls)
-        n_tasks += batches
-        maps = sum(null.setup.n_perm for null in nulls) if work.stored(test) else batches * len(test.subjects)
-        read += work.maps(maps + len(nulls))
+        rounds, maps = work.rounds(test), work.maps(sum(null.setup.n_perm for null in nulls))
+        n_tasks += batches + rounds * len(map_stretches(work.n_voxels, test, work.budget))
+        read += work.maps((rounds or batches) * len(test.subjects) + len(nulls)) + (maps if rounds else 0)
         written += work.spatial_maxima(test) + work.maps(len(nulls) * len(spatial_statistics(work.wanted(test))))
-        flops += 0.0 if work.stored(test) else products(work, test)
+        written += maps if rounds else 0
     return StagePlan(
         name=spatial.NAME,
         n_tasks=n_tasks,
         bytes_read=read,
         bytes_written=written,
-        peak_memory=max((spatial_task(work.n_voxels, test, work.budget) for test in work.whole), default=0),
-        flops=flops,
+        peak_memory=max((spatial_need(work, test) for test in work.whole), default=0),
+        flops=sum(products(work, test) for test in work.whole),
         remark="; ".join(layout(work, test) for test in work.whole),
     )
+
+
+def spatial_need(work: Work, test: GroupTest) -> int:
+    """Peak memory of the tasks of a model: of those that use maps, and of those that write them."""
+    using = spatial_task(work.n_voxels, test, work.budget)
+    return max(using, rearrange_task(work.n_voxels, test, work.budget)) if work.stored(test) else using
 
 
 def spatial_task(n_voxels: int, test: GroupTest, budget: int) -> int:
@@ -177,9 +179,10 @@ def layout(work: Work, test: GroupTest) -> str:
     names = ", ".join(spatial_statistics(work.wanted(test)))
     if not work.stored(test):
         return f"{names} of group.{test.name} over whole maps in memory"
-    scratch = work.maps(sum(null.setup.n_perm for null in work.nulls(test)))
-    enough = size(memory.spatial_memory(work.n_voxels, len(test.subjects)))
-    return f"{names} of group.{test.name} through the store, {size(scratch)} of maps (in memory from {enough} a task)"
+    scratch, enough = size(work.scratch(test)), size(memory.spatial_memory(work.n_voxels, len(test.subjects)))
+    of_all = size(work.maps(sum(null.setup.n_perm for null in work.nulls(test))))
+    taken = f"{scratch} of disk at a time, for {of_all} of maps in all (in memory from {enough} a task)"
+    return f"{names} of group.{test.name} through the store, {taken}"
 
 
 def correct_size(work: Work) -> StagePlan:

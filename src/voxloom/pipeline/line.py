@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from voxloom.engine.events import Note, ignore
@@ -28,13 +29,13 @@ from voxloom.pipeline.workspace import GroupWorkspace
 from voxloom.spec.section import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import distributed
 
     from voxloom.engine.ledger import Record
-    from voxloom.engine.runner import StageResult
+    from voxloom.engine.runner import StageResult, Task
     from voxloom.pipeline.workspace import Stage, Workspace
     from voxloom.spec import Analysis
 
@@ -50,7 +51,6 @@ STAGES = (
     consolidate.STAGE,
     group.STAGE,
     infer.STAGE,
-    spatial.MAPS_STAGE,
     spatial.STAGE,
     correct.STAGE,
     write.STAGE,
@@ -154,11 +154,17 @@ def advance(
 def run_reported(ws: W, client: distributed.Client | None, stage: Stage[W], reports: Path | None) -> StageResult:
     """Run one stage, and write into a folder what it cost."""
     if reports is None:
-        return run_stage(stage.name, stage.tasks(ws), ledger=ws.ledger, client=client, on_event=ws.on_event)
+        return run_tasks(ws, client, stage, stage.tasks(ws))
     with performance_page(reports / f"{stage.name}.html", client):
         result = run_reported(ws, client, stage, None)
     write_summary(reports / f"{stage.name}.json", result)
     return result
+
+
+def run_tasks(ws: W, client: distributed.Client | None, stage: Stage[W], tasks: Sequence[Task]) -> StageResult:
+    """Run tasks of a stage, with what follows each."""
+    on_done = None if stage.each is None else partial(stage.each, ws)
+    return run_stage(stage.name, tasks, ledger=ws.ledger, client=client, on_event=ws.on_event, on_done=on_done)
 
 
 def absorb(ws: GroupWorkspace, result: StageResult) -> None:

@@ -285,6 +285,16 @@ def rearrange_stretch(budget: int, n_subjects: int) -> int:
     return most_voxels(lambda voxels: rearrange_memory(n_subjects, voxels) <= budget)
 
 
+def maps_bytes(n_voxels: int) -> int:
+    """Bytes of the maps of one batch in the store, at most: noise hardly compresses."""
+    return FLOAT64 * SPATIAL_BATCH * n_voxels
+
+
+def scratch_batches(budget: int, n_voxels: int) -> int:
+    """Batches whose maps may be in the store at once."""
+    return max(1, budget // maps_bytes(n_voxels))
+
+
 def most_voxels(fits: Callable[[int], bool]) -> int:
     """Most voxels that fit, in whole chunks: at most a shard, at least a chunk."""
     whole_chunks = range(MAP_SHARD_VOXELS, MAP_CHUNK_VOXELS, -MAP_CHUNK_VOXELS)

@@ -212,6 +212,8 @@ def recall_all(ws: Workspace) -> None:
 def still_to_do(size: StagePlan, done: Mapping[str, Record]) -> StagePlan:
     """A stage less what has been done; records count bytes as the plan does."""
     left = 1 - len(done) / max(1, size.n_tasks)
+    if left <= 0:  # maps of batches that were done before are not written again
+        size = replace(size, bytes_read=0, bytes_written=0)
     return replace(
         size,
         n_done=len(done),

@@ -13,6 +13,7 @@ from voxloom.pipeline.memory import require
 from voxloom.pipeline.nulls import spatial_statistics
 from voxloom.pipeline.sizes import group_task
 from voxloom.pipeline.spatial import through_store
+from voxloom.schema import MiB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -99,4 +100,22 @@ def require_tests_memory(analysis: GroupAnalysis, tests: Iterable[GroupTest], n_
             require(f"spatial statistics of group.{test.name}", spatial_task(n_voxels, test, budget), budget)
         if through_store(n_voxels, test, wanted, budget):
             require(f"maps of group.{test.name}", rearrange_task(n_voxels, test, budget), budget)
+            require_scratch(test.name, n_voxels, analysis.scratch_budget)
         require(f"corrections of group.{test.name}", memory.correct_memory(n_voxels, wanted.method), budget)
+
+
+def require_scratch(name: str, n_voxels: int, budget: int) -> None:
+    """Refuse a scratch budget that the maps of a single batch exceed.
+
+    Raises
+    ------
+    InputError
+        Names the model, what it needs, and the budget that would do.
+    """
+    need = memory.maps_bytes(n_voxels)
+    if need > budget:
+        raise InputError(
+            "scratch_budget",
+            f"is {budget / MiB:.0f} MiB, but maps of group.{name} take {need / MiB:.0f} MiB at least.",
+            f"Set scratch_budget: {-(-need // MiB)}MiB; twice as much lets maps be written while others are read.",
+        )

@@ -1,7 +1,7 @@
-"""Stages 8 and 9: nulls of clusters and TFCE, one task per test and batch of permutations, over the whole map.
+"""Stage 8: nulls of clusters and TFCE, one task per test and batch of permutations, over the whole map.
 
-The maps of a batch are made in its task where the effects of all subjects fit the budget beside them. Else stage 8
-writes them before, by stretches of voxels; stage 9 reads them, and removes them when all batches are done.
+The maps of a batch are made in its task where the effects of all subjects fit the budget beside them. Else tasks of
+this stage write them before, by stretches of voxels (`rounds`), and they are removed when the batch is done.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from voxloom.engine.ledger import is_done
 from voxloom.engine.runner import Task
-from voxloom.io.arrays import create_array, get_attrs
+from voxloom.io.arrays import create_array
 from voxloom.pipeline import infer
 from voxloom.pipeline.group import group_tests, inputs_of
-from voxloom.pipeline.memory import MAP_ROWS, map_fits, map_rows, rearrange_stretch
+from voxloom.pipeline.memory import map_fits, map_rows, scratch_batches
 from voxloom.pipeline.nulls import (
     SPATIAL_BATCH,
     maps_path,
@@ -23,22 +22,21 @@ from voxloom.pipeline.nulls import (
     spatial_path,
     spatial_statistics,
 )
+from voxloom.pipeline.rounds import Round, cut, in_turn, make_room, make_tasks, map_stretches, remove_maps
 from voxloom.pipeline.stored_maps import make_map_array
-from voxloom.pipeline.whole_maps import spatial_batch, write_maps
+from voxloom.pipeline.whole_maps import spatial_batch
 from voxloom.pipeline.workspace import GroupWorkspace, Stage
-from voxloom.schema import MAP_CHUNK_VOXELS, shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from voxloom.engine.ledger import Record
     from voxloom.pipeline.group import GroupTest
     from voxloom.pipeline.nulls import Null
     from voxloom.spec import GroupAnalysis, Inference
 
-NAME, MAPS = "spatial", "rearrange"
-#: Batches whose maps one task writes, about 1,000 rearrangements: the effects are read once for all of them.
-BATCHES = 8
+NAME = "spatial"
 
 
 def is_wanted(analysis: GroupAnalysis) -> bool:
@@ -47,52 +45,78 @@ def is_wanted(analysis: GroupAnalysis) -> bool:
 
 
 def tasks(ws: GroupWorkspace) -> list[Task]:
-    """One task per contrast, group contrast and batch of permutations, once what it reads is there.
+    """One task per contrast, group contrast and batch of permutations, and those that write maps for them."""
+    rounds = all_rounds(ws)
+    records = ws.ledger.read(NAME) if any(one.makes for one in rounds) else {}
+    return list(in_turn(rounds, scratch_batches(ws.analysis.scratch_budget, len(ws.voxel)), records))
 
-    The first batches of all come first, so that at any time all have about as many permutations.
+
+def all_rounds(ws: GroupWorkspace) -> list[Round]:
+    """Rounds of all group models whose nulls of voxels are there.
+
+    The first of all come first, so that at any time all have about as many permutations.
     """
-    found: list[Task] = []
+    found: list[Round] = []
     for test in group_tests(ws):
         wanted = ws.analysis.group[test.name].inference
-        if ws.complete([*infer.null_tasks(ws, test, wanted), *map_tasks(ws, test, wanted)]):
-            found += spatial_tasks(ws, test, wanted)
-    return sorted(found, key=lambda task: task.kwargs["batch"][0])
+        if ws.complete(infer.null_tasks(ws, test, wanted)):
+            found += rounds_of(ws, test, wanted)
+    return sorted(found, key=lambda one: one.start)
 
 
-def spatial_tasks(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> Iterator[Task]:
-    """The tasks of one group model; none where no statistic is of the whole map."""
-    inputs, n_voxels, budget = inputs_of(ws, test), len(ws.voxel), ws.analysis.memory_budget
-    rows = map_rows(n_voxels, budget) if through_store(n_voxels, test, wanted, budget) else None
+def rounds_of(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> Iterator[Round]:
+    """The rounds of one group model; none where no statistic is of the whole map."""
+    n_voxels, budget, inputs = len(ws.voxel), ws.analysis.memory_budget, inputs_of(ws, test)
+    stored = through_store(n_voxels, test, wanted, budget)
+    n_batches = scratch_batches(ws.analysis.scratch_budget, n_voxels) if stored else 1
+    stretches = map_stretches(n_voxels, test, budget) if stored else []
     for null in nulls_of(test, wanted, ws.analysis.seed) if spatial_statistics(wanted) else ():
-        path = spatial_path(null, wanted)
-        for place, batch in enumerate(spatial_batches(null.setup.n_perm)):
-            yield Task(
-                stage=NAME,
-                key=f"{path.removeprefix('nulls/')}/{batch.start:07d}",
-                function=spatial_batch,
-                kwargs={
-                    "store": ws.url,
-                    "null_path": null.path,
-                    "path": path,
-                    "test": test,
-                    "row": null.row,
-                    "column": null.column,
-                    "batch": (batch.start, batch.stop),
-                    "place": place,
-                    "inference": wanted,
-                    "seed": ws.analysis.seed,
-                    "stored_rows": rows,
-                },
-                inputs=digest([inputs, batch.stop, *sorted(test.labels.items())]),
-            )
+        for uses in cut(batch_tasks(ws, test, wanted, null, inputs), n_batches):
+            yield Round(uses, make_tasks(null, test, stretches, uses, inputs))
+
+
+def batch_tasks(ws: GroupWorkspace, test: GroupTest, wanted: Inference, null: Null, inputs: str) -> list[Task]:
+    """One task per batch of one null."""
+    path, budget = spatial_path(null, wanted), ws.analysis.memory_budget
+    stored = through_store(len(ws.voxel), test, wanted, budget)
+    return [
+        Task(
+            stage=NAME,
+            key=f"{path.removeprefix('nulls/')}/{batch.start:07d}",
+            function=spatial_batch,
+            kwargs={
+                "store": ws.url,
+                "null_path": null.path,
+                "path": path,
+                "test": test,
+                "row": null.row,
+                "column": null.column,
+                "batch": (batch.start, batch.stop),
+                "place": place,
+                "inference": wanted,
+                "seed": ws.analysis.seed,
+                "stored_rows": map_rows(len(ws.voxel), budget) if stored else None,
+            },
+            inputs=digest([inputs, batch.stop, *sorted(test.labels.items())]),
+        )
+        for place, batch in enumerate(spatial_batches(null.setup.n_perm))
+    ]
+
+
+def spatial_tasks(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> list[Task]:
+    """The tasks of one group model that leave maxima."""
+    return [use for one in rounds_of(ws, test, wanted) for use in one.uses]
 
 
 def prepare(ws: GroupWorkspace) -> None:
-    """Room for the maxima and the observed maps; what a shorter test has left is kept."""
+    """Room for the maxima, the observed maps and the maps to come; what a shorter test has left is kept."""
     for test in group_tests(ws):
         wanted = ws.analysis.group[test.name].inference
         for null in nulls_of(test, wanted, ws.analysis.seed) if spatial_statistics(wanted) else ():
             make_spatial(ws, null, wanted)
+    stored, records = [one for one in all_rounds(ws) if one.makes], ws.ledger.read(NAME)
+    for one in stored:
+        make_room(ws.objects, ws.ledger, one, len(ws.voxel), records)
 
 
 def make_spatial(ws: GroupWorkspace, null: Null, wanted: Inference) -> None:
@@ -115,8 +139,14 @@ def make_spatial(ws: GroupWorkspace, null: Null, wanted: Inference) -> None:
     )
 
 
+def used(ws: GroupWorkspace, record: Record) -> None:
+    """Remove the maps of a batch that is done; a task that wrote some leaves them."""
+    if "/maps/" not in record.key:
+        remove_maps(ws.objects, record.key)
+
+
 def finish(ws: GroupWorkspace) -> None:
-    """Remove the maps of the models whose every batch is done."""
+    """Leave nothing of the maps of the models whose every batch is done."""
     for test in group_tests(ws):
         wanted = ws.analysis.group[test.name].inference
         if spatial_statistics(wanted) and ws.complete(spatial_tasks(ws, test, wanted)):
@@ -129,96 +159,4 @@ def through_store(n_voxels: int, test: GroupTest, wanted: Inference, budget: int
     return bool(spatial_statistics(wanted)) and not map_fits(budget, n_voxels, len(test.subjects))
 
 
-def all_map_tasks(ws: GroupWorkspace) -> list[Task]:
-    """One task per contrast, group contrast, block of batches and stretch of voxels whose maps go through the store."""
-    return [task for test in group_tests(ws) for task in map_tasks(ws, test, ws.analysis.group[test.name].inference)]
-
-
-def map_tasks(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> Iterator[Task]:
-    """The same of one group model."""
-    n_voxels, budget = len(ws.voxel), ws.analysis.memory_budget
-    if not through_store(n_voxels, test, wanted, budget):
-        return
-    inputs, stretches = inputs_of(ws, test), map_stretches(n_voxels, test, budget)
-    for null in nulls_of(test, wanted, ws.analysis.seed):
-        for batches in blocks(null.setup.n_perm):
-            for s, voxels in enumerate(stretches):
-                yield Task(
-                    stage=MAPS,
-                    key=f"{null.key}/{len(stretches)}-{s:04d}-{batches[0].start:07d}",
-                    function=write_maps,
-                    kwargs={
-                        "store": ws.url,
-                        "null_path": null.path,
-                        "test": test,
-                        "row": null.row,
-                        "column": null.column,
-                        "voxels": (voxels.start, voxels.stop),
-                        "batches": [(batch.start, batch.stop) for batch in batches],
-                        "inference": wanted,
-                        "seed": ws.analysis.seed,
-                    },
-                    inputs=digest([inputs, batches[-1].stop, *sorted(test.labels.items())]),
-                )
-
-
-def blocks(n_perm: int) -> list[list[slice]]:
-    """Batches, `BATCHES` at a time; a longer test begins with the blocks of a shorter one."""
-    batches = spatial_batches(n_perm)
-    return [batches[block] for block in shard_slices(len(batches), BATCHES)]
-
-
-def map_stretches(n_voxels: int, test: GroupTest, budget: int) -> list[slice]:
-    """Stretches of voxels whose maps fit the budget."""
-    return shard_slices(n_voxels, rearrange_stretch(budget, len(test.subjects)))
-
-
-def prepare_maps(ws: GroupWorkspace) -> None:
-    """Room for the maps that are still to be written.
-
-    Maps are removed when they have been used, their records stay. Where some are wanted again, since a batch is not
-    done, the records of all that are gone are dropped before room is made.
-    """
-    for test in group_tests(ws):
-        wanted = ws.analysis.group[test.name].inference
-        found = list(map_tasks(ws, test, wanted))
-        lost = lost_maps(ws, test, wanted) if found else set()
-        for task in found:
-            if lost.intersection(paths_of(task)):
-                ws.ledger.drop(MAPS, task.key)
-        for task in found:
-            if not is_done(task, ws.ledger.find(task)):
-                make_maps(ws, test, task)
-
-
-def paths_of(task: Task) -> dict[str, int]:
-    """Arrays that a task writes a part of, with their numbers of maps."""
-    return {maps_path(task.kwargs["null_path"], start): stop - start for start, stop in task.kwargs["batches"]}
-
-
-def lost_maps(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> set[str]:
-    """Maps that are not there, of batches that are not done."""
-    known = ws.ledger.read(NAME)
-    undone = [task for task in spatial_tasks(ws, test, wanted) if not is_done(task, known.get(task.key))]
-    paths = (maps_path(task.kwargs["null_path"], task.kwargs["batch"][0]) for task in undone)
-    return {path for path in paths if get_attrs(ws.objects, path) is None}
-
-
-def make_maps(ws: GroupWorkspace, test: GroupTest, task: Task) -> None:
-    """Create the arrays that a task writes a part of: a row is read as a whole, a stretch of voxels written at once."""
-    n_voxels, chunk = len(ws.voxel), min(MAP_CHUNK_VOXELS, len(ws.voxel))
-    stretch = map_stretches(n_voxels, test, ws.analysis.memory_budget)[0].stop
-    for path, n_maps in paths_of(task).items():
-        create_array(
-            ws.objects,
-            path,
-            dims=("permutation", "voxel"),
-            shape=(n_maps, n_voxels),
-            chunks=(MAP_ROWS, chunk),
-            shards=(-(-n_maps // MAP_ROWS) * MAP_ROWS, -(-stretch // chunk) * chunk),
-            on_replace=partial(ws.ledger.forget_all, MAPS, task.key.rpartition("/")[0]),
-        )
-
-
-MAPS_STAGE = Stage(MAPS, all_map_tasks, prepare_maps, wanted=is_wanted)
-STAGE = Stage(NAME, tasks, prepare, finish, is_wanted)
+STAGE = Stage(NAME, tasks, prepare, finish, is_wanted, used)

@@ -171,6 +171,8 @@ class Stage(NamedTuple, Generic[W]):
         What is made of all tasks together, once, after they have run.
     wanted : callable, optional
         Whether an analysis has this stage at all; every one has when not given.
+    each : callable, optional
+        What follows each task that is done, here and before those that come after it begin.
     """
 
     name: str
@@ -178,6 +180,7 @@ class Stage(NamedTuple, Generic[W]):
     prepare: Callable[[W], None] | None = None
     finish: Callable[[W], None] | None = None
     wanted: Callable[[Any], bool] | None = None
+    each: Callable[[W, Record], None] | None = None
 
 
 def content_digest(arrays: Iterable[NDArray[Any]], *more: Any) -> str:

@@ -32,6 +32,9 @@ class GroupAnalysis(Section):
     """Worker processes; null: one per core as far as memory allows."""
     memory_budget: Memory = 512 * 2**20
     """Memory of one worker, such as `512MiB`."""
+    scratch_budget: Memory = 8 * 2**30
+    """Disk that maps of clusters and TFCE may take in the store at any time while they wait to be used; the more, the
+    more workers can be busy with them."""
     seed: int = Field(default=0, ge=0)
     """Seed of the permutations."""
 

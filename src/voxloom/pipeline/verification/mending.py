@@ -10,13 +10,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from voxloom.engine.ledger import is_done
-from voxloom.engine.runner import run_stage
 from voxloom.io.arrays import put_group
 from voxloom.io.coverage import PATH as COVERAGE
 from voxloom.io.integrity import Damage, metadata_key, node_of
 from voxloom.pipeline import group
 from voxloom.pipeline.coverage import update_coverage
-from voxloom.pipeline.line import recall, stages_of
+from voxloom.pipeline.line import recall, run_tasks, stages_of
 from voxloom.pipeline.verification.against_source import mend_runs, sources, unusable
 from voxloom.pipeline.verification.damage import claimed, done_records, find_damage, groups_above, parse_claim
 
@@ -173,10 +172,13 @@ def describe(ws: Workspace, node: str) -> None:
 
 
 def redo(ws: Workspace, client: distributed.Client | None, stage: Stage[Workspace], tasks: Sequence[Task]) -> None:
-    """Make room where it is gone, and do the tasks again."""
+    """Make room where it is gone, and do the tasks again, with those before them that are not done any more."""
     for task in tasks:
         ws.objects.delete(record_key(task))
     if stage.prepare is not None:
         stage.prepare(ws)
-    if tasks:
-        run_stage(stage.name, tasks, ledger=ws.ledger, client=client, on_event=ws.on_event)
+    if not tasks:
+        return
+    known, wanted = stage.tasks(ws), {task.key for task in tasks}
+    wanted |= {key for task in known if task.key in wanted for key in task.after}
+    run_tasks(ws, client, stage, [task for task in known if task.key in wanted])
