@@ -94,7 +94,7 @@ def test_plan_of_spatial_statistics_through_the_store(bids, tmp_path, analysis_o
     plan = voxloom.plan(analysis)
     planned = {stage.name: stage for stage in plan.stages}
     n_voxels = len(voxloom.open_study(tmp_path / "study.zarr").voxel)
-    assert f"through the store, {size(2 * 128 * 8 * n_voxels)} of disk at a time" in planned["spatial"].remark
+    assert f"through the store, {size(16 * 8 * n_voxels)} of disk at a time" in planned["spatial"].remark
     result = voxloom.run(analysis)
     after = counted(result.store, plan)
     for name in ("spatial", "correct"):

@@ -174,7 +174,7 @@ def task(key: str, start: int = 0) -> Task:
     return Task(stage="spatial", key=key, function=list, kwargs={"batch": (start, start + 128)}, inputs="")
 
 
-@pytest.mark.parametrize(("n_batches", "n_workers"), [(4, 2), (9, 4), (16, 8)])
+@pytest.mark.parametrize(("n_batches", "n_workers"), [(4, 2), (9, 4), (16, 4), (36, 9)])
 def test_no_worker_waits_for_a_round_to_end(n_batches: int, n_workers: int) -> None:
     """Sixty batches, maps in two stretches; every task takes as long as any other."""
     uses = rounds.cut([task(f"use/{i}", i) for i in range(60)], n_batches)

@@ -84,8 +84,11 @@ class Work:
 
     def scratch(self, test: GroupTest) -> int:
         """Bytes that the maps of a model take in the store at a time, at most."""
-        batches = sum(len(spatial_batches(null.setup.n_perm)) for null in self.nulls(test))
-        return min(batches, self.n_batches) * memory.maps_bytes(self.n_voxels)
+        return min(self.rearranged(test), self.n_batches * memory.maps_bytes(self.n_voxels))
+
+    def rearranged(self, test: GroupTest) -> int:
+        """Bytes of a map for each rearrangement of a model."""
+        return self.maps(sum(null.setup.n_perm for null in self.nulls(test)))
 
     def stored(self, test: GroupTest) -> bool:
         """Whether the maps of a model go through the store."""
@@ -144,11 +147,11 @@ def spatial_size(work: Work) -> StagePlan:
     for test in work.whole:
         nulls = work.nulls(test)
         batches = sum(len(spatial_batches(null.setup.n_perm)) for null in nulls)
-        rounds, maps = work.rounds(test), work.maps(sum(null.setup.n_perm for null in nulls))
+        rounds = work.rounds(test)
+        maps = work.rearranged(test) if rounds else 0
         n_tasks += batches + rounds * len(map_stretches(work.n_voxels, test, work.budget))
-        read += work.maps((rounds or batches) * len(test.subjects) + len(nulls)) + (maps if rounds else 0)
-        written += work.spatial_maxima(test) + work.maps(len(nulls) * len(spatial_statistics(work.wanted(test))))
-        written += maps if rounds else 0
+        read += work.maps((rounds or batches) * len(test.subjects) + len(nulls)) + maps
+        written += work.spatial_maxima(test) + work.maps(len(nulls) * len(spatial_statistics(work.wanted(test)))) + maps
     return StagePlan(
         name=spatial.NAME,
         n_tasks=n_tasks,
@@ -180,8 +183,9 @@ def layout(work: Work, test: GroupTest) -> str:
     if not work.stored(test):
         return f"{names} of group.{test.name} over whole maps in memory"
     scratch, enough = size(work.scratch(test)), size(memory.spatial_memory(work.n_voxels, len(test.subjects)))
-    of_all = size(work.maps(sum(null.setup.n_perm for null in work.nulls(test))))
-    taken = f"{scratch} of disk at a time, for {of_all} of maps in all (in memory from {enough} a task)"
+    taken = (
+        f"{scratch} of disk at a time, {size(work.rearranged(test))} of maps in all (in memory from {enough} a task)"
+    )
     return f"{names} of group.{test.name} through the store, {taken}"
 
 
