@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxloom.errors import VoxloomError
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.diagnostics import NOTABLE, SEVERE, design_diagnostics
+from voxloom.report.figures import figure_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
+    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
     from voxloom.models.diagnostics import DesignDiagnostics, Expression
@@ -50,17 +51,21 @@ def plot_design(design: pd.DataFrame, path: str | Path, contrasts: Mapping[str, 
     DesignError, ContrastError
         As `design_diagnostics`.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise VoxloomError("plot_design needs matplotlib. Install it with `pip install 'voxloom[plot]'`.") from None
+    figure = design_figure(design, contrasts)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    return path
+
+
+def design_figure(design: pd.DataFrame, contrasts: Mapping[str, Expression] | None = None) -> Figure:
+    """Draw what `plot_design` writes; errors as there."""
+    figure_of = figure_class("plot_design")
     found = design_diagnostics(design, {} if contrasts is None else contrasts)
     side = float(np.clip(CELL * design.shape[1] + 2, SMALLEST, LARGEST))
     n_contrasts = sum(len(C) for C in _weights(design, contrasts).values())
     height = side + CELL * n_contrasts + (0.6 if n_contrasts else 0)
-    figure = Figure(figsize=(2.1 * side + 2.2, height), dpi=110, layout="constrained")  # no pyplot: nothing global
-    FigureCanvasAgg(figure)
+    figure: Figure = figure_of(figsize=(2.1 * side + 2.2, height), dpi=110, layout="constrained")
     grid = figure.add_gridspec(
         2, 3, width_ratios=(1, 1, 0.28), height_ratios=(side, CELL * n_contrasts + 0.01), hspace=0.02
     )
@@ -71,10 +76,7 @@ def plot_design(design: pd.DataFrame, path: str | Path, contrasts: Mapping[str, 
         _contrasts(figure.add_subplot(grid[1, 0]), design, contrasts, found)
     title = f"{found.n_volumes} volumes, rank {found.rank} of {design.shape[1]}, {found.dof} degrees of freedom, "
     figure.suptitle(title + f"condition number {found.condition_number:.3g}", x=0.01, ha="left", fontsize=10)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
-    return path
+    return figure
 
 
 def _design(axis: Any, design: pd.DataFrame) -> None:

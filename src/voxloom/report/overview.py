@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxloom.errors import InputError, VoxloomError
+from voxloom.errors import InputError
+from voxloom.report.figures import draw_null, figure_class
 from voxloom.report.slices import ROWS, SLICES, View, outline
 
 if TYPE_CHECKING:
@@ -103,13 +104,7 @@ def overview(picture: GroupPicture, path: str | Path) -> Path:
     VoxloomError
         Where matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise VoxloomError("The overview needs matplotlib. Install it with `pip install 'voxloom[plot]'`.") from None
-    figure = Figure(figsize=(14, 9), dpi=110)  # no pyplot: nothing global, safe in any thread
-    FigureCanvasAgg(figure)
+    figure = figure_class("The overview")(figsize=(14, 9), dpi=110)
     halves: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1))
     top, bottom = halves
     figure.suptitle(picture.title, x=0.02, y=0.985, ha="left", fontsize=14, fontweight="bold")
@@ -175,23 +170,7 @@ def _legend(figure: Any, picture: GroupPicture) -> None:
 
 
 def _null(axis: Any, picture: GroupPicture) -> None:
-    null = np.asarray(picture.null)
-    threshold = float(np.quantile(null, 1 - picture.alpha, method="higher"))
-    axis.hist(null[1:], bins=60, color="#9aa5b1")
-    axis.axvline(threshold, color=FOUND, ls="--", lw=1.3, label=f"{1 - picture.alpha:.0%} point: {threshold:.2f}")
-    limit = 1.25 * float(null[1:].max())
-    observed = {"color": "#b2182b", "label": f"observed: {null[0]:.2f}"}
-    if null[0] < limit:
-        axis.axvline(null[0], lw=1.8, **observed)
-    else:  # far outside: the axis would squeeze the null into a line
-        axis.plot(0.985 * limit, 0, marker=">", ms=9, ls="none", clip_on=False, **observed)
-    axis.set_xlim(right=limit)
-    axis.set(
-        xlabel=picture.null_label,
-        ylabel="permutations",
-        title=f"Null of the maximum, {null.size:,} permutations",
-    )
-    axis.legend(frameon=False, fontsize=9)
+    draw_null(axis, np.asarray(picture.null), picture.alpha, picture.null_label)
 
 
 def _scatter(axis: Any, picture: GroupPicture) -> None:
