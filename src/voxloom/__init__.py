@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from voxloom.models.tfce import tfce
     from voxloom.models.true_discoveries import true_discovery_proportion
     from voxloom.pipeline import plan, remove_run, run
+    from voxloom.pipeline.group_maps import group_maps
     from voxloom.pipeline.ingest_images import ingest
     from voxloom.report.design import plot_design
     from voxloom.spec import TFCE, Analysis, ClusterMass, ClusterSize, MaxStat, load_analysis
@@ -66,6 +67,7 @@ _PUBLIC = {
     "from_nifti": "voxloom.io.images",
     "group_design": "voxloom.models.group_design",
     "group_influence": "voxloom.models.influence",
+    "group_maps": "voxloom.pipeline.group_maps",
     "group_sums": "voxloom.models.group_sums",
     "influential_maps": "voxloom.models.influence",
     "ingest": "voxloom.pipeline.ingest_images",
@@ -120,6 +122,7 @@ __all__ = [
     "from_nifti",
     "group_design",
     "group_influence",
+    "group_maps",
     "group_sums",
     "influential_maps",
     "ingest",

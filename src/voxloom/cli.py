@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voxloom._version import __version__
+from voxloom.cli_group import group
 from voxloom.cli_infer import infer
 from voxloom.cli_options import Cluster, Memory, Quiet, Reports, Verbose, Workers, finish, tell
 from voxloom.console import EXIT_FAILED, session
@@ -270,4 +271,5 @@ def _is_file(text: str) -> bool:
     return "://" not in text and Path(text).is_file()
 
 
+app.command()(group)
 app.command()(infer)

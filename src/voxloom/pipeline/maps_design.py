@@ -11,6 +11,7 @@ from voxloom.io.given_maps import VARIANCE
 from voxloom.io.participants import listed
 from voxloom.io.phenotypes import COLUMNS, LABEL_COLUMNS, join, known_of
 from voxloom.kernels.expression import contrast_matrix
+from voxloom.models.estimators import find_estimator
 from voxloom.models.group_design import INTERCEPT, group_design, require_dof
 from voxloom.pipeline import gather
 from voxloom.pipeline.exchange import label_columns, named_columns
@@ -54,6 +55,9 @@ def planned_tests(analysis: MapsAnalysis, maps: MapFiles) -> list[GroupTest]:
 def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
     """One group model of these maps."""
     model, where = analysis.group[name], f"group.{name}"
+    if find_estimator(model.estimator, has_groups=model.groups is not None).needs_variance and not maps.variances:
+        what = f"the estimator {model.estimator} needs the variances of the maps."
+        raise InputError(where, what, "Give them (--variances, a column variance), or use another estimator.")
     rows = usable_rows(model, rows_of_maps(analysis, model, maps))
     design = maps_design(model, rows, maps)
     rows = without_unpaired(rows.loc[design.index], design, where, model.missing)
@@ -122,12 +126,13 @@ def maps_design(model: GroupModel, rows: pd.DataFrame, maps: MapFiles) -> pd.Dat
     InputError
         The table holds text where numbers are wanted, or lacks one.
     """
+    rows = rows.rename_axis(index="map")
     if model.formula is not None or model.covariates is not None:
         return group_design(rows, model.formula or model.covariates, missing=model.missing)
     if model.table is None:
         return pd.DataFrame({INTERCEPT: 1.0}, index=rows.index)
     table = join(known_of(maps), maps, model.table, model.missing).rows
-    rows = table.loc[rows.index]
+    rows = table.loc[rows.index].rename_axis(index="map")
     columns = regressors(model, [str(name) for name in rows.columns])
     text = [name for name in columns if not pd.api.types.is_numeric_dtype(rows[name])]
     if text:

@@ -137,6 +137,14 @@ def correction(p: Corrected, wanted: Inference, permuted: Mapping[str, Any]) -> 
     return made | ({} if p.statistic is None else {"Statistic": p.statistic.model_dump(mode="json")}) | dict(permuted)
 
 
+def write_model_design(folder: Path, test: GroupTest) -> None:
+    """Write the design of a model, and what it says of itself: the columns of each term, coding and centring."""
+    names = {"Terms": "terms", "Coding": "coding"}
+    told = {entry: test.design.attrs[key] for entry, key in names.items() if test.design.attrs.get(key)}
+    design = test.design.rename_axis(index=str(test.design.index.name or "participant_id"))
+    write_design(folder / group_design_name(test.name), design, {"InputsDigest": test.results, **told})
+
+
 def export_group(
     *,
     store: str,
@@ -156,8 +164,7 @@ def export_group(
     study, folder = open_study(store), Path(output)
     first, second = names
     about = {"Name": second, "Expression": test.contrasts[second], "Model": test.name}
-    design = group_design_name(test.name)
-    write_design(folder / design, test.design.rename_axis(index="participant_id"), {"InputsDigest": test.results})
+    write_model_design(folder, test)
     files, read, written = [], 0, 0
     wanted: list[tuple[str, str, str | None, Mapping[str, Any] | None]] = [
         (variable, stat, None, None) for variable, stat in GROUP_FILES.items()
