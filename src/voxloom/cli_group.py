@@ -72,12 +72,14 @@ def group(
     cluster: Cluster = None,
     workers: Workers = None,
     memory_budget: Memory = None,
+    scratch_budget: given.Scratch = None,
+    plan: given.Planned = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Fit a group model to maps, out of core: effects, t or F, z and corrected p as NIfTI.
 
-    The same command again goes on where it was stopped.
+    With --plan it says what it would do. The same command again goes on where it was stopped.
     """
     tables = list(table or ())
     with session(quiet=quiet, verbose=verbose) as listener:
@@ -118,7 +120,11 @@ def group(
             cluster=cluster,
             workers=workers,
             memory_budget=memory_budget,
+            scratch_budget=scratch_budget,
             seed=seed,
         )
+        if plan:
+            given.show_plan(analysis)
+            return
         result, summary = given.work(listener, analysis)
     finish(result, quiet, summary)

@@ -32,12 +32,15 @@ def infer(
     cluster: Cluster = None,
     workers: Workers = None,
     memory_budget: Memory = None,
+    scratch_budget: given.Scratch = None,
+    plan: given.Planned = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Test maps by permutation: family-wise corrected p, out of core, from the maps alone.
 
-    The same command again goes on where it was stopped; with a greater --n-perm it adds the permutations that are new.
+    With --plan it says what it would do. The same command again goes on where it was stopped; with a greater --n-perm
+    it adds the permutations that are new.
     """
     tables = [] if design is None else [design]
     with session(quiet=quiet, verbose=verbose) as listener:
@@ -73,7 +76,11 @@ def infer(
             cluster=cluster,
             workers=workers,
             memory_budget=memory_budget,
+            scratch_budget=scratch_budget,
             seed=seed,
         )
+        if plan:
+            given.show_plan(analysis)
+            return
         result, summary = given.work(listener, analysis)
     finish(result, quiet, summary)

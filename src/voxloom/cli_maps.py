@@ -61,6 +61,12 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed of the rearrangements.")]
 StorePath = Annotated[
     str | None, typer.Option(help="Where the maps are kept while they are worked on; else OUTPUT.zarr.")
 ]
+Scratch = Annotated[
+    str | None, typer.Option(help="Disk that maps of clusters and TFCE may take at a time, such as 8GiB.")
+]
+Planned = Annotated[
+    bool, typer.Option("--plan", help="Say what the command would do and what looks odd; write nothing.")
+]
 
 
 def inference_of(
@@ -94,6 +100,21 @@ def work(listener: Listener, analysis: MapsAnalysis) -> tuple[RunResult, str]:
     tell(listener, result)
     lines = survivors(analysis) if result.ok else []
     return result, "\n".join([*lines, f"maps   {result.output}", f"store  {result.store}"])
+
+
+def show_plan(analysis: MapsAnalysis) -> None:
+    """Print what `work` would do.
+
+    Raises
+    ------
+    MemoryBudgetError
+        A task does not fit.
+    """
+    from voxloom.pipeline.maps_planning import plan_maps
+
+    planned = plan_maps(analysis, calibrate=True)
+    typer.echo(planned.render())
+    planned.require_fits(analysis.memory_budget)
 
 
 def named_contrasts(given: list[str] | None) -> dict[str, str]:

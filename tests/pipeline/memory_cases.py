@@ -31,6 +31,7 @@ from voxloom.pipeline import (
     fit,
     gather,
     group,
+    group_sizes,
     infer,
     inference_sizes,
     ingest,
@@ -38,7 +39,6 @@ from voxloom.pipeline import (
     noise,
     nulls,
     rounds,
-    sizes,
     smooth,
     spatial,
     whole_maps,
@@ -243,7 +243,7 @@ def group_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: int, bud
     test = group_test(objects, n_voxels, n_subjects, n_columns)
     make_group_arrays(objects, test, n_voxels)
     kwargs = {"store": objects.url, "test": test, "start": 0, "stop": min(n_voxels, 65_536), "memory_budget": budget}
-    return Case(group.fit_group_shard, kwargs, sizes.group_task(n_voxels, test, budget))
+    return Case(group.fit_group_shard, kwargs, group_sizes.group_task(n_voxels, test, budget))
 
 
 def tight_group_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: int) -> Case:

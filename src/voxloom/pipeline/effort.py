@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxloom.pipeline import calibration, sizes
+from voxloom.pipeline import calibration
 from voxloom.pipeline.consolidate import CONSOLIDATED
-from voxloom.pipeline.map_files import MAP_DTYPE
-from voxloom.pipeline.nulls import nulls_of, spatial_statistics
+from voxloom.pipeline.group_effort import group_stage_seconds, images_seconds, per_task
+from voxloom.pipeline.group_sizes import map_shards
+from voxloom.pipeline.sizes import subject_images
 from voxloom.schema import MAP_SHARD_VOXELS, shard_slices
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from voxloom.engine.plan import StagePlan
     from voxloom.pipeline.calibration import Rates
     from voxloom.pipeline.sizes import Survey
-
-#: Arrays that a task makes, writes or opens besides those that are counted one by one.
-FEW_ARRAYS = 4
 
 
 def measured_rates(survey: Survey) -> Rates:
@@ -34,7 +32,7 @@ def measured_rates(survey: Survey) -> Rates:
 
 def stage_seconds(survey: Survey, stages: Mapping[str, StagePlan], rates: Rates) -> dict[str, float]:
     """CPU seconds of all tasks of each stage, the tasks' own arrays and records included."""
-    tasks = {name: (1 + FEW_ARRAYS) * stage.n_tasks * rates.array for name, stage in stages.items()}
+    tasks = per_task(stages, rates)
     work = {
         "ingest": ingest_seconds(survey, rates),
         "design": survey.design_seconds,
@@ -44,14 +42,9 @@ def stage_seconds(survey: Survey, stages: Mapping[str, StagePlan], rates: Rates)
         + stages["fit"].bytes_written * rates.encode,
         "combine": combine_seconds(survey, rates) + stages["combine"].bytes_written * rates.encode,
         "consolidate": consolidate_seconds(survey, rates) + stages["consolidate"].bytes_written * rates.encode,
-        "group": group_seconds(survey, rates) + stages["group"].bytes_written * rates.encode,
-        "infer": stages["infer"].flops / 2 * rates.permutation,
-        "correct": correct_seconds(survey, rates) + stages["correct"].bytes_written * rates.encode,
         "export": export_seconds(survey, rates),
+        **group_stage_seconds(survey.work, stages, rates),
     }
-    if "spatial" in stages:
-        made = stages["spatial"].flops / 2 * rates.product + stages["spatial"].bytes_written * rates.encode
-        work["spatial"] = made + whole_map_seconds(survey, rates)
     return {name: tasks[name] + work[name] for name in stages}
 
 
@@ -82,37 +75,13 @@ def combine_seconds(survey: Survey, rates: Rates) -> float:
 def consolidate_seconds(survey: Survey, rates: Rates) -> float:
     """A read of every map of every subject."""
     maps = len(CONSOLIDATED) * len(survey.ws.analysis.first_level.contrasts) * len(survey.answered)
-    return maps * sizes.map_shards(survey) * rates.array
-
-
-def group_seconds(survey: Survey, rates: Rates) -> float:
-    """Fits of all subjects, and tests with tails."""
-    return survey.n_voxels * sum(
-        len(test.first_level) * len(test.subjects) * rates.group + sizes.pairs_of(test) * (rates.contrast + rates.tails)
-        for test in survey.tests
-    )
-
-
-def whole_map_seconds(survey: Survey, rates: Rates) -> float:
-    """Voxels times rearrangements times spatial statistics."""
-    group = survey.ws.analysis.group
-    maps = sum(
-        null.setup.n_perm * len(spatial_statistics(group[test.name].inference))
-        for test in survey.tests
-        for null in nulls_of(test, group[test.name].inference, survey.ws.analysis.seed)
-    )
-    return maps * survey.n_voxels * rates.whole
-
-
-def correct_seconds(survey: Survey, rates: Rates) -> float:
-    """Three sorts of every map and its p."""
-    return sum(map(sizes.pairs_of, survey.tests)) * survey.n_voxels * (3 * rates.sort + rates.tails)
+    return maps * map_shards(survey.n_voxels) * rates.array
 
 
 def export_seconds(survey: Survey, rates: Rates) -> float:
-    """Tails, and compression of the voxels of every map; what lies outside them costs nothing beside it."""
-    images = sizes.n_images(survey)
+    """Tails, images and designs."""
+    images = survey.work.images + subject_images(survey)
     tails = len(survey.answered) * len(survey.ws.analysis.first_level.contrasts) * rates.tails
-    volume = survey.n_voxels * MAP_DTYPE.itemsize * rates.gzip + 3 * rates.array
     designs = len(list(chain.from_iterable(survey.answered.values())))
-    return images * volume + survey.n_voxels * tails + 3 * designs * rates.array
+    made = images_seconds(images, survey.n_voxels, rates)
+    return made + survey.n_voxels * tails + 3 * designs * rates.array

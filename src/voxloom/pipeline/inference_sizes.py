@@ -5,94 +5,19 @@ Bytes are those that the tasks' records will count, to the last one; operations 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxloom.engine.plan import StagePlan, size
 from voxloom.pipeline import infer, memory, spatial
 from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
-from voxloom.pipeline.nulls import BATCH, SPATIAL_BATCH, nulls_of, spatial_batches, spatial_statistics
-from voxloom.pipeline.rounds import cut, map_stretches
+from voxloom.pipeline.group_sizes import FLOAT64, Work, pairs_of
+from voxloom.pipeline.nulls import BATCH, spatial_batches, spatial_statistics
+from voxloom.pipeline.rounds import map_stretches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from voxloom.pipeline.group import GroupTest
-    from voxloom.pipeline.nulls import Null
-    from voxloom.spec import GroupAnalysis, Inference
-
-FLOAT64 = 8
-
-
-@dataclass(frozen=True)
-class Work:
-    """Group tests over so many voxels."""
-
-    analysis: GroupAnalysis
-    tests: Sequence[GroupTest]
-    n_voxels: int
-
-    @property
-    def budget(self) -> int:
-        """Memory of a task."""
-        return self.analysis.memory_budget
-
-    def wanted(self, test: GroupTest) -> Inference:
-        """How a model is thresholded."""
-        return self.analysis.group[test.name].inference
-
-    def nulls(self, test: GroupTest) -> list[Null]:
-        """The nulls of a model; none without permutation inference."""
-        return nulls_of(test, self.wanted(test), self.analysis.seed)
-
-    def maps(self, n_maps: int = 1) -> int:
-        """Bytes of so many maps."""
-        return n_maps * FLOAT64 * self.n_voxels
-
-    def stretches(self, test: GroupTest) -> int:
-        """Stretches of voxels that the maxima of a model are taken over."""
-        return len(infer.voxel_stretches(self.n_voxels, test, self.budget))
-
-    def maxima(self, test: GroupTest) -> int:
-        """Bytes of the maxima of voxels of a model, by stretches."""
-        return sum(null.setup.n_perm for null in self.nulls(test)) * self.stretches(test) * FLOAT64
-
-    def counts(self, test: GroupTest) -> int:
-        """Bytes of the counts of a model."""
-        return self.maps(sum(len(null.batches) for null in self.nulls(test)))
-
-    def spatial_maxima(self, test: GroupTest) -> int:
-        """Bytes of the maxima of spatial statistics of a model."""
-        batches = sum(len(spatial_batches(null.setup.n_perm)) for null in self.nulls(test))
-        return batches * len(spatial_statistics(self.wanted(test))) * SPATIAL_BATCH * FLOAT64
-
-    @property
-    def whole(self) -> list[GroupTest]:
-        """Models with statistics of the whole map."""
-        return [test for test in self.tests if spatial_statistics(self.wanted(test))]
-
-    @property
-    def n_batches(self) -> int:
-        """Batches whose maps the store may hold at once."""
-        return memory.scratch_batches(self.analysis.scratch_budget, self.n_voxels)
-
-    def rounds(self, test: GroupTest) -> int:
-        """Rounds in which the maps of a model go through the store."""
-        if not self.stored(test):
-            return 0
-        return sum(len(cut(spatial_batches(null.setup.n_perm), self.n_batches)) for null in self.nulls(test))
-
-    def scratch(self, test: GroupTest) -> int:
-        """Bytes that the maps of a model take in the store at a time, at most."""
-        return min(self.rearranged(test), self.n_batches * memory.maps_bytes(self.n_voxels))
-
-    def rearranged(self, test: GroupTest) -> int:
-        """Bytes of a map for each rearrangement of a model."""
-        return self.maps(sum(null.setup.n_perm for null in self.nulls(test)))
-
-    def stored(self, test: GroupTest) -> bool:
-        """Whether the maps of a model go through the store."""
-        return spatial.through_store(self.n_voxels, test, self.wanted(test), self.budget)
 
 
 def inference_sizes(work: Work) -> Iterator[StagePlan]:
@@ -194,13 +119,13 @@ def correct_size(work: Work) -> StagePlan:
     read, written, peak, n_tasks = 0, 0, 0, 0
     for test in work.tests:
         wanted, nulls = work.wanted(test), work.nulls(test)
-        pairs, whole = len(test.first_level) * len(test.contrasts), len(spatial_statistics(wanted))
-        longest = max((null.setup.n_perm for null in nulls), default=0)
+        pairs, whole = pairs_of(test), len(spatial_statistics(wanted))
         peak = max(peak, memory.correct_memory(work.n_voxels, wanted.method))
         n_tasks += pairs
         read += work.maps(2 * pairs + (1 + whole) * len(nulls)) + work.counts(test) + work.spatial_maxima(test)
         read += work.maxima(test) * (len(nulls_named(wanted)) - whole)
         written += pairs * (
-            work.maps(len(p_maps(wanted)) + len(stat_maps(wanted))) + len(nulls_named(wanted)) * longest * FLOAT64
+            work.maps(len(p_maps(wanted)) + len(stat_maps(wanted)))
+            + len(nulls_named(wanted)) * work.longest(test) * FLOAT64
         )
     return StagePlan(name="correct", n_tasks=n_tasks, bytes_read=read, bytes_written=written, peak_memory=peak)

@@ -23,7 +23,7 @@ from voxloom.pipeline.levels import levels_of
 from voxloom.schema import voxel_coords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -57,7 +57,12 @@ MAP_DTYPE = np.dtype(np.float32)
 def planned_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:
     """Names of the files an analysis will write from these runs, each beside its sidecar."""
     yield from ("dataset_description.json", *(f"{site}/dataset_description.json" for site in ws.analysis.data.sites))
-    for name in dict.fromkeys((*planned_subject_files(ws, runs), *planned_group_files(ws, runs, tests))):
+    yield from with_sidecars((*planned_subject_files(ws, runs), *planned_group_files(ws, runs, tests)))
+
+
+def with_sidecars(names: Iterable[str]) -> Iterator[str]:
+    """Files, each beside its sidecar."""
+    for name in dict.fromkeys(names):
         yield from (name, f"{name.partition('.')[0]}.json")
 
 

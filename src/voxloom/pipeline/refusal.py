@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from voxloom.errors import InputError
 from voxloom.pipeline import memory, noise
 from voxloom.pipeline.group import group_test
+from voxloom.pipeline.group_sizes import group_task
 from voxloom.pipeline.inference_sizes import infer_task, rearrange_task, spatial_task
 from voxloom.pipeline.memory import require
 from voxloom.pipeline.nulls import spatial_statistics
-from voxloom.pipeline.sizes import group_task
 from voxloom.pipeline.spatial import through_store
 from voxloom.schema import MiB
 

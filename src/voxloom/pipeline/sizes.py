@@ -5,7 +5,7 @@ Bytes are those that the tasks' records will count (`voxloom.engine.task.Output`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -15,14 +15,14 @@ from voxloom.errors import InputError
 from voxloom.io.runs import raw_bytes
 from voxloom.pipeline import memory, noise
 from voxloom.pipeline.consolidate import CONSOLIDATED
-from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
-from voxloom.pipeline.group import GROUP_STATISTICS, group_test
-from voxloom.pipeline.inference_sizes import Work, inference_sizes
+from voxloom.pipeline.group import group_test
+from voxloom.pipeline.group_sizes import FLOAT64, Work, group_export_size, group_size, map_shards
+from voxloom.pipeline.inference_sizes import inference_sizes
 from voxloom.pipeline.levels import levels_of
-from voxloom.pipeline.map_files import GROUP_FILES, MAP_DTYPE, SUBJECT_FILES
+from voxloom.pipeline.map_files import MAP_DTYPE, SUBJECT_FILES
 from voxloom.pipeline.sources import source_bytes
 from voxloom.pipeline.stored_fit import PER_VOXEL
-from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
+from voxloom.pipeline.stored_maps import STATISTICS
 from voxloom.schema import MAP_CHUNK_MAPS, MAP_SHARD_VOXELS, bold_chunks, shard_slices
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from voxloom.pipeline.group import GroupTest
     from voxloom.pipeline.prepare import Inputs
     from voxloom.pipeline.workspace import Workspace
-
-#: Bytes of a stored estimate, and of every map.
-FLOAT64 = 8
 
 
 @dataclass
@@ -100,6 +97,11 @@ class Survey:
                 continue
         return found
 
+    @property
+    def work(self) -> Work:
+        """The group tests over the voxels of the study."""
+        return Work(self.ws.analysis, self.tests, self.n_voxels)
+
     def n_volumes(self, run: RunFile) -> int:
         """Volumes of the run's image."""
         return self.inputs.headers[run.id].n_volumes
@@ -124,8 +126,8 @@ def stage_sizes(survey: Survey) -> Iterator[StagePlan]:
     yield fit_size(survey)
     yield combine_size(survey)
     yield consolidate_size(survey)
-    yield group_size(survey)
-    yield from inference_sizes(Work(survey.ws.analysis, survey.tests, survey.n_voxels))
+    yield group_size(survey.work)
+    yield from inference_sizes(survey.work)
     yield export_size(survey)
 
 
@@ -268,75 +270,28 @@ def consolidate_size(survey: Survey) -> StagePlan:
     moved = n_subjects * len(survey.ws.analysis.first_level.contrasts) * survey.one_map(len(CONSOLIDATED))
     return StagePlan(
         name="consolidate",
-        n_tasks=len(shard_slices(n_subjects, MAP_CHUNK_MAPS)) * map_shards(survey),
+        n_tasks=len(shard_slices(n_subjects, MAP_CHUNK_MAPS)) * map_shards(survey.n_voxels),
         bytes_read=moved,
         bytes_written=moved,
         peak_memory=memory.consolidate_memory(survey.n_voxels, n_subjects),
     )
 
 
-def map_shards(survey: Survey) -> int:
-    """Shards of a map."""
-    return len(shard_slices(survey.n_voxels, map_chunks(survey.n_voxels)[1]))
-
-
-def pairs_of(test: GroupTest) -> int:
-    """First-level contrasts times group contrasts of a model."""
-    return len(test.first_level) * len(test.contrasts)
-
-
-def group_size(survey: Survey) -> StagePlan:
-    """Effects of all subjects in, statistics of every pair of contrasts out."""
-    tests, budget = survey.tests, survey.ws.analysis.memory_budget
-    return StagePlan(
-        name="group",
-        n_tasks=map_shards(survey) * len(tests),
-        bytes_read=sum(survey.one_map(len(test.maps) * len(test.subjects) * len(test.first_level)) for test in tests),
-        bytes_written=sum(survey.one_map(len(GROUP_STATISTICS) * pairs_of(test)) for test in tests),
-        peak_memory=max((group_task(survey.n_voxels, test, budget) for test in tests), default=0),
-    )
-
-
-def group_task(n_voxels: int, test: GroupTest, budget: int) -> int:
-    """Peak memory of a task of a group model."""
-    shard = memory.map_voxels(n_voxels)
-    n_subjects, n_numbers = len(test.subjects), len(GROUP_STATISTICS) * pairs_of(test) * shard
-    piece = min(shard, memory.group_piece(budget, n_subjects, n_numbers, test.work))
-    return memory.group_memory(n_subjects, piece, n_numbers, test.work)
-
-
 def export_size(survey: Survey) -> StagePlan:
     """Maps and designs in, values of the volumes out."""
-    n_subjects, images = len(survey.answered), n_images(survey)
-    runs = chain.from_iterable(survey.answered.values())
-    read = n_levels(survey) * subject_maps(survey) + sum(design_bytes(survey, run) for run in runs)
-    read += null_tables(survey)
-    return StagePlan(
-        name="export",
-        n_tasks=n_subjects + sum(map(pairs_of, survey.tests)),
-        bytes_read=read + survey.one_map(sum(group_images(survey, test) for test in survey.tests)),
-        bytes_written=images * survey.n_volume * MAP_DTYPE.itemsize,
-        peak_memory=memory.export_memory(survey.n_voxels, survey.n_volume) if images else 0,
+    groups, images = group_export_size(survey.work, survey.n_volume), subject_images(survey)
+    read = n_levels(survey) * subject_maps(survey)
+    read += sum(design_bytes(survey, run) for runs in survey.answered.values() for run in runs)
+    return replace(
+        groups,
+        n_tasks=groups.n_tasks + len(survey.answered),
+        bytes_read=groups.bytes_read + read,
+        bytes_written=groups.bytes_written + images * survey.n_volume * MAP_DTYPE.itemsize,
+        peak_memory=memory.export_memory(survey.n_voxels, survey.n_volume) if images else groups.peak_memory,
     )
 
 
-def null_tables(survey: Survey) -> int:
-    """Bytes of the nulls of all group tests, each as long as the longest of its model."""
-    work, total = Work(survey.ws.analysis, survey.tests, survey.n_voxels), 0
-    for test in survey.tests:
-        longest = max((null.setup.n_perm for null in work.nulls(test)), default=0)
-        total += pairs_of(test) * len(nulls_named(work.wanted(test))) * longest * FLOAT64
-    return total
-
-
-def n_images(survey: Survey) -> int:
-    """Images that are written of subjects and groups."""
+def subject_images(survey: Survey) -> int:
+    """Images that are written of subjects."""
     contrasts = survey.ws.analysis.first_level.contrasts.values()
-    subject_images = sum(len(SUBJECT_FILES[wanted.stat_type]) for wanted in contrasts)
-    return n_levels(survey) * subject_images + sum(group_images(survey, test) for test in survey.tests)
-
-
-def group_images(survey: Survey, test: GroupTest) -> int:
-    """Images of a group model."""
-    wanted = survey.ws.analysis.group[test.name].inference
-    return pairs_of(test) * (len(GROUP_FILES) + len(p_maps(wanted)) + len(stat_maps(wanted)))
+    return n_levels(survey) * sum(len(SUBJECT_FILES[wanted.stat_type]) for wanted in contrasts)
