@@ -65,7 +65,14 @@ def test_defaults_that_the_tables_write_in_words():
         {"data": {"bids_dir": "bids"}, "first_level": {"contrasts": {"a": "a"}}, "group": {"m": {}}}
     )
     assert analysis.memory_budget == 512 * 2**20
-    assert analysis.group["m"].contrasts == {"mean": "intercept"}
+    assert analysis.group["m"].model_dump()["contrasts"] == {"mean": "intercept"}
+
+
+def test_group_contrasts_of_the_page_are_read():
+    block = re.search(r"```yaml\n(group:.*?)```", ANALYSIS_FILE, re.DOTALL)
+    model = GroupModel(**yaml.safe_load(block[1])["group"]["sites"])
+    assert {name for name, contrast in model.contrasts.items() if contrast.stat_type == "F"} == {"groups", "the same"}
+    assert model.contrasts["groups"] == model.contrasts["the same"]
 
 
 def test_contrasts_of_the_page_are_read():

@@ -650,3 +650,51 @@ def test_noise_models_of_the_file_are_those_of_the_kernels():
     from voxloom.spec.first_level import NoiseModel
 
     assert set(get_args(NoiseModel)) == set(NOISE_MODELS)
+
+
+def test_spellings_of_group_contrasts():
+    contrasts = {
+        "a": " x -  y",
+        "b": ["x"],
+        "c": ["x", "y"],
+        "d": {"weights": [{"x": 1}, {"y": 2}]},
+        "e": [0, 1],
+        "f": {"weights": [[0, 1], [1, 0]]},
+        "g": {"contrasts": ["a", "c"]},
+        "h": {"expression": [1, 2], "stat_type": "F"},
+        "i": {"weights": {"x": 1, "y": -1}},
+    }
+    raw = {"data": {"bids_dir": "b"}, "first_level": {"contrasts": {"f": "on"}}}
+    made = parse_analysis(raw | {"group": {"m": {"formula": "1 + x", "contrasts": contrasts}}}).group["m"]
+    assert {name: (one.expression, one.stat_type) for name, one in made.contrasts.items()} == {
+        "a": ("x - y", None),
+        "b": ("x", "F"),
+        "c": (("x", "y"), "F"),
+        "d": (("x", "2 * y"), "F"),
+        "e": (((0.0, 1.0),), "t"),
+        "f": (((0.0, 1.0), (1.0, 0.0)), "F"),
+        "g": (("x - y", "x", "y"), "F"),
+        "h": (((1.0, 2.0),), "F"),
+        "i": ("x - y", None),
+    }
+    # what digests and files see: an expression alone stays as it was before there were others
+    assert made.settings["contrasts"]["a"] == "x - y"
+    assert parse_analysis(raw | {"group": {"m": made.model_dump(mode="json")}}).group["m"] == made
+
+
+@pytest.mark.parametrize(
+    ("contrast", "message"),
+    [
+        ([], r"contrasts.a: is \[\]"),
+        ([1, "x"], "rows of numbers are wanted"),
+        ({"contrasts": ["b"]}, "'b' is no contrast. Did you mean `bb`?"),
+        ({"expression": ["x", "y"], "stat_type": "t"}, "is t for several rows"),
+        ({"expression": "x", "weights": {"x": 1}}, "is given beside `expression`"),
+        ({"expresion": "x"}, "Did you mean `expression`?"),
+    ],
+)
+def test_wrong_group_contrasts_are_named_with_a_remedy(contrast, message):
+    group = {"m": {"formula": "1 + x", "contrasts": {"a": contrast, "bb": "x"}}}
+    raw = {"data": {"bids_dir": "b"}, "first_level": {"contrasts": {"f": "on"}}, "group": group}
+    with pytest.raises(InputError, match=message):
+        parse_analysis(raw)

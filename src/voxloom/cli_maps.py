@@ -33,7 +33,10 @@ Design = Annotated[
 Formula = Annotated[str | None, typer.Option(help="Right-hand side over the table, such as 'age + C(group)'.")]
 Contrasts = Annotated[
     list[str] | None,
-    typer.Option(help="Contrast of the design's columns, such as 'a - b' or 'name = a - b'; may be repeated."),
+    typer.Option(
+        help="Of the design's columns, such as 'a - b' or 'name = a - b' (t); a term of the formula, such as "
+        "'C(group)', or several with ; between, such as 'any = a - b; b - c' (F). May be repeated."
+    ),
 ]
 Permutations = Annotated[int, typer.Option(min=1, help="Rearrangements; more than before extends a test.")]
 Chosen = Annotated[str, typer.Option(help="Of max_stat, cluster_size, cluster_mass, tfce; with commas between.")]
@@ -117,10 +120,17 @@ def show_plan(analysis: MapsAnalysis) -> None:
     planned.require_fits(analysis.memory_budget)
 
 
-def named_contrasts(given: list[str] | None) -> dict[str, str]:
-    """Contrasts by name: ``name = expression``, or the expression as its own."""
-    named = [text.partition("=") if "=" in text else (text, "=", text) for text in given or ()]
-    return {name.strip(): expression.strip() for name, _, expression in named}
+def named_contrasts(given: list[str] | None) -> dict[str, str | list[str]]:
+    """Contrasts by name: ``name = expression``, or the expression as its own; several with ``;`` between."""
+    return dict(_named(text) for text in given or ())
+
+
+def _named(text: str) -> tuple[str, str | list[str]]:
+    """Name and expressions of a contrast; a sign of equality in parentheses is one of a term."""
+    head, equals, rest = text.partition("=")
+    name, rows = (head, rest) if equals and "(" not in head else (text, text)
+    expressions = [row.strip() for row in rows.split(";")]
+    return name.strip(), expressions[0] if len(expressions) == 1 else expressions
 
 
 def _blocks(given: str | None, tables: list[Path]) -> Any:

@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def analysis(folder: Path, work: Path, *, mask: bool = True, **inference: Any) -> Any:
-    model = {"table": str(folder / "design.tsv"), "contrasts": {"a - b": "a - b", "age": "age"}}
+    model = {"table": str(folder / "design.tsv"), "contrasts": {"a - b": "a - b", "any": ["a - b", "age"]}}
     inference = {"n_perm": 150, "method": ["permutation", "fdr"]} | inference
     raw = {
         "maps": {"files": [str(path) for path in sorted(folder.glob("sub-*.nii.gz"))]},

@@ -139,7 +139,7 @@ def f_of(effects: FloatArray, covariance: FloatArray, dof: FloatArray) -> FStati
 
 
 def _f_maps(F: FloatArray, q: int, dof: FloatArray) -> FStatistics:
-    F = np.where(np.isfinite(dof), F, np.nan)
+    F = np.where(np.isnan(dof), np.nan, F)
     dof = np.where(np.isnan(F), np.nan, dof)
     return FStatistics(F, f_to_z(F, q, dof), f_to_p(F, q, dof), dof)
 

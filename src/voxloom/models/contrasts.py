@@ -17,6 +17,7 @@ from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.models.contrast_lookup import design_values, noise_model_of
 from voxloom.models.design import dependent_columns
 from voxloom.models.first_level import stack_runs
+from voxloom.models.group_design import in_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +45,7 @@ def contrast(
         From `fit_first_level` or `fit_group`; lazy in, lazy out.
     expression : str, sequence of str, (K,) or (q, K) array_like
         Such as ``"face - house"``; several expressions, or rows of weights, are tested together by F. In a group model
-        also a term of its formula, such as ``"C(site)"``, with all of its columns.
+        also terms of its formula, such as ``"C(site)"``, each with all of its columns.
     stat_type : {"t", "F"}, optional
         t for one row and F for more, when not given.
     tails : bool
@@ -128,7 +129,7 @@ def combine_f(runs: xr.Dataset | Sequence[xr.Dataset]) -> xr.Dataset:
 def _rows(fit: xr.Dataset, expression: Expression, stat_type: str | None) -> FloatArray:
     """Estimable rows of weights (q, K); several are made orthonormal, the same way in every run."""
     columns = [str(name) for name in fit["regressor"].values]
-    expression = _term(fit, columns, expression)
+    expression = in_columns(expression, columns, fit.attrs.get("terms", {}))
     # sums have no design: whether they tell a contrast is found voxel by voxel
     known = "design" in fit
     C = estimable_rows(design_values(fit), columns, expression) if known else contrast_matrix(expression, columns)
@@ -138,14 +139,6 @@ def _rows(fit: xr.Dataset, expression: Expression, stat_type: str | None) -> Flo
     if stat_type == "t" and len(C) > 1:
         raise ContrastError(where, f"has {len(C)} rows, too many for a t.", 'Give one row, or stat_type="F".')
     return C if len(C) == 1 else orthonormal_rows(C)
-
-
-def _term(fit: xr.Dataset, columns: Sequence[str], expression: Expression) -> Expression:
-    """The rows of a term of the design's formula, where the expression names one; else the expression."""
-    terms = fit.attrs.get("terms", {})
-    if not isinstance(expression, str) or expression in columns or expression not in terms:
-        return expression
-    return np.eye(len(columns))[[columns.index(name) for name in terms[expression]]]
 
 
 def estimable_rows(X: FloatArray, columns: Sequence[str], expression: Expression) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from voxloom.kernels.linalg import reduce_design
 from voxloom.models.design import dependent_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Mapping
 
     import xarray as xr
     from numpy.typing import NDArray
@@ -129,6 +130,26 @@ def _coding(spec: Any) -> dict[str, str]:
         if parts:
             found[str(name)] = ", ".join(parts)
     return found
+
+
+def in_columns(expression: Any, columns: Sequence[str], terms: Mapping[str, Sequence[str]]) -> Any:
+    """Contrast in which the terms of a formula are written as their columns, a row each.
+
+    Parameters
+    ----------
+    expression : str, sequence of str, or weights
+        Weights stay as they are.
+    columns : sequence of str
+        Of the design. A name of a column is that column.
+    terms : mapping of str to sequence of str
+        Columns of each term, as `group_design` tells them in ``attrs["terms"]``.
+    """
+    rows = [expression] if isinstance(expression, str) else expression
+    if not isinstance(rows, Sequence) or not all(isinstance(row, str) for row in rows):
+        return expression
+    if not any(row in terms for row in rows):
+        return expression
+    return [name for row in rows for name in ([row] if row in columns else terms.get(row, [row]))]
 
 
 def aligned_design(effect: xr.DataArray, design: pd.DataFrame | None) -> pd.DataFrame:

@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxloom.errors import ContrastError, InputError
+from voxloom.errors import InputError
 from voxloom.kernels.exchangeability import free_block
-from voxloom.kernels.expression import contrast_matrix
-from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.kernels.partition import Split, interchangeable, split
 from voxloom.kernels.permutation import NUISANCE, Projections
 from voxloom.kernels.pseudo_t import VarianceSmoothing
 from voxloom.kernels.variance_groups import VarianceGroups, variance_groups
 from voxloom.kernels.z_table import f_table, t_table
-from voxloom.models.design import dependent_columns
+from voxloom.models.contrasts import contrast_text, estimable_rows
 from voxloom.models.exchangeability import BY_DESIGN, Exchange, Exchangeability, exchange
-from voxloom.models.group_design import require_dof
+from voxloom.models.group_design import in_columns, require_dof
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,8 +151,9 @@ def with_smoothed_variance(test: PreparedTest, fwhm: float, voxel: NDArray[np.in
 
 def prepare_test(
     design: pd.DataFrame,
-    contrast: str | Sequence[float] | ArrayLike,
+    contrast: str | Sequence[str] | Sequence[float] | ArrayLike,
     *,
+    stat_type: str | None = None,
     n_perm: int = 10_000,
     exchangeability: Exchangeability = BY_DESIGN,
     nuisance: str = "freedman-lane",
@@ -163,7 +162,8 @@ def prepare_test(
 ) -> PreparedTest:
     """Partition the design by the contrast, choose the scheme and number its rearrangements.
 
-    Parameters are those of `permutation_test`; rows of the design are the maps in order.
+    Parameters are those of `permutation_test`; rows of the design are the maps in order. `stat_type` may be F of one
+    row; by default it is t of one row and F of more.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def prepare_test(
     C = _estimable(design, contrast)
     allowed = exchange(exchangeability, M, C, design.index)
     still = None if allowed.flips or len(allowed.orbits) != len(M) else allowed.orbits
-    parts = split(M, C, still)
+    parts = split(M, C, still)._replace(signed=len(C) == 1 and stat_type != "F")
     model = NUISANCE[nuisance](parts)
     if model.basis is not None:
         allowed = _of_combined_maps(allowed, exchangeability, nuisance, model.size)
@@ -193,7 +193,7 @@ def prepare_test(
         as_observed=NUISANCE["freedman-lane"](parts),
         rearrangements=allowed.plan(labels, n_perm, seed),
         two_sided=two_sided and parts.signed,
-        contrast=contrast if isinstance(contrast, str) else "; ".join(" ".join(f"{w:g}" for w in row) for row in C),
+        contrast=contrast_text(contrast),
         nuisance=nuisance,
         groups=groups,
     )
@@ -225,15 +225,8 @@ def _of_combined_maps(allowed: Exchange, wanted: Exchangeability, nuisance: str,
     return allowed._replace(block=free_block(n_data))
 
 
-def _estimable(design: pd.DataFrame, contrast: str | Sequence[float] | ArrayLike) -> FloatArray:
+def _estimable(design: pd.DataFrame, contrast: str | Sequence[str] | Sequence[float] | ArrayLike) -> FloatArray:
     """Weights (q, K) of an estimable contrast."""
     columns = [str(name) for name in design.columns]
-    M = design.to_numpy(dtype=np.float64)
-    C = contrast_matrix(contrast, columns)
-    if not is_estimable(C, reduce_design(M)).all():
-        raise ContrastError(
-            f"contrast {contrast!r}",
-            f"is not estimable: the columns {dependent_columns(M, columns)} depend on the others.",
-            "Leave them out of the design, or test a contrast that the design can tell.",
-        )
-    return C
+    rows = in_columns(contrast, columns, design.attrs.get("terms", {}))
+    return estimable_rows(design.to_numpy(dtype=np.float64), columns, rows)

@@ -178,7 +178,7 @@ def corrected(read: Reading, test: GroupTest, row: int, column: int, inference: 
     """Every map and null of a pair of contrasts, by its variable."""
     pair = slice(row, row + 1), slice(column, column + 1), slice(None)
     z, n = (read(f"{test.path}/{name}", *pair)[0, 0] for name in ("z_score", "n"))
-    p = 2 * z_to_p(np.abs(z)) if inference.two_sided else z_to_p(z)
+    p = 2 * z_to_p(np.abs(z)) if test.questions[column].two_sided(inference.two_sided) else z_to_p(z)
     for method in inference.method:
         if method in VOXELWISE:
             yield Made(f"p_{method}", VOXELWISE[method](p))

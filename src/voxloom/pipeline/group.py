@@ -20,13 +20,13 @@ from voxloom.io.objects import Objects
 from voxloom.io.participants import listed, participants_of, participants_of_sites, read_participants
 from voxloom.io.regions import read_region
 from voxloom.io.study import describe_results, results_attrs
-from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import contrast
 from voxloom.models.estimators import find_estimator
 from voxloom.models.group import fit_group
 from voxloom.models.group_design import group_design
 from voxloom.pipeline import consolidate
 from voxloom.pipeline.exchange import label_columns, named_columns
+from voxloom.pipeline.group_contrasts import DesignContrast, contrasts_of
 from voxloom.pipeline.memory import GroupWork, group_memory, group_piece, require
 from voxloom.pipeline.nulls import nulls_of, require_resolution
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
@@ -61,7 +61,7 @@ class GroupTest:
     first_level: tuple[str, ...]
     rows: tuple[int, ...]
     design: pd.DataFrame
-    contrasts: Mapping[str, str]
+    contrasts: Mapping[str, DesignContrast]
     labels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     estimator: str = "ols"
     groups: str | None = None
@@ -76,6 +76,11 @@ class GroupTest:
     def maps(self) -> tuple[str, ...]:
         """Maps of every subject that it is fitted to."""
         return ("effect", "variance") if self._how.needs_variance else ("effect",)
+
+    @property
+    def questions(self) -> tuple[DesignContrast, ...]:
+        """Its contrasts in order."""
+        return tuple(self.contrasts.values())
 
     @property
     def work(self) -> GroupWork:
@@ -118,8 +123,6 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
     chosen, where = analysis.group_contrasts(name), f"group.{name}"
     rows = rows_of(analysis, model, subjects)
     design = design_for(model, rows, where)
-    for expression in model.contrasts.values():
-        contrast_matrix(expression, list(design.columns))
     return GroupTest(
         name=name,
         results=analysis.group_digest(name),
@@ -129,7 +132,7 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
         first_level=chosen,
         rows=tuple(contrasts.index(c) for c in chosen),
         design=design,
-        contrasts=dict(model.contrasts),
+        contrasts=contrasts_of(model, design),
         labels=label_columns(model, rows.loc[design.index], where),
         estimator=model.estimator,
         groups=model.groups,
@@ -281,6 +284,8 @@ def describe_group(ws: GroupWorkspace, test: GroupTest) -> None:
         inputs=inputs_of(ws, test),
         model=test.name,
         coords={"contrast": list(test.first_level), "group_contrast": list(test.contrasts)},
+        stat_type=[question.stat_type for question in test.questions],
+        df1=[question.df1 for question in test.questions],
         subjects=list(test.subjects),
         design={name: test.design[name].tolist() for name in test.design},
     )
@@ -329,10 +334,10 @@ def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memor
             read += sum(effects[name].nbytes for name in test.maps)
             fit = fit_group(effects, test.design, estimator=test.estimator, groups=groups)
             del effects  # before the next are read
-            for j, expression in enumerate(test.contrasts.values()):
-                answer = contrast(fit, expression).assign(n=fit["n"])
-                for name in GROUP_STATISTICS:
-                    maps[name][i, j, piece] = answer[name]
+            for j, question in enumerate(test.questions):
+                answer = contrast(fit, question.weights, stat_type=question.stat_type).assign(n=fit["n"])
+                for name in answer.data_vars:  # an F has no effect, and no variance of it
+                    maps[str(name)][i, j, piece] = answer[name]
     for name, values in maps.items():
         write_block(objects, f"{test.path}/{name}", (0, 0, start), values)
     return Output(

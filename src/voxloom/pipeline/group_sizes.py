@@ -67,7 +67,8 @@ class Work:
     def images_of(self, test: GroupTest) -> int:
         """Images of one model."""
         wanted = self.wanted(test)
-        return pairs_of(test) * (len(GROUP_FILES) + len(p_maps(wanted)) + len(stat_maps(wanted)))
+        fitted = sum(len(GROUP_FILES[question.stat_type]) for question in test.questions)
+        return len(test.first_level) * fitted + pairs_of(test) * (len(p_maps(wanted)) + len(stat_maps(wanted)))
 
     @property
     def null_tables(self) -> int:

@@ -34,15 +34,18 @@ if TYPE_CHECKING:
     from voxloom.pipeline.workspace import GroupWorkspace, Workspace
 
 NAME = "export"
-#: Statistic in a file name, by variable of a group model in the store.
+#: Statistic in a file name, by variable of a group model in the store, by type of the contrast.
 GROUP_FILES = {
-    "effect": "effect",
-    "variance": "variance",
-    "stat": "t",
-    "z_score": "z",
-    "p_value": "p",
-    "dof": "dof",
-    "n": "n",
+    "t": {
+        "effect": "effect",
+        "variance": "variance",
+        "stat": "t",
+        "z_score": "z",
+        "p_value": "p",
+        "dof": "dof",
+        "n": "n",
+    },
+    "F": {"stat": "F", "z_score": "z", "p_value": "p", "dof": "dof", "n": "n"},
 }
 #: Statistics written of a subject's contrast.
 SUBJECT_FILES = {
@@ -84,16 +87,16 @@ def planned_group_files(ws: GroupWorkspace, runs: Sequence[RunFile], tests: Sequ
     for test in tests:
         entities = group_entities(runs)
         yield group_design_name(test.name)
-        stats: list[tuple[str, str | None]] = [(stat, None) for stat in GROUP_FILES.values()]
         wanted = ws.analysis.group[test.name].inference
-        stats += [("p", p.desc) for p in p_maps(wanted).values()]
-        stats += [(one.stat, one.desc) for one in stat_maps(wanted).values()]
-        for first, name in product(test.first_level, test.contrasts):
+        made: list[tuple[str, str | None]] = [("p", p.desc) for p in p_maps(wanted).values()]
+        made += [(one.stat, one.desc) for one in stat_maps(wanted).values()]
+        for first, (name, question) in product(test.first_level, test.contrasts.items()):
             if "permutation" in wanted.method:
                 yield null_name(test.name, contrast=first, test=name, entities=entities)
+            fitted = [(stat, None) for stat in GROUP_FILES[question.stat_type].values()]
             yield from (
                 group_name(test.name, contrast=first, test=name, stat=stat, entities=entities, desc=desc)
-                for stat, desc in stats
+                for stat, desc in (*fitted, *made)
             )
 
 

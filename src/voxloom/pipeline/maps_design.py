@@ -17,6 +17,7 @@ from voxloom.pipeline import gather
 from voxloom.pipeline.exchange import label_columns, named_columns
 from voxloom.pipeline.gather import MapsWorkspace
 from voxloom.pipeline.group import GroupTest, group_tests, places_of, usable_rows
+from voxloom.pipeline.group_contrasts import contrasts_of
 from voxloom.pipeline.nulls import nulls_of, require_resolution
 from voxloom.pipeline.people import require_independent, without_unpaired
 from voxloom.spec.maps import MAPS
@@ -65,8 +66,6 @@ def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
         design = maps_design(model, rows, maps)
     require_independent(model, rows, design, where)
     require_dof(design.to_numpy())
-    for expression in model.contrasts.values():
-        contrast_matrix(expression, list(design.columns))
     return GroupTest(
         name=name,
         results=analysis.group_digest(name),
@@ -76,7 +75,7 @@ def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
         first_level=(MAPS,),
         rows=(0,),
         design=design,
-        contrasts=dict(model.contrasts),
+        contrasts=contrasts_of(model, design),
         estimator=model.estimator,
         groups=model.groups,
         labels=label_columns(model, rows, where),
@@ -160,6 +159,7 @@ def regressors(model: GroupModel, columns: Sequence[str]) -> list[str]:
     One that a contrast names is one in any case.
     """
     others = {*LABEL_COLUMNS, *COLUMNS.values(), VARIANCE, *named_columns(model)}
-    weights = [contrast_matrix(expression, list(columns)) for expression in model.contrasts.values()]
+    expressions = [wanted.expression for wanted in model.contrasts.values() if wanted.by_name]
+    weights = [contrast_matrix(expression, list(columns)) for expression in expressions]
     named = {name for matrix in weights for name, column in zip(columns, matrix.T) if column.any()}
     return [name for name in columns if name in named or name not in others]

@@ -142,9 +142,11 @@ def prepared_all(test: GroupTest, wanted: Inference, seed: int) -> list[Prepared
 
 def prepared(test: GroupTest, wanted: Inference, seed: int, column: int) -> PreparedTest:
     """The permutation test of one group contrast."""
+    question = test.questions[column]
     return prepare_test(
         test.design,
-        list(test.contrasts.values())[column],
+        question.weights,
+        stat_type=question.stat_type,
         n_perm=wanted.n_perm,
         exchangeability=exchangeability_of(wanted, test.labels),
         nuisance=wanted.nuisance,

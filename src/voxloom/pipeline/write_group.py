@@ -96,7 +96,7 @@ def extra_maps(ws: GroupWorkspace, test: GroupTest, column: int, made: Mapping[s
 
     `made` is what the stage before told of how it made each.
     """
-    wanted = ws.analysis.group[test.name].inference
+    wanted, question = ws.analysis.group[test.name].inference, test.questions[column]
     permuted: dict[str, Any] = {}
     if "permutation" in wanted.method:
         attrs = prepared(test, wanted, ws.analysis.seed, column).attrs
@@ -105,7 +105,7 @@ def extra_maps(ws: GroupWorkspace, test: GroupTest, column: int, made: Mapping[s
         permuted |= {"Rearrangements": wanted.rearrangements.name} if wanted.rearrangements else {}
     found = {}
     for name, p in p_maps(wanted).items():
-        how = correction(p, wanted, permuted)
+        how = correction(p, "two-sided" if question.two_sided(wanted.two_sided) else "upper", permuted)
         found[name] = ExtraMap("p", p.desc, how | told(made.get(name, {})))
     for name, one in stat_maps(wanted).items():
         found[name] = ExtraMap(one.stat, one.desc, one.parameters)
@@ -128,9 +128,9 @@ def told(made: Mapping[str, Any]) -> dict[str, Any]:
     return {names[key]: value for key, value in made.items() if not isinstance(value, float) or isfinite(value)}
 
 
-def correction(p: Corrected, wanted: Inference, permuted: Mapping[str, Any]) -> dict[str, Any]:
+def correction(p: Corrected, tail: str, permuted: Mapping[str, Any]) -> dict[str, Any]:
     """What the sidecar of one map of p says of how it was made."""
-    made: dict[str, Any] = {"Method": p.method, "Tail": "two-sided" if wanted.two_sided else "upper"}
+    made: dict[str, Any] = {"Method": p.method, "Tail": tail}
     if p.method != "permutation":
         return made
     made["ErrorRate"] = "uncorrected" if p.statistic is None else "family-wise"
@@ -163,11 +163,12 @@ def export_group(
     """Write every map of one group test, its nulls and the design of its model."""
     study, folder = open_study(store), Path(output)
     first, second = names
-    about = {"Name": second, "Expression": test.contrasts[second], "Model": test.name}
+    question = test.contrasts[second]
+    about = {"Name": second, **question.about, "Model": test.name}
     write_model_design(folder, test)
     files, read, written = [], 0, 0
     wanted: list[tuple[str, str, str | None, Mapping[str, Any] | None]] = [
-        (variable, stat, None, None) for variable, stat in GROUP_FILES.items()
+        (variable, stat, None, None) for variable, stat in GROUP_FILES[question.stat_type].items()
     ]
     wanted += [(variable, *one) for variable, one in extra.items()]
     for variable, stat, desc, how in wanted:

@@ -162,7 +162,7 @@ def group_level(model: GroupModel, n_subjects: int) -> Iterator[str]:
     terms = model.formula or " + ".join(["1", *(model.covariates or ())])
     how = ESTIMATORS.get(model.estimator, "least squares with sandwich covariances [guillaume]")
     yield f"Maps of {n_subjects} subjects entered a group model, {terms}, fitted by {how}."
-    told = "; ".join(f"{name} ({expression})" for name, expression in model.contrasts.items())
+    told = "; ".join(f"{name} ({one.text})" for name, one in model.contrasts.items())
     yield f"Group contrasts: {told}."
     yield from inference(model.inference)
 

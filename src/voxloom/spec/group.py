@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from voxloom.errors import InputError
+from voxloom.spec.group_contrasts import GroupContrast, GroupContrasts
 from voxloom.spec.labels import require_distinct_labels
 from voxloom.spec.section import Section
 from voxloom.spec.statistics import MaxStat, Statistics
@@ -120,8 +121,9 @@ class GroupModel(Section):
     missing: Literal["raise", "drop"] = "raise"
     """What becomes of a subject without a row in the table, or without a finite covariate of the model: the model is
     refused, or fitted without the subject."""
-    contrasts: dict[Name, Name] = Field(default_factory=dict)
-    """Contrasts of the design's columns by name; by default `mean: intercept` unless there is a formula."""
+    contrasts: GroupContrasts = Field(default_factory=dict)
+    """Contrasts by name: an expression of the design's columns (t), a term of the formula or a list (F), `weights`, or
+    `contrasts` of this model together (F); by default `mean: intercept` unless there is a formula."""
     first_level_contrasts: Literal["all"] | tuple[Name, ...] = "all"
     """First-level t contrasts this model is fitted to."""
     estimator: Estimator = "ols"
@@ -140,9 +142,9 @@ class GroupModel(Section):
 
     @field_validator("contrasts")
     @classmethod
-    def _file_names(cls, value: dict[str, str]) -> dict[str, str]:
+    def _file_names(cls, value: dict[str, GroupContrast]) -> dict[str, GroupContrast]:
         require_distinct_labels(value, "")
-        return {name: " ".join(expression.split()) for name, expression in sorted(value.items())}
+        return dict(sorted(value.items()))
 
     @field_validator("first_level_contrasts")
     @classmethod
