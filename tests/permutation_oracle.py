@@ -129,3 +129,28 @@ def refitted(M: np.ndarray, C: np.ndarray, Y: np.ndarray, indices: np.ndarray, m
     if method == "ter-braak":
         found[0] = stat_of(M, C, Y)
     return found
+
+
+def refitted_partial(M, C, Y, indices, method="freedman-lane") -> tuple[np.ndarray, np.ndarray]:
+    """t or F (P, V) and its degrees of freedom of every voxel alone, of the maps that it has.
+
+    Map i comes to row |r[i]| of the design, whoever that is; NaN where the rows that have come do not tell C b.
+    """
+    Z, X = nuisance(M, C), M @ np.linalg.pinv(C)
+    effect = X - hat(Z) @ X
+    stat, dof = np.full((2, len(indices), Y.shape[1]), np.nan)
+    for v, y in enumerate(Y.T):
+        there = np.isfinite(y)
+        y = y[there]
+        without = {"freedman-lane": Z, "dekker": Z, "ter-braak": M, "manly": Z[:, :0]}[method][there]
+        for p, r in enumerate(indices):
+            e = y if method == "ter-braak" and p == 0 else y - hat(without) @ y
+            D, K = rearranged(r, M)[there], C
+            if method == "dekker":
+                D = np.c_[rearranged(r, effect)[there], Z[there]]
+                K = np.eye(len(C), D.shape[1])
+            told = np.linalg.matrix_rank(np.r_[D, K], rtol=RCOND) == np.linalg.matrix_rank(D, rtol=RCOND)
+            left = len(D) - np.linalg.matrix_rank(D, rtol=RCOND)
+            if told and left > 0:
+                stat[p, v], dof[p, v] = stat_of(D, K, e[:, None])[0], left
+    return stat, dof

@@ -63,6 +63,42 @@ def test_voxels_with_too_few_maps_and_those_beside_them(name, maps, table):
     xr.testing.assert_allclose(found.isel(voxel=rest), expected.isel(voxel=rest), rtol=1e-10)
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_voxel_is_fitted_as_if_it_were_alone_with_the_maps_that_it_has(name, maps, table):
+    rng = np.random.default_rng(5)
+    maps["effect"].values[rng.random(maps["effect"].shape) < 0.2] = np.nan
+    design, groups = group_design(table, "1 + age"), groups_for(name, table)
+    found = contrast(fit_group(maps, design, estimator=name, groups=groups), "age")
+    for v in range(12):
+        there = np.isfinite(maps["effect"][:, v].to_numpy())
+        alone = fit_group(
+            maps.isel(map=there, voxel=[v]),
+            design[there],
+            estimator=name,
+            groups=None if groups is None else groups[there],
+        )
+        xr.testing.assert_allclose(contrast(alone, "age"), found.isel(voxel=[v]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_voxels_with_fewer_maps_than_wanted_are_left_out_and_counted(name, maps, table):
+    maps["effect"][:5, 3], maps["effect"][:9, 4] = np.nan, np.nan
+    n = np.isfinite(maps["effect"]).sum("map").to_numpy()
+    how = {"estimator": name, "groups": groups_for(name, table)}
+    design = group_design(table, "1 + age")
+    for given in (maps, maps.chunk(voxel=7)):
+        fit = fit_group(given, design, min_n=14, **how)
+        expected = fit_group(maps, design, **how)
+        np.testing.assert_array_equal(fit["n"], n)
+        assert fit.attrs["n_too_few"] == (n < 14).sum() >= 2
+        for variable in ("stat", "dof", "p_value"):
+            answer = contrast(fit, "age")[variable]
+            np.testing.assert_array_equal(np.isnan(answer), n < 14)
+            np.testing.assert_allclose(answer[n >= 14], contrast(expected, "age")[variable][n >= 14], rtol=1e-9)
+    with pytest.raises(InputError, match="min_n: is 19, but there are 18 maps"):
+        fit_group(maps, design, min_n=19, **how)
+
+
 def test_a_term_of_the_formula_is_tested_by_its_name(maps, table):
     design = group_design(table, "1 + age + C(site)")
     assert design.attrs["terms"]["C(site)"] == ["C(site)[T.b]", "C(site)[T.c]"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
 import voxloom
-from voxloom.errors import InputError
+from voxloom.errors import DesignError, InputError, VoxloomWarning
 from voxloom.models.estimators import ALIASES, ESTIMATORS
 from voxloom.simulate import write_bids_study
 from voxloom.spec import parse_analysis
@@ -88,6 +89,42 @@ def test_permutation_is_of_least_squares_alone(done):
         parse_analysis(analysis | {"group": refused})
     planned = voxloom.plan(analysis | {"group": {"site": MODELS["site"] | {"groups": "scanner"}}})
     assert any("group.site: `scanner` is no column of the table" in str(error) for error in planned.errors)
+
+
+def test_models_with_missing_covariates_and_few_maps(tmp_path, analysis_of):
+    """Subjects without a covariate are dropped when told to; voxels of too few maps are left out and counted."""
+    write_bids_study(tmp_path / "bids", n_subjects=7, n_runs=1, shape=(6, 7, 5), n_volumes=40, seed=4)
+    table = pd.read_csv(tmp_path / "bids/participants.tsv", sep="\t")
+    table.loc[[1, 4], "age"] = np.nan
+    table.to_csv(tmp_path / "bids/participants.tsv", sep="\t", index=False, na_rep="n/a")
+    for label in ("01", "03"):  # a hole of two subjects
+        (path,) = (tmp_path / "bids").glob(f"**/sub-{label}_*_mask.nii.gz")
+        mask = nib.load(path)
+        values = np.asarray(mask.dataobj).copy()
+        values[:3] = 0
+        nib.save(nib.Nifti1Image(values, mask.affine, mask.header), path)
+    model = {"formula": "1 + age", "contrasts": {"age": "age"}, "inference": {"n_perm": 20}}
+    with pytest.raises(DesignError, match="`age` is missing or not finite for sub-02, sub-05"):
+        voxloom.run(analysis_of(tmp_path / "bids", tmp_path, group={"refused": model}))
+    models = {"asked": model | {"missing": "drop"}, "some": model | {"missing": "drop", "min_n": 4}}
+    result = voxloom.run(analysis_of(tmp_path / "bids", tmp_path, group=models))
+    assert any("fitted without sub-02, sub-05" in text for text in result.warnings)
+
+    study, kept = voxloom.open_study(result.store), [0, 2, 3, 5, 6]
+    maps = study.results(result.results_name).sel(contrast="faceVsHouse").rename(subject="map").isel(map=kept)
+    design = voxloom.group_design(table.set_index("participant_id").iloc[kept], "1 + age")
+    for name, least in (("asked", 1), ("some", 4)):
+        found = study.results(result.group_names[name]).isel(group_contrast=0).sel(contrast="faceVsHouse").load()
+        expected = voxloom.contrast(voxloom.fit_group(maps[["effect"]].load(), design, min_n=least), "age")
+        np.testing.assert_allclose(found["stat"], expected["stat"], rtol=1e-9)
+        with pytest.warns(VoxloomWarning, match="have too few maps"):
+            test = voxloom.permutation_test(maps["effect"].load(), design, "age", n_perm=20, min_n=least)
+        np.testing.assert_allclose(found["p_max_stat"], test["p_max_stat"])
+        np.testing.assert_array_equal(found["n"], np.isfinite(maps["effect"]).sum("map"))
+    few = int(((found["n"] > 0) & (found["n"] < 4)).sum())
+    assert few > 20
+    assert np.isnan(found["stat"][found["n"] < 4]).all()
+    assert any(f"{few} of {len(study.voxel)} voxels have fewer than 4 maps" in text for text in result.warnings)
 
 
 def test_names_of_estimators_are_those_of_the_models():

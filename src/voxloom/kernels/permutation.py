@@ -54,6 +54,9 @@ class Projections(NamedTuple):
         Orthonormal nuisance that is rearranged with the effect and whose projection depends on the rearrangement.
     held : (m, k) array
         Orthonormal nuisance that stays, and that the rearranged effect is kept apart from.
+    still : (n, f) array
+        Orthonormal nuisance that no rearrangement changes; it is removed from the data, and no row of the product
+        meets it as long as no map is missing.
     basis : (n, m) array or None
         Orthonormal; data are its products with the maps. None for the maps themselves.
     dof : int
@@ -67,6 +70,7 @@ class Projections(NamedTuple):
     effect: FloatArray
     moving: FloatArray
     held: FloatArray
+    still: FloatArray
     basis: FloatArray | None
     dof: int
     signed: bool
@@ -129,7 +133,7 @@ NUISANCE: dict[str, Callable[[Split], Projections]] = {
 
 
 def _projections(model: Split, removed: FloatArray, rest: FloatArray) -> Projections:
-    return Projections(removed, rest, model.X, model.moving, model.nothing, None, model.dof, model.signed)
+    return Projections(removed, rest, model.X, model.moving, model.nothing, model.fixed, None, model.dof, model.signed)
 
 
 def _complement(Z: FloatArray) -> FloatArray:

@@ -23,6 +23,8 @@ P_FLOOR = float(np.finfo(np.float64).tiny)
 FAR = 1e-280
 #: |t| below this goes through a power series: its tail is too near 1/2 to tell z.
 SMALL_T = 0.02
+#: And |z| below this, for the same reason.
+SMALL_Z = 1e-3
 #: scipy's quantile of t loses digits beyond this |z| (at 3 degrees of freedom all of them beyond 30).
 FAR_Z = 6.0
 #: More degrees of freedom than this (infinity included) count as this many: t is normal to 1e-12.
@@ -86,7 +88,10 @@ def z_to_t(z: ArrayLike, dof: ArrayLike) -> FloatArray:
     t = np.array(-special.stdtrit(dof, np.exp(log_p)), ndmin=1)
     far = np.atleast_1d(np.abs(z) > FAR_Z)
     t[far] = _newton(np.atleast_1d(log_p)[far], np.atleast_1d(dof)[far])
-    return np.asarray(np.copysign(t.reshape(z.shape), z))
+    t = t.reshape(z.shape)
+    near = np.abs(z) < SMALL_Z
+    t[near] = _small_z_to_t(np.abs(z[near]), dof[near])
+    return np.asarray(np.copysign(t, z))
 
 
 def _dof(dof: ArrayLike) -> FloatArray:
@@ -104,6 +109,13 @@ def _small_t_to_z(t: FloatArray, dof: FloatArray) -> FloatArray:
     rest = 1 - 5 * (dof + 5) / (dof + 1) * u / 42
     area = t * (1 - u / 6 * (1 - 3 * (dof + 3) / (dof + 1) * u / 20 * rest))
     return np.asarray(np.sqrt(2) * special.erfinv(2 * _density_at_zero(dof) * area))
+
+
+def _small_z_to_t(z: FloatArray, dof: FloatArray) -> FloatArray:
+    """Inverse of `_small_t_to_z` by two terms; what is left out is of the order z^4."""
+    slope = 1 / (np.sqrt(2 * np.pi) * _density_at_zero(dof))
+    bend = (dof + 1) / dof * slope**2 / 2 - 0.5
+    return np.asarray(slope * z * (1 + bend * z**2 / 3))
 
 
 def _density_at_zero(dof: FloatArray) -> FloatArray:

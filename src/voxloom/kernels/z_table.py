@@ -87,16 +87,17 @@ class ZTable:
 @lru_cache(maxsize=TABLES)
 def t_table(dof: float) -> ZTable:
     """Table of `tails.t_to_z` for this many degrees of freedom."""
-    return _tabulate(partial(t_to_z, dof=dof), *T_RANGE, odd=True)
+    return tabulate(partial(t_to_z, dof=dof), *T_RANGE, odd=True)
 
 
 @lru_cache(maxsize=TABLES)
 def f_table(df1: float, df2: float) -> ZTable:
     """Table of `tails.f_to_z` for these degrees of freedom."""
-    return _tabulate(partial(f_to_z, df1=df1, df2=df2), *F_RANGE, odd=False)
+    return tabulate(partial(f_to_z, df1=df1, df2=df2), *F_RANGE, odd=False)
 
 
-def _tabulate(exact: Callable[[FloatArray], FloatArray], low: int, high: int, *, odd: bool) -> ZTable:
+def tabulate(exact: Callable[[FloatArray], FloatArray], low: int, high: int, *, odd: bool) -> ZTable:
+    """Tabulate a smooth function between two powers of two; an odd one from 0 on."""
     leading = np.arange((high - low) * 2**LEADING_BITS + 1) + (np.float64(2.0**low).view(np.int64) >> _SHIFT)
     edges = (leading << _SHIFT).view(np.float64)
     if odd:

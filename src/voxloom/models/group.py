@@ -17,6 +17,7 @@ from voxloom.models.group_design import (
     labels_of_maps,
     listed,
     require_dof,
+    require_min_n,
     warn_if_alone,
     warn_if_singular,
 )
@@ -34,6 +35,7 @@ def fit_group(
     *,
     estimator: str = "ols",
     groups: Sequence[Any] | pd.Series[Any] | None = None,
+    min_n: int = 1,
 ) -> xr.Dataset:
     """Fit ``effect = design @ beta + error`` over maps at every voxel, where they are there.
 
@@ -64,6 +66,8 @@ def fit_group(
           Kenward and Roger's degrees of freedom.
     groups : sequence or Series, optional
         Group of each map, in their order or labelled as they are.
+    min_n : int
+        Voxels with fewer maps are NaN, and counted in the attribute ``n_too_few``.
 
     Returns
     -------
@@ -79,13 +83,14 @@ def fit_group(
     DesignError
         Rows do not match the maps, values are not finite, or there are not more maps than regressors.
     InputError
-        The estimator is unknown, or lacks variances or groups; a variance is negative or 0.
+        The estimator is unknown, or lacks variances or groups; a variance is negative or 0; `min_n` is out of range.
     """
     effect = effects(maps)
     design = aligned_design(effect, design)
     X = design.to_numpy(dtype=np.float64)
     warn_if_singular(design)
     require_dof(X)
+    require_min_n(min_n, len(X))
     warn_if_alone(design)
     how = find_estimator(estimator, has_groups=groups is not None)
     arrays = [effect, *([variances(maps)] if how.needs_variance else [])]
@@ -97,19 +102,28 @@ def fit_group(
     if of_map is not None and "variance_group" in sizes:
         sizes["variance_group"] = int(of_map.max()) + 1
     fit = map_voxels(_Fit(how, X, of_map, present), *arrays, pattern, outputs=outputs, sizes=sizes)
+    n = xr.DataArray(present.sum(axis=1)[number].astype(np.float64), dims="voxel")
+    enough = n >= min_n
+    fit = {name: values if bool(enough.all()) else values.where(enough) for name, values in fit.items()}
     if "sigma2" not in fit:
         fit["sigma2"] = xr.ones_like(fit["beta"][0]).where(fit["beta"][0].notnull())
     return xr.Dataset(
         {
             **fit,
-            "n": ("voxel", present.sum(axis=1)[number].astype(np.float64)),
+            "n": n,
             "pattern": pattern,
             "present": (("pattern_id", "map"), present),
             "design": (("map", "regressor"), X),
             **({} if of_map is None else {"group": ("map", of_map)}),
         },
         coords={"regressor": list(map(str, design.columns))},
-        attrs={"noise_model": how.noise_model, "estimator": estimator, **design.attrs},
+        attrs={
+            "noise_model": how.noise_model,
+            "estimator": estimator,
+            "min_n": min_n,
+            "n_too_few": int((~enough).sum()),
+            **design.attrs,
+        },
     ).assign_coords({"map": effect["map"]} if "map" in effect.coords else {})
 
 

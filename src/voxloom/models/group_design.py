@@ -259,6 +259,12 @@ def require_dof(X: NDArray[np.float64]) -> None:
         )
 
 
+def require_min_n(min_n: int, n_maps: int) -> None:
+    """Raise `InputError` unless some voxel can have so many maps."""
+    if not 1 <= min_n <= n_maps:
+        raise InputError("min_n", f"is {min_n}, but there are {n_maps} maps.", f"From 1 to {n_maps} is wanted.")
+
+
 def listed(labels: Sequence[Hashable] | pd.Index[Any]) -> str:
     """Name the first few labels, and how many more there are."""
     shown = ", ".join(str(label) for label in labels[:5])

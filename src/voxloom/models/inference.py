@@ -47,6 +47,7 @@ def permutation_test(
     tail: Tail | None = None,
     stop_at: int | None = None,
     variance_smoothing_fwhm: float | None = None,
+    min_n: int = 1,
     seed: int = 0,
     client: Any = None,
 ) -> xr.Dataset:
@@ -85,6 +86,8 @@ def permutation_test(
         Test pseudo-t: the variance is smoothed over voxels by a Gaussian of this full width at half maximum, mm, in
         every rearrangement. For t with few degrees of freedom. There is no ``z_score`` then, and spatial statistics are
         made ``on="stat"``.
+    min_n : int
+        Voxels with fewer maps are not tested.
     seed : int
         Rearrangement i depends on (seed, i) alone: a longer test begins with the shorter one.
     client : distributed.Client, optional
@@ -98,7 +101,9 @@ def permutation_test(
         (negative on the negative side); with `stop_at` also ``n_used``, the rearrangements until a voxel stopped. With
         several contrasts or modalities there are dims ``contrast`` and ``modality``, and ``p_joint_<name>`` corrects
         over all of them, by the maximum on the scale of z. Attributes tell the degrees of freedom (``dof``) and how p
-        was made. Voxels with a value missing in any map, or without variance, are NaN and counted in a warning.
+        was made. A voxel that lacks maps is tested with the others, ``n(voxel)`` of them; ``stat`` is then the t (or F)
+        of the same p with the degrees of freedom of all maps. Voxels with too few, or without variance, are NaN and
+        counted in a warning; so are those that lack any, with variance groups, smoothed variances or "huh-jhun".
 
     Raises
     ------
@@ -121,6 +126,7 @@ def permutation_test(
             nuisance=nuisance,
             two_sided=two_sided,
             seed=seed,
+            min_n=min_n,
         )
         for name, one in contrasts.items()
     }

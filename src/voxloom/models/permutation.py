@@ -8,6 +8,8 @@ import numpy as np
 
 from voxloom.errors import InputError
 from voxloom.kernels import maxstat
+from voxloom.kernels.linalg import sub_blocks
+from voxloom.kernels.partial_maps import partial_stat, partial_voxels
 from voxloom.kernels.permutation import cosine_of_stat, stat_of_cosine
 from voxloom.kernels.pseudo_t import pseudo_t_maps
 from voxloom.kernels.stat_maps import PERMUTATIONS, cosine_maps
@@ -41,6 +43,8 @@ __all__ = [
 
 #: Rearranged rows (indices and float32 design) made at once.
 BATCH_BYTES = 64 * 2**20
+#: Rearrangements and voxels that lack maps whose statistic is made at once, 512 KiB.
+PARTIAL_TILE = 128, 512
 
 
 class Swept(NamedTuple):
@@ -61,12 +65,15 @@ class Swept(NamedTuple):
 def observed_stat(test: PreparedTest, Y: NDArray[Any]) -> FloatArray:
     """Compute the statistic of every voxel of the maps Y (n, V); NaN where a voxel cannot be tested.
 
-    It is t, or F of several contrast rows; with variance groups v or G as a normal deviate.
+    It is t, or F of several contrast rows; with variance groups v or G as a normal deviate. Where maps are missing it
+    is that of the others, as the t or F that has the same p with the degrees of freedom of all maps.
     """
+    identity = np.arange(1, len(_maps(test, Y)) + 1, dtype=np.int32)[np.newaxis]
     if test.by_maps:
-        identity = np.arange(1, len(Y) + 1, dtype=np.int32)[np.newaxis]
-        return np.asarray(_stat_maps(test, _maps(test, Y), identity, test.as_observed)[0])
-    return stat_of_cosine(maxstat.observed(_maps(test, Y), test.as_observed), test.as_observed)
+        return np.asarray(_stat_maps(test, Y, identity, test.as_observed)[0])
+    stat, columns = stat_of_cosine(maxstat.observed(Y, test.as_observed), test.as_observed), _partial(test, Y)
+    stat[columns] = partial_stat(Y[:, columns], identity, test.as_observed)[0]
+    return stat
 
 
 def null_max_stat(test: PreparedTest, Y: NDArray[Any], *, start: int = 0, stop: int | None = None) -> FloatArray:
@@ -116,6 +123,16 @@ def sweep(
         return _joined(_as_observed(test, Y, stat), sweep(test, Y, stat, start=1, stop=stop))
     if test.by_maps:
         return _swept_maps(test, Y, stat, start, stop)
+    found = _swept_complete(test, Y, stat, start, stop)
+    for columns in _pieces(_partial(test, Y)):
+        part = _swept_partial(test, Y[:, columns], None if stat is None else stat[columns], start, stop)
+        np.maximum(found.maxima, part.maxima, out=found.maxima)
+        found.reached[columns] = part.reached
+    return found
+
+
+def _swept_complete(test: PreparedTest, Y: NDArray[Any], stat: FloatArray | None, start: int, stop: int) -> Swept:
+    """Sweep over the voxels that every map has; others are not reached."""
     bars = None if stat is None else cosine_of_stat(_least_tie(test, stat), test.model)
     if test.rearrangements.mirrored and (start, stop) == (0, test.n_perm):
         return _both_halves(test, _extremes(test, Y, 0, stop // 2, bars, mirrored=test.model.signed))
@@ -131,6 +148,26 @@ def _swept_maps(test: PreparedTest, Y: NDArray[Any], stat: FloatArray | None, st
         found.maxima[at - start : end - start] = part.maxima
         found.reached[:] += part.reached
     return found
+
+
+def _swept_partial(test: PreparedTest, Y: NDArray[Any], stat: FloatArray | None, start: int, stop: int) -> Swept:
+    """Sweep over voxels that lack maps."""
+    found = Swept(np.full(stop - start, -np.inf), np.zeros(Y.shape[1], np.int64))
+    for rows in sub_blocks(stop - start, PARTIAL_TILE[0]):
+        indices = test.rearrangements.draw(start + rows.start, start + rows.stop)
+        part = swept_of(test, partial_stat(Y, indices, test.model), stat)
+        found.maxima[rows] = part.maxima
+        found.reached[:] += part.reached
+    return found
+
+
+def _partial(test: PreparedTest, Y: NDArray[Any]) -> NDArray[np.int64]:
+    """Voxels that lack maps and can be tested without."""
+    return partial_voxels(Y, test.least_maps) if test.takes_partial else np.empty(0, np.int64)
+
+
+def _pieces(columns: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    return (columns[piece] for piece in sub_blocks(columns.size, PARTIAL_TILE[1]))
 
 
 def swept_of(test: PreparedTest, maps: FloatArray, stat: FloatArray | None) -> Swept:
@@ -232,6 +269,8 @@ def _stat_maps(test: PreparedTest, Y: NDArray[Any], indices: IndexArray, model: 
     maps = cosine_maps(Y, indices, model)
     for row in maps:  # in place and one by one: the maps of a tile may be a large part of the memory of a task
         row[:] = stat_of_cosine(row, model)
+    for columns in _pieces(_partial(test, Y)):
+        maps[:, columns] = partial_stat(Y[:, columns], indices, model)
     return maps
 
 

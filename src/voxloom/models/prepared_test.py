@@ -16,7 +16,7 @@ from voxloom.kernels.variance_groups import VarianceGroups, variance_groups
 from voxloom.kernels.z_table import f_table, t_table
 from voxloom.models.contrasts import contrast_text, estimable_rows
 from voxloom.models.exchangeability import BY_DESIGN, Exchange, Exchangeability, exchange
-from voxloom.models.group_design import in_columns, require_dof
+from voxloom.models.group_design import in_columns, require_dof, require_min_n
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,8 @@ class PreparedTest:
         Maps with a variance each; the statistic is then v or G as a normal deviate.
     smoothing : VarianceSmoothing or None
         The statistic is t with the variance smoothed over voxels, and needs all of them at once.
+    min_n : int
+        Voxels with fewer maps are not tested.
     """
 
     model: Projections
@@ -61,6 +63,7 @@ class PreparedTest:
     nuisance: str
     groups: VarianceGroups | None = None
     smoothing: VarianceSmoothing | None = None
+    min_n: int = 1
 
     @property
     def n_perm(self) -> int:
@@ -83,6 +86,16 @@ class PreparedTest:
     def by_maps(self) -> bool:
         """Whether its statistic takes whole computations of maps: it is no function of one projection."""
         return self.groups is not None or self.smoothing is not None
+
+    @property
+    def takes_partial(self) -> bool:
+        """Whether voxels that lack maps are tested: not where maps are combined, or variances told by groups."""
+        return not self.by_maps and self.model.basis is None
+
+    @property
+    def least_maps(self) -> int:
+        """Fewest maps of a voxel that can be tested."""
+        return max(self.min_n, int(self.model.effect.shape[1]) + 1)
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -159,6 +172,7 @@ def prepare_test(
     nuisance: str = "freedman-lane",
     two_sided: bool = True,
     seed: int = 0,
+    min_n: int = 1,
 ) -> PreparedTest:
     """Partition the design by the contrast, choose the scheme and number its rearrangements.
 
@@ -176,6 +190,7 @@ def prepare_test(
         leave no rearrangement, given rearrangements that are none.
     """
     _require_arguments(n_perm, seed, nuisance)
+    require_min_n(min_n, len(design))
     M = design.to_numpy(dtype=np.float64)
     require_dof(M)
     C = _estimable(design, contrast)
@@ -196,6 +211,7 @@ def prepare_test(
         contrast=contrast_text(contrast),
         nuisance=nuisance,
         groups=groups,
+        min_n=min_n,
     )
 
 

@@ -34,6 +34,7 @@ def result_of(
     variables: dict[str, Any] = {"stat": ("voxel", found.stat)}
     if test.smoothing is None:
         variables["z_score"] = ("voxel", test.to_z(found.stat))
+    variables["n"] = ("voxel", found.n, {"long_name": "maps with a value"})
     variables |= _uncorrected(test, found, stop_at)
     for name, one in statistics.items():
         p, attrs = p_of_null(heights(test, found, name), found.null[name], tail=tail, **how_many(test))
@@ -83,12 +84,12 @@ def report_untested(found: Sequence[Found]) -> None:
         if untested == n_voxels:
             raise InputError(
                 "maps",
-                f"none of the {n_voxels} voxels has variance and a value in every map.",
+                f"none of the {n_voxels} voxels has variance and enough maps with a value.",
                 "Check mask and maps.",
             )
         if untested:
             warnings.warn(
-                f"maps: {untested} of {n_voxels} voxels have no variance or no value in some map; they are not tested.",
+                f"maps: {untested} of {n_voxels} voxels lack variance, or have too few maps; they are not tested.",
                 VoxloomWarning,
                 stacklevel=3,
             )

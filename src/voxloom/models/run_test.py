@@ -36,6 +36,8 @@ class Found(NamedTuple):
     ----------
     stat : (V,) array
         Observed; NaN where a voxel cannot be tested.
+    n : (V,) array of int
+        Maps with a value.
     reached : (V,) array of int
         In how many rearrangements the voxel reaches its own statistic.
     used : (V,) array of int
@@ -47,6 +49,7 @@ class Found(NamedTuple):
     """
 
     stat: FloatArray
+    n: NDArray[np.int64]
     reached: NDArray[np.int64]
     used: NDArray[np.int64]
     spatial: dict[str, FloatArray]
@@ -90,6 +93,7 @@ def run_test(
     found = Found(
         np.full(effect.sizes["voxel"], np.nan),
         np.zeros(effect.sizes["voxel"], np.int64),
+        np.zeros(effect.sizes["voxel"], np.int64),
         np.full(effect.sizes["voxel"], test.n_perm),
         {},
         {"max_stat": np.full(test.n_perm, -np.inf)},
@@ -101,6 +105,7 @@ def run_test(
         if stretch is stretches[-1]:
             checks.require_sound()
         stat = found.stat[stretch] = observed_stat(test, Y)
+        found.n[stretch] = np.isfinite(Y).sum(axis=0)
         if stop_at is not None:
             found.reached[stretch], found.used[stretch] = count_until(test, Y, stat, stop_at)
             if not statistics:

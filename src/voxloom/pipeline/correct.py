@@ -179,21 +179,25 @@ def corrected(read: Reading, test: GroupTest, row: int, column: int, inference: 
     pair = slice(row, row + 1), slice(column, column + 1), slice(None)
     z, n = (read(f"{test.path}/{name}", *pair)[0, 0] for name in ("z_score", "n"))
     p = 2 * z_to_p(np.abs(z)) if test.questions[column].two_sided(inference.two_sided) else z_to_p(z)
+    warn_of_few(test, n)
     for method in inference.method:
         if method in VOXELWISE:
             yield Made(f"p_{method}", VOXELWISE[method](p))
     if "permutation" in inference.method:
-        warn_of_partial(test, n)
-        del p, z, n
         setup = prepared(test, inference, seed, column)
+        fitted = np.isfinite(z)
+        del p, z, n
         null = Null(row=row, column=column, setup=setup, path=null_path(test, inference, seed, row, column, setup))
-        yield from voxelwise(read, test, null, inference)
+        yield from voxelwise(read, test, null, inference, fitted)
         yield from whole_map(read, test, null, inference)
 
 
-def voxelwise(read: Reading, test: GroupTest, null: Null, inference: Inference) -> Iterator[Made]:
+def voxelwise(
+    read: Reading, test: GroupTest, null: Null, inference: Inference, fitted: NDArray[np.bool_]
+) -> Iterator[Made]:
     """P of the statistic of each voxel."""
     stat, reached = read(f"{null.path}/stat", slice(None)), sum_counts(read, f"{null.path}/reached")
+    warn_of_untested(test, fitted, stat)
     if inference.variance_groups is not None:
         yield Made(BY_GROUPS, stat)
     yield Made("p_uncorrected", np.where(np.isnan(stat), np.nan, uncorrected_p(null.setup, reached)))
@@ -242,13 +246,21 @@ def sum_counts(read: Reading, path: str) -> NDArray[np.int64]:
     return total
 
 
-def warn_of_partial(test: GroupTest, n: NDArray[np.float64]) -> None:
-    """Count the voxels that some subjects lack: a permutation test cannot take them."""
-    partial = int(np.count_nonzero(np.isfinite(n) & (n > 0) & (n != len(test.subjects))))
-    if partial:
+def warn_of_few(test: GroupTest, n: NDArray[np.float64]) -> None:
+    """Count the voxels that have maps, but fewer than the model wants."""
+    few = int(np.count_nonzero((n > 0) & (n < test.min_n)))
+    if few:
+        what = f"{few} of {len(n)} voxels have fewer than {test.min_n} maps (min_n); they are not fitted."
+        warnings.warn(f"group.{test.name}: {what}", VoxloomWarning, stacklevel=2)
+
+
+def warn_of_untested(test: GroupTest, fitted: NDArray[np.bool_], stat: NDArray[np.float64]) -> None:
+    """Count the voxels that have a statistic, but none that can be permuted."""
+    lacking = int(np.count_nonzero(fitted & np.isnan(stat)))
+    if lacking:
+        what = f"{lacking} of {len(stat)} voxels lack some of the {len(test.subjects)} subjects"
         warnings.warn(
-            f"group.{test.name}: {partial} of {len(n)} voxels lack some of the {len(test.subjects)} subjects; "
-            "they have no permutation p.",
+            f"group.{test.name}: {what}; with variance groups or huh-jhun they have no permutation p.",
             VoxloomWarning,
             stacklevel=2,
         )

@@ -23,7 +23,7 @@ from voxloom.io.study import describe_results, results_attrs
 from voxloom.models.contrasts import contrast
 from voxloom.models.estimators import find_estimator
 from voxloom.models.group import fit_group
-from voxloom.models.group_design import group_design
+from voxloom.models.group_design import group_design, require_min_n
 from voxloom.pipeline import consolidate
 from voxloom.pipeline.exchange import label_columns, named_columns
 from voxloom.pipeline.group_contrasts import DesignContrast, contrasts_of
@@ -66,6 +66,7 @@ class GroupTest:
     estimator: str = "ols"
     groups: str | None = None
     places: tuple[int, ...] | None = None
+    min_n: int = 1
 
     @property
     def path(self) -> str:
@@ -123,6 +124,7 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
     chosen, where = analysis.group_contrasts(name), f"group.{name}"
     rows = rows_of(analysis, model, subjects)
     design = design_for(model, rows, where)
+    require_min_n(model.min_n, len(design))
     return GroupTest(
         name=name,
         results=analysis.group_digest(name),
@@ -136,6 +138,7 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
         labels=label_columns(model, rows.loc[design.index], where),
         estimator=model.estimator,
         groups=model.groups,
+        min_n=model.min_n,
     )
 
 
@@ -332,7 +335,7 @@ def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memor
             check_cancelled()
             effects = load_effects(objects, test, row, slice(start + piece.start, start + piece.stop), test.maps)
             read += sum(effects[name].nbytes for name in test.maps)
-            fit = fit_group(effects, test.design, estimator=test.estimator, groups=groups)
+            fit = fit_group(effects, test.design, estimator=test.estimator, groups=groups, min_n=test.min_n)
             del effects  # before the next are read
             for j, question in enumerate(test.questions):
                 answer = contrast(fit, question.weights, stat_type=question.stat_type).assign(n=fit["n"])

@@ -12,7 +12,7 @@ from voxloom.io.participants import listed
 from voxloom.io.phenotypes import COLUMNS, LABEL_COLUMNS, join, known_of
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.estimators import find_estimator
-from voxloom.models.group_design import INTERCEPT, group_design, require_dof
+from voxloom.models.group_design import INTERCEPT, group_design, require_dof, require_min_n
 from voxloom.pipeline import gather
 from voxloom.pipeline.exchange import label_columns, named_columns
 from voxloom.pipeline.gather import MapsWorkspace
@@ -66,6 +66,7 @@ def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
         design = maps_design(model, rows, maps)
     require_independent(model, rows, design, where)
     require_dof(design.to_numpy())
+    require_min_n(model.min_n, len(design))
     return GroupTest(
         name=name,
         results=analysis.group_digest(name),
@@ -78,6 +79,7 @@ def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
         contrasts=contrasts_of(model, design),
         estimator=model.estimator,
         groups=model.groups,
+        min_n=model.min_n,
         labels=label_columns(model, rows, where),
     )
 

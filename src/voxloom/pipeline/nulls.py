@@ -152,4 +152,5 @@ def prepared(test: GroupTest, wanted: Inference, seed: int, column: int) -> Prep
         nuisance=wanted.nuisance,
         two_sided=wanted.two_sided,
         seed=seed,
+        min_n=test.min_n,
     )

@@ -121,6 +121,8 @@ class GroupModel(Section):
     missing: Literal["raise", "drop"] = "raise"
     """What becomes of a subject without a row in the table, or without a finite covariate of the model: the model is
     refused, or fitted without the subject."""
+    min_n: int = Field(default=1, ge=1)
+    """Voxels with fewer maps are not fitted."""
     contrasts: GroupContrasts = Field(default_factory=dict)
     """Contrasts by name: an expression of the design's columns (t), a term of the formula or a list (F), `weights`, or
     `contrasts` of this model together (F); by default `mean: intercept` unless there is a formula."""
@@ -165,7 +167,7 @@ class GroupModel(Section):
     @property
     def settings(self) -> dict[str, Any]:
         """JSON-able, for digests, inference apart; without the keys that came later and are not used."""
-        later = ("estimator", "groups", "missing")
+        later = ("estimator", "groups", "missing", "min_n")
         unused = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
         return self.model_dump(mode="json", exclude={"inference", *unused})
 
