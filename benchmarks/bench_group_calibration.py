@@ -88,7 +88,8 @@ def repeated() -> Scene:
     design = pd.DataFrame(
         {"intercept": 1.0, "condition": np.tile([-1.0, 1.0], 15), "group": (groups < 7).astype(float)}
     )
-    return Scene(design, "group", errors, {"ols": None} | dict.fromkeys(("sandwich", "random-intercept"), groups))
+    names = ("sandwich", "sandwich-homogeneous", "random-intercept")
+    return Scene(design, "group", errors, {"ols": None} | dict.fromkeys(names, groups))
 
 
 def known_variances() -> Scene:

@@ -41,6 +41,10 @@ def groups_for(name: str, table: pd.DataFrame) -> pd.Series | None:
     return None if ESTIMATORS[name].groups == "none" else table["site"]
 
 
+def visits_for(name: str, table: pd.DataFrame) -> pd.Series | None:
+    return table.groupby("site").cumcount() if ESTIMATORS[name].takes_visits else None
+
+
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_lazy_maps_in_any_chunks_give_what_maps_in_memory_give(name, maps, table):
     design, groups = group_design(table, "1 + age"), groups_for(name, table)
@@ -67,8 +71,8 @@ def test_voxels_with_too_few_maps_and_those_beside_them(name, maps, table):
 def test_every_voxel_is_fitted_as_if_it_were_alone_with_the_maps_that_it_has(name, maps, table):
     rng = np.random.default_rng(5)
     maps["effect"].values[rng.random(maps["effect"].shape) < 0.2] = np.nan
-    design, groups = group_design(table, "1 + age"), groups_for(name, table)
-    found = contrast(fit_group(maps, design, estimator=name, groups=groups), "age")
+    design, groups, visits = group_design(table, "1 + age"), groups_for(name, table), visits_for(name, table)
+    found = contrast(fit_group(maps, design, estimator=name, groups=groups, visits=visits), "age")
     for v in range(12):
         there = np.isfinite(maps["effect"][:, v].to_numpy())
         alone = fit_group(
@@ -76,6 +80,7 @@ def test_every_voxel_is_fitted_as_if_it_were_alone_with_the_maps_that_it_has(nam
             design[there],
             estimator=name,
             groups=None if groups is None else groups[there],
+            visits=None if visits is None else visits[there],
         )
         xr.testing.assert_allclose(contrast(alone, "age"), found.isel(voxel=[v]), rtol=1e-9)
 
@@ -148,6 +153,17 @@ def test_groups_are_matched_by_label(maps, table):
     expected = fit_group(maps, design, estimator="random-intercept", groups=list(table["site"]))
     shuffled = table["site"].sample(frac=1, random_state=0)
     xr.testing.assert_identical(fit_group(maps, design, estimator="random-intercept", groups=shuffled), expected)
+
+
+def test_visits_tell_the_maps_of_a_group_apart(maps, table):
+    design, how = group_design(table, "1 + age"), {"estimator": "sandwich-homogeneous", "groups": table["site"]}
+    visits = visits_for("sandwich-homogeneous", table)
+    expected = contrast(fit_group(maps, design, **how), "age")
+    xr.testing.assert_allclose(contrast(fit_group(maps, design, **how, visits=visits[::-1]), "age"), expected)
+    with pytest.raises(InputError, match="visits: another map of the same group is of the kind of sub-01, sub-03"):
+        fit_group(maps, design, **how, visits=[0] * 18)
+    with pytest.raises(InputError, match="visits: is given, but the estimator takes none"):
+        fit_group(maps, design, visits=visits)
 
 
 def test_bad_input_is_refused_by_name(maps, table):

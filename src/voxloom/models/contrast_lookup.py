@@ -14,6 +14,7 @@ from voxloom.kernels.arma import arma_index
 from voxloom.kernels.arma_table import arma_table
 from voxloom.kernels.contrast import ContrastTable
 from voxloom.kernels.contrast_tables import ar1_table, ols_table, pattern_table, yule_walker_table
+from voxloom.kernels.group.homogeneous import homogeneous_degrees
 from voxloom.kernels.group.random_intercept import random_intercept_case, random_intercept_table
 from voxloom.kernels.group.sandwich import sandwich_degrees
 from voxloom.kernels.group.unequal_variances import unequal_variances_table
@@ -88,6 +89,12 @@ def _sandwich(fit: xr.Dataset, C: FloatArray) -> Lookup:
     return partial(_of_pattern, partial(_covariances, C, dof, scale))
 
 
+def _homogeneous(fit: xr.Dataset, C: FloatArray) -> Lookup:
+    groups, visits = np.asarray(fit["group"]), np.asarray(fit["visit"])
+    dof, scale = homogeneous_degrees(design_values(fit), groups, visits, _present(fit), C)
+    return partial(_of_pattern, partial(_covariances, C, dof, scale))
+
+
 def _of_pattern(covariances: Callable[..., Any], covariance: FloatArray, pattern: IntArray) -> Any:
     return covariances(covariance, np.zeros(pattern.shape), pattern)
 
@@ -159,7 +166,7 @@ _MODELS: dict[str, NoiseLookup] = {
     "group-unequal-variances": NoiseLookup(("variance_of_group", "pattern"), _unequal_variances),
     "group-sums": NoiseLookup(("inverse", "gram", "dof"), lambda fit, C: partial(_from_sums, C)),
     **{
-        how.noise_model: NoiseLookup(("covariance", "pattern"), _sandwich)
+        how.noise_model: NoiseLookup(("covariance", "pattern"), _homogeneous if how.takes_visits else _sandwich)
         for name, how in ESTIMATORS.items()
         if name.startswith("sandwich")
     },

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from voxloom.errors import InputError
+from voxloom.kernels.group.homogeneous import fit_homogeneous
 from voxloom.kernels.group.known_variances import KnownVariancesFit, fit_known_variances
 from voxloom.kernels.group.ols import GroupFit, fit_ols
 from voxloom.kernels.group.random_intercept import RandomInterceptFit, fit_random_intercept
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from voxloom.kernels.group.sandwich import SmallSampleForm
 
-    #: ``fit(X, *maps (n, V), pattern, present) -> maps``, with ``groups`` before `pattern` where there are any.
+    #: ``fit(X, *maps (n, V), pattern, present) -> maps``, before `pattern` ``groups`` and ``visits`` where wanted.
     Kernel = Callable[..., tuple[NDArray[Any], ...]]
 
 #: Dims, without ``voxel``, of what kernels return.
@@ -49,6 +50,8 @@ class Estimator:
         Takes the variances of the maps.
     groups : {"none", "optional", "required"}
         Whether maps belong to groups; where optional, each is its own without.
+    takes_visits : bool
+        Tells the maps of a group apart by their kind (visit, condition).
     copies : int
         Copies of the maps of a sub-block that a fit holds at once, for predictions of memory.
     """
@@ -58,6 +61,7 @@ class Estimator:
     outputs: tuple[str, ...]
     needs_variance: bool = False
     groups: str = "none"
+    takes_visits: bool = False
     copies: int = 4
 
     def numbers(self, n_columns: int, n_sizes: int) -> int:
@@ -90,6 +94,14 @@ ESTIMATORS = {
         )
         for form in ("CR0", "CR1", "CR2", "CR3")
     },
+    "sandwich-homogeneous": Estimator(
+        noise_model="group-sandwich-homogeneous",
+        kernel=fit_homogeneous,
+        outputs=SandwichFit._fields,
+        groups="required",
+        takes_visits=True,
+        copies=6,
+    ),
     "unequal-variances": Estimator(
         noise_model="group-unequal-variances",
         kernel=fit_unequal_variances,

@@ -35,6 +35,7 @@ def fit_group(
     *,
     estimator: str = "ols",
     groups: Sequence[Any] | pd.Series[Any] | None = None,
+    visits: Sequence[Any] | pd.Series[Any] | None = None,
     min_n: int = 1,
 ) -> xr.Dataset:
     """Fit ``effect = design @ beta + error`` over maps at every voxel, where they are there.
@@ -59,6 +60,8 @@ def fit_group(
         - ``"sandwich"`` (CR2; also ``"sandwich-cr0"`` to ``"sandwich-cr3"``): least squares with a covariance from the
           residuals of `groups`, or of single maps without them (HC2): unequal variances, repeated measures, sites;
           degrees of freedom after Bell and McCaffrey, of F after Pustejovsky and Tipton;
+        - ``"sandwich-homogeneous"``: the same where all `groups` have one covariance between their maps, told apart by
+          `visits`;
         - ``"unequal-variances"``: least squares with a residual variance of each of the `groups` (patients and
           controls, scanners), tests after Welch and Johansen;
         - ``"random-intercept"``: a random effect of each of the `groups` (site, family, person), by REML per voxel,
@@ -66,6 +69,9 @@ def fit_group(
           Kenward and Roger's degrees of freedom.
     groups : sequence or Series, optional
         Group of each map, in their order or labelled as they are.
+    visits : sequence or Series, optional
+        Kind of each map within its group, for ``"sandwich-homogeneous"``: a visit, a condition, joined with the group
+        of people that has covariances of its own (``patient-1``). First, second, ... map of a group when not given.
     min_n : int
         Voxels with fewer maps are NaN, and counted in the attribute ``n_too_few``.
 
@@ -97,11 +103,13 @@ def fit_group(
     number, present = _patterns(arrays)
     pattern = xr.DataArray(number, dims="voxel")
     of_map = None if how.groups == "none" else _group_of_map(effect, groups)
+    kinds = _visit_of_map(effect, of_map, visits, how)
     outputs: dict[str, tuple[str, ...]] = {name: DIMS.get(name, ()) for name in how.outputs}
     sizes = dict.fromkeys((dim for dims in outputs.values() for dim in dims), X.shape[1])
     if of_map is not None and "variance_group" in sizes:
         sizes["variance_group"] = int(of_map.max()) + 1
-    fit = map_voxels(_Fit(how, X, of_map, present), *arrays, pattern, outputs=outputs, sizes=sizes)
+    labels = [numbers for numbers in (of_map, kinds) if numbers is not None]
+    fit = map_voxels(_Fit(how, X, labels, present), *arrays, pattern, outputs=outputs, sizes=sizes)
     n = xr.DataArray(present.sum(axis=1)[number].astype(np.float64), dims="voxel")
     enough = n >= min_n
     fit = {name: values if bool(enough.all()) else values.where(enough) for name, values in fit.items()}
@@ -115,6 +123,7 @@ def fit_group(
             "present": (("pattern_id", "map"), present),
             "design": (("map", "regressor"), X),
             **({} if of_map is None else {"group": ("map", of_map)}),
+            **({} if kinds is None else {"visit": ("map", kinds)}),
         },
         coords={"regressor": list(map(str, design.columns))},
         attrs={
@@ -131,14 +140,13 @@ class _Fit:
     """The kernel with its design; a class, so that it pickles."""
 
     def __init__(
-        self, how: Estimator, X: NDArray[np.float64], groups: NDArray[np.int64] | None, present: NDArray[np.bool_]
+        self, how: Estimator, X: NDArray[np.float64], labels: Sequence[NDArray[np.int64]], present: NDArray[np.bool_]
     ) -> None:
-        self.how, self.X, self.groups, self.present = how, X, groups, present
+        self.how, self.X, self.labels, self.present = how, X, labels, present
 
     def __call__(self, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         *maps, pattern = arrays
-        groups = [] if self.groups is None else [self.groups]
-        return self.how.kernel(self.X, *maps, *groups, pattern, self.present)
+        return self.how.kernel(self.X, *maps, *self.labels, pattern, self.present)
 
 
 def _patterns(arrays: Sequence[xr.DataArray]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
@@ -187,6 +195,25 @@ def _group_of_map(effect: xr.DataArray, groups: Any) -> NDArray[np.int64]:
     if groups is None:
         return np.arange(effect.sizes["map"])
     return group_numbers(labels_of_maps(effect, groups, "groups"))
+
+
+def _visit_of_map(
+    effect: xr.DataArray, groups: NDArray[np.int64] | None, visits: Any, how: Estimator
+) -> NDArray[np.int64] | None:
+    """Number of each map's kind within its group; None where the estimator has no use for it."""
+    if groups is None or not how.takes_visits:
+        if visits is not None:
+            raise InputError("visits", "is given, but the estimator takes none.", "Use 'sandwich-homogeneous'.")
+        return None
+    if visits is None:
+        return np.asarray(pd.Series(groups).groupby(groups).cumcount(), dtype=np.int64)
+    kinds = group_numbers(labels_of_maps(effect, visits, "visits"))
+    twice = pd.DataFrame({"group": groups, "kind": kinds}).duplicated().to_numpy()
+    if twice.any():
+        names = effect["map"].to_index() if "map" in effect.coords else pd.RangeIndex(len(kinds))
+        what = f"another map of the same group is of the kind of {listed(names[twice])}."
+        raise InputError("visits", what, "Tell the maps of a group apart, by visit or condition.")
+    return kinds
 
 
 def effects(maps: xr.Dataset | xr.DataArray) -> xr.DataArray:

@@ -27,7 +27,8 @@ GIVEN = "rearrangements"
 
 def named_columns(model: GroupModel) -> tuple[str, ...]:
     """Columns of the table that say who belongs together."""
-    return (*model.inference.exchange_columns, *(() if model.groups is None else (model.groups,)))
+    columns = (*model.inference.exchange_columns, model.groups, model.visits)
+    return tuple(name for name in columns if name is not None)
 
 
 def label_columns(model: GroupModel, table: pd.DataFrame, where: str) -> dict[str, tuple[Any, ...]]:

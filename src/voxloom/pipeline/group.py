@@ -66,6 +66,7 @@ class GroupTest:
     estimator: str = "ols"
     groups: str | None = None
     places: tuple[int, ...] | None = None
+    visits: str | None = None
     min_n: int = 1
 
     @property
@@ -138,6 +139,7 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
         labels=label_columns(model, rows.loc[design.index], where),
         estimator=model.estimator,
         groups=model.groups,
+        visits=model.visits,
         min_n=model.min_n,
     )
 
@@ -245,8 +247,8 @@ def inputs_of(ws: GroupWorkspace, test: GroupTest) -> str:
     """Digest of the maps and the design a group test depends on."""
     maps = {key: r.digest for key, r in ws.done("consolidate").items() if key.startswith(f"{test.source}/")}
     design = [list(map(str, test.design.columns)), test.design.to_numpy(dtype=float).tolist()]
-    groups = [] if test.groups is None else [list(map(str, test.labels[test.groups]))]
-    return digest([test.results, sorted(maps.items()), test.subjects, design, *groups])
+    labels = [list(map(str, test.labels[name])) for name in (test.groups, test.visits) if name is not None]
+    return digest([test.results, sorted(maps.items()), test.subjects, design, *labels])
 
 
 def outcome_of(ws: GroupWorkspace, test: GroupTest) -> str:
@@ -328,14 +330,15 @@ def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memor
     shape = (len(test.first_level), len(test.contrasts), stop - start)
     maps = {name: np.full(shape, np.nan) for name in GROUP_STATISTICS}
     step = group_piece(memory_budget, len(test.subjects), len(maps) * math.prod(shape), test.work)
-    groups = None if test.groups is None else test.labels[test.groups]
+    belong = {"groups": test.groups, "visits": test.visits}
+    labels = {key: test.labels[name] for key, name in belong.items() if name is not None}
     read = 0
     for i, row in enumerate(test.rows):
         for piece in shard_slices(stop - start, step):
             check_cancelled()
             effects = load_effects(objects, test, row, slice(start + piece.start, start + piece.stop), test.maps)
             read += sum(effects[name].nbytes for name in test.maps)
-            fit = fit_group(effects, test.design, estimator=test.estimator, groups=groups, min_n=test.min_n)
+            fit = fit_group(effects, test.design, estimator=test.estimator, min_n=test.min_n, **labels)
             del effects  # before the next are read
             for j, question in enumerate(test.questions):
                 answer = contrast(fit, question.weights, stat_type=question.stat_type).assign(n=fit["n"])

@@ -79,6 +79,7 @@ def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
         contrasts=contrasts_of(model, design),
         estimator=model.estimator,
         groups=model.groups,
+        visits=model.visits,
         min_n=model.min_n,
         labels=label_columns(model, rows, where),
     )

@@ -22,6 +22,7 @@ Estimator = Literal[
     "sandwich-cr1",
     "sandwich-cr2",
     "sandwich-cr3",
+    "sandwich-homogeneous",
     "random-intercept",
     "fixed",
     "reml",
@@ -132,6 +133,8 @@ class GroupModel(Section):
     """How it is fitted; docs/explanation/group.md says what each supposes. Only `ols` has a permutation test."""
     groups: Name | None = None
     """Column of the table, or `site`: subjects who share a variance, a random intercept or a cluster."""
+    visits: Name | None = None
+    """Column of the table that tells the maps of a group apart, for `sandwich-homogeneous`."""
     inference: Inference = Field(default_factory=Inference)
 
     @model_validator(mode="before")
@@ -167,7 +170,7 @@ class GroupModel(Section):
     @property
     def settings(self) -> dict[str, Any]:
         """JSON-able, for digests, inference apart; without the keys that came later and are not used."""
-        later = ("estimator", "groups", "missing", "min_n")
+        later = ("estimator", "groups", "missing", "min_n", "visits")
         unused = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
         return self.model_dump(mode="json", exclude={"inference", *unused})
 

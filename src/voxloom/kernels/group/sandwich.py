@@ -83,6 +83,11 @@ class ClusteredDesign:
         return len(self.edges) - 1
 
     @property
+    def is_told(self) -> bool:
+        """Whether the maps tell a covariance: some degrees of freedom, and more than one cluster."""
+        return self.n_maps > self.basis.rank and self.n_clusters > 1
+
+    @property
     def Q(self) -> FloatArray:
         """Orthonormal design, maps in the order of their clusters."""
         return np.asarray(self.basis.Q[self.order])
@@ -111,7 +116,7 @@ class ClusteredDesign:
         expected = inner.sum(axis=0) - np.einsum("grs,grt->st", cross, cross)
         root = np.linalg.inv(np.linalg.cholesky(expected))
         inner, cross = root @ inner @ root.T, cross @ root.T
-        return _match(len(C), _variance_of_covariance(inner, cross))
+        return match_wishart(len(C), _variance_of_covariance(inner, cross))
 
     def _spans(self) -> list[tuple[int, int]]:
         return list(zip(self.edges[:-1].tolist(), self.edges[1:].tolist()))
@@ -141,7 +146,7 @@ def _variance_of_covariance(inner: FloatArray, cross: FloatArray) -> float:
     return float((own - mixed + pairs).sum())
 
 
-def _match(q: int, variance: float) -> tuple[float, float]:
+def match_wishart(q: int, variance: float) -> tuple[float, float]:
     """Hotelling's T squared with ``eta`` degrees of freedom, where a Wishart of that many has this variance, as F."""
     eta = q * (q + 1) / variance
     dof = eta - q + 1
@@ -177,7 +182,7 @@ def fit_sandwich(
 
     def prepare(rows: BoolArray) -> Solve | None:
         design = ClusteredDesign(X[rows], clusters[rows], form)
-        return _solver(design) if design.n_maps > design.basis.rank and design.n_clusters > 1 else None
+        return _solver(design) if design.is_told else None
 
     K = X.shape[1]
     return SandwichFit(*solve_by_pattern(prepare, [Y], pattern, present, [(K,), (K, K)]))
@@ -229,6 +234,6 @@ def sandwich_degrees(
     dof, scale = np.full(len(present), np.nan), np.full(len(present), np.nan)
     for number, rows in enumerate(present):
         design = ClusteredDesign(X[rows], clusters[rows], form)
-        if design.n_maps > design.basis.rank and design.n_clusters > 1 and is_estimable(C, design.basis).all():
+        if design.is_told and is_estimable(C, design.basis).all():
             dof[number], scale[number] = design.degrees(C @ design.basis.back)
     return dof, scale
