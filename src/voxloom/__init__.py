@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from voxloom.pipeline import plan, remove_run, run
     from voxloom.pipeline.group_maps import group_maps
     from voxloom.pipeline.ingest_images import ingest
+    from voxloom.pipeline.shared_sums import export_sums, pool_sums
+    from voxloom.pipeline.stored_sums import load_sums, save_sums
     from voxloom.report.design import plot_design
     from voxloom.spec import TFCE, Analysis, ClusterMass, ClusterSize, MaxStat, load_analysis
 
@@ -58,6 +60,7 @@ _PUBLIC = {
     "contrast_over_runs": "voxloom.models.runs",
     "design_diagnostics": "voxloom.models.diagnostics",
     "design_matrix": "voxloom.models.design",
+    "export_sums": "voxloom.pipeline.shared_sums",
     "fdr": "voxloom.models.multiplicity",
     "fit_combat": "voxloom.models.harmonise",
     "fit_first_level": "voxloom.models.first_level",
@@ -73,11 +76,13 @@ _PUBLIC = {
     "ingest": "voxloom.pipeline.ingest_images",
     "load_analysis": "voxloom.spec",
     "load_confounds": "voxloom.io.denoise",
+    "load_sums": "voxloom.pipeline.stored_sums",
     "merge_sums": "voxloom.models.group_sums",
     "open_study": "voxloom.io.study",
     "permutation_test": "voxloom.models.inference",
     "plan": "voxloom.pipeline",
     "plot_design": "voxloom.report.design",
+    "pool_sums": "voxloom.pipeline.shared_sums",
     "ppi_regressors": "voxloom.models.ppi",
     "predicted": "voxloom.models.fitted",
     "quality_series": "voxloom.models.quality",
@@ -85,6 +90,7 @@ _PUBLIC = {
     "remove_run": "voxloom.pipeline",
     "residuals": "voxloom.models.fitted",
     "run": "voxloom.pipeline",
+    "save_sums": "voxloom.pipeline.stored_sums",
     "smooth_noise": "voxloom.models.noise",
     "subtract_sums": "voxloom.models.group_sums",
     "tfce": "voxloom.models.tfce",
@@ -113,6 +119,7 @@ __all__ = [
     "contrast_over_runs",
     "design_diagnostics",
     "design_matrix",
+    "export_sums",
     "fdr",
     "fit_combat",
     "fit_first_level",
@@ -128,11 +135,13 @@ __all__ = [
     "ingest",
     "load_analysis",
     "load_confounds",
+    "load_sums",
     "merge_sums",
     "open_study",
     "permutation_test",
     "plan",
     "plot_design",
+    "pool_sums",
     "ppi_regressors",
     "predicted",
     "quality_series",
@@ -140,6 +149,7 @@ __all__ = [
     "remove_run",
     "residuals",
     "run",
+    "save_sums",
     "smooth_noise",
     "subtract_sums",
     "tfce",

@@ -132,20 +132,20 @@ def _in_folder(path: Path, lines: Sequence[str]) -> tuple[Path, ...]:
     return tuple(path.parent / Path(line).expanduser() for line in lines)
 
 
-def find_maps(files: Sequence[Path], variances: Sequence[Path] = ()) -> MapFiles:
+def find_maps(files: Sequence[Path], variances: Sequence[Path] = (), *, least: int = 2) -> MapFiles:
     """Look at the headers of maps, and of their variances.
 
     Raises
     ------
     InputError
-        A file cannot be read or is given twice, 4-D images beside others, fewer than two maps, or not a variance per
-        map.
+        A file cannot be read or is given twice, 4-D images beside others, fewer maps than `least`, or not a variance
+        per map.
     GridError
         A file on another grid than the first.
     """
     infos = _headers(files)
     n_maps = sum(info.n_volumes for info in infos)
-    if n_maps < 2:
+    if n_maps < least:
         raise InputError(str(files[0]) if files else "maps", f"{n_maps} map was given.", "A test needs several.")
     known = _headers(variances)
     for info in known:

@@ -127,7 +127,7 @@ def write_pair(path: FilePath, header_bytes: bytes, offset: int, volumes: Iterab
 
 def _write(path: Path, start: bytes, volumes: Iterable[NDArray[Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write(start)
         for volume in volumes:
             file.write(volume.tobytes(order="F"))
@@ -154,7 +154,7 @@ def clean_partial(images: Iterable[Path]) -> int:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[gzip.GzipFile | IO[bytes]]:
+def replacing(path: Path) -> Iterator[gzip.GzipFile | IO[bytes]]:
     """Open a file beside `path` that takes its place when all has been written."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:

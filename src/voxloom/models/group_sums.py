@@ -15,6 +15,7 @@ import xarray as xr
 from voxloom.blocks import map_voxels
 from voxloom.errors import InputError
 from voxloom.kernels.group import sums as kernel
+from voxloom.models.about_sums import AboutSums, cells_of
 from voxloom.models.group import effects
 from voxloom.models.group_design import aligned_design
 from voxloom.schema import grid_of
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-#: Version of what `group_sums` makes, kept in its attributes.
-VERSION = 1
-_DIMS = {"xtx": ("part", "regressor", "regressor_"), "xty": ("part", "regressor"), "yty": ("part",), "n": ()}
+#: Dims, without ``voxel``, of the variables of sums.
+DIMS: dict[str, tuple[str, ...]] = {
+    "xtx": ("part", "regressor", "regressor_"),
+    "xty": ("part", "regressor"),
+    "yty": ("part",),
+    "n": (),
+}
 
 
 def group_sums(maps: xr.Dataset | xr.DataArray, design: pd.DataFrame | None = None, *, min_n: int = 1) -> xr.Dataset:
@@ -39,8 +44,8 @@ def group_sums(maps: xr.Dataset | xr.DataArray, design: pd.DataFrame | None = No
         As in `fit_group`. All who merge must have the same columns, coded alike: name levels of factors that a site
         lacks too, as columns of 0.
     min_n : int
-        Least number of maps: of all, and of those that any indicator column (of 0 and 1) picks, so that nobody is told
-        alone. Voxels with fewer are left out.
+        Least number of maps: of all, and of those of each level of a factor, so that nobody is told alone. Voxels with
+        fewer are left out.
 
     Returns
     -------
@@ -58,44 +63,33 @@ def group_sums(maps: xr.Dataset | xr.DataArray, design: pd.DataFrame | None = No
     effect = effects(maps)
     design = aligned_design(effect, design)
     X = design.to_numpy(dtype=np.float64)
-    _require_cells(design, min_n)
+    about = AboutSums.of(design, min_n)
+    about.require_told()
     found = map_voxels(
-        _Sums(X, min_n),
+        _Sums(X, np.array(list(cells_of(design).values())), min_n),
         effect,
-        outputs=_DIMS,
+        outputs=DIMS,
         sizes={"part": 2, "regressor": X.shape[1], "regressor_": X.shape[1]},
     )
-    names = list(map(str, design.columns))
-    return xr.Dataset(found, coords={"part": ["high", "low"], "regressor": names}, attrs=_attrs(design, min_n))
-
-
-def _attrs(design: pd.DataFrame, min_n: int) -> dict[str, Any]:
-    return {"sums_version": VERSION, "min_n": min_n, "coding": design.attrs.get("coding", {})} | {
-        key: design.attrs[key] for key in ("terms",) if key in design.attrs
-    }
-
-
-def _require_cells(design: pd.DataFrame, min_n: int) -> None:
-    cells = {str(name): int(c.sum()) for name, c in design.items() if c.isin((0, 1)).all() and c.any()}
-    small = {name: count for name, count in {"maps": len(design), **cells}.items() if count < min_n}
-    if small:
-        listed = ", ".join(f"{name}: {count}" for name, count in small.items())
-        raise InputError(
-            "sums",
-            f"would tell of fewer than {min_n} maps ({listed}).",
-            "Leave these maps and columns out, or agree on a smaller min_n.",
-        )
+    coords = {"part": ["high", "low"], "regressor": list(about.regressors)}
+    return xr.Dataset(found, coords=coords, attrs=about.to_attrs())
 
 
 class _Sums:
-    """The kernel with its design; a class, so that it pickles."""
+    """The kernel with its design; a class, so that it pickles.
 
-    def __init__(self, X: NDArray[np.float64], min_n: int) -> None:
-        self.X, self.min_n = X, min_n
+    Voxels where a cell has fewer than `min_n` maps, but some, are left out.
+    """
+
+    def __init__(self, X: NDArray[np.float64], cells: NDArray[np.bool_], min_n: int) -> None:
+        self.X, self.cells, self.min_n = X, cells, min_n
 
     def __call__(self, Y: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        enough = np.isfinite(Y).sum(axis=0) >= self.min_n
-        return kernel.sums_of(self.X, np.where(enough, Y, np.nan))
+        if self.min_n <= 1:
+            return kernel.sums_of(self.X, Y)
+        counts = self.cells.astype(np.float32) @ np.isfinite(Y).astype(np.float32)  # exact up to 2^24 maps
+        told = ((counts == 0) | (counts >= self.min_n)).all(axis=0)
+        return kernel.sums_of(self.X, np.where(told, Y, np.nan))
 
 
 def merge_sums(first: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
@@ -114,10 +108,10 @@ def merge_sums(first: xr.Dataset, *others: xr.Dataset) -> xr.Dataset:
     Raises
     ------
     InputError
-        They are of other columns, codings, voxels, grids or versions.
+        They are of other columns, codings, voxels, grids or versions, or a map is in several.
     """
     for other in others:
-        first = _combined(first, other, 1.0)
+        first = _combined(first, other, 1)
     return first
 
 
@@ -139,50 +133,45 @@ def subtract_sums(sums: xr.Dataset, part: xr.Dataset) -> xr.Dataset:
     InputError
         As `merge_sums`, or `part` has more maps than `sums` at some voxel.
     """
-    found = _combined(sums, part, -1.0)
+    found = _combined(sums, part, -1)
     if bool((found["n"] < 0).any()):
         raise InputError("sums", "hold fewer maps than are taken away.", "Take away what was added.")
     return found
 
 
-def _combined(one: xr.Dataset, other: xr.Dataset, sign: float) -> xr.Dataset:
-    _require_alike(one, other)
-    arrays = [ds[name].transpose(*dims, "voxel") for ds in (one, other) for name, dims in _DIMS.items()]
-    found = map_voxels(_Combine(sign), *arrays, outputs=_DIMS)
-    return xr.Dataset(found, coords=one.coords, attrs=one.attrs)
+def _combined(one: xr.Dataset, other: xr.Dataset, sign: int) -> xr.Dataset:
+    abouts = [AboutSums.from_attrs(ds.attrs) for ds in (one, other)]
+    about = abouts[0].with_others(abouts[1], sign)
+    _require_one_axis(one, other)
+    arrays = [ds[name].transpose(*dims, "voxel") for ds in (one, other) for name, dims in DIMS.items()]
+    found = map_voxels(_Combine(sign, about.min_n), *arrays, outputs=DIMS)
+    return xr.Dataset(found, coords=one.coords, attrs=about.to_attrs())
 
 
 class _Combine:
-    """The kernel with its sign; a class, so that it pickles."""
+    """The kernel with its sign; a class, so that it pickles.
 
-    def __init__(self, sign: float) -> None:
-        self.sign = sign
+    Voxels that are left with fewer than `min_n` maps are left out, and stay so.
+    """
+
+    def __init__(self, sign: int, min_n: int) -> None:
+        self.sign, self.min_n = sign, min_n
 
     def __call__(self, *arrays: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         one, other = kernel.GroupSums(*arrays[:4]), kernel.GroupSums(*arrays[4:])
-        return kernel.combine(one, other, self.sign)
+        both = kernel.combine(one, other, self.sign)
+        if self.min_n <= 1:
+            return both
+        told = both.n >= self.min_n
+        return tuple(np.where(told, values, 0.0) for values in both)
 
 
-def _require_alike(one: xr.Dataset, other: xr.Dataset) -> None:
-    for ds in (one, other):
-        _require_version(ds)
-    names = [list(map(str, ds["regressor"].values)) for ds in (one, other)]
-    if names[0] != names[1]:
-        raise InputError("sums", f"are of the designs {names[0]} and {names[1]}.", "Use the same columns in one order.")
-    codings = [dict(ds.attrs.get("coding", {})) for ds in (one, other)]
-    if codings[0] != codings[1]:
-        raise InputError("sums", f"are coded as {codings[0]} and {codings[1]}.", "Code and centre covariates alike.")
+def _require_one_axis(one: xr.Dataset, other: xr.Dataset) -> None:
     if "grid" in one.coords or "grid" in other.coords:
         grid_of(one).require(grid_of(other), "sums")
     voxels = [ds["voxel"].to_numpy() if "voxel" in ds.coords else np.arange(ds.sizes["voxel"]) for ds in (one, other)]
     if not np.array_equal(voxels[0], voxels[1]):
         raise InputError("sums", "are of other voxels.", "Use one mask at all sites.")
-
-
-def _require_version(sums: xr.Dataset) -> None:
-    found = sums.attrs.get("sums_version")
-    if found != VERSION:
-        raise InputError("sums", f"have the version {found}, but {VERSION} is wanted.", "Make them again.")
 
 
 def fit_sums(sums: xr.Dataset) -> xr.Dataset:
@@ -204,8 +193,8 @@ def fit_sums(sums: xr.Dataset) -> xr.Dataset:
     InputError
         They are of another version.
     """
-    _require_version(sums)
-    arrays = [sums[name].transpose(*dims, "voxel") for name, dims in _DIMS.items()]
+    AboutSums.from_attrs(sums.attrs)
+    arrays = [sums[name].transpose(*dims, "voxel") for name, dims in DIMS.items()]
     square = ("regressor", "regressor_")
     found = map_voxels(
         _fit_block,
@@ -213,7 +202,7 @@ def fit_sums(sums: xr.Dataset) -> xr.Dataset:
         outputs={"beta": ("regressor",), "sigma2": (), "dof": (), "inverse": square, "gram": square},
     )
     fit = xr.Dataset(found | {"n": sums["n"]}, coords={"regressor": sums["regressor"]})
-    terms = {key: sums.attrs[key] for key in ("terms", "coding") if key in sums.attrs}
+    terms = {key: sums.attrs[key] for key in ("terms", "coding") if sums.attrs.get(key)}
     return fit.assign_attrs(noise_model="group-sums", estimator="ols", **terms)
 
 

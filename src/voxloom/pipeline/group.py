@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import singledispatch
@@ -35,7 +34,7 @@ from voxloom.schema import MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -83,6 +82,18 @@ class GroupTest:
     def questions(self) -> tuple[DesignContrast, ...]:
         """Its contrasts in order."""
         return tuple(self.contrasts.values())
+
+    @property
+    def function(self) -> Callable[..., Output]:
+        """What fits it to a shard of voxels."""
+        return fit_group_shard
+
+    @property
+    def written_design(self) -> tuple[pd.DataFrame, dict[str, Any]]:
+        """What is written of its design: a table, and what is to be said of it."""
+        names = {"Terms": "terms", "Coding": "coding"}
+        told = {entry: self.design.attrs[key] for entry, key in names.items() if self.design.attrs.get(key)}
+        return self.design.rename_axis(index=str(self.design.index.name or "participant_id")), told
 
     @property
     def work(self) -> GroupWork:
@@ -229,7 +240,7 @@ def shard_tasks(ws: GroupWorkspace, test: GroupTest) -> list[Task]:
         Task(
             stage=NAME,
             key=f"{test.results}/{voxels.start:09d}",
-            function=fit_group_shard,
+            function=test.function,
             kwargs={
                 "store": ws.url,
                 "test": test,
@@ -326,10 +337,9 @@ def read_maps(objects: Objects, path: str, test: GroupTest, row: int, voxels: sl
 
 def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memory_budget: int) -> Output:
     """Fit one group model on one shard of voxels and write the statistics of its contrasts."""
-    objects = Objects(store)
-    shape = (len(test.first_level), len(test.contrasts), stop - start)
-    maps = {name: np.full(shape, np.nan) for name in GROUP_STATISTICS}
-    step = group_piece(memory_budget, len(test.subjects), len(maps) * math.prod(shape), test.work)
+    objects, maps = Objects(store), empty_statistics(test, stop - start)
+    n_numbers = sum(values.size for values in maps.values())
+    step = group_piece(memory_budget, len(test.subjects), n_numbers, test.work)
     belong = {"groups": test.groups, "visits": test.visits}
     labels = {key: test.labels[name] for key, name in belong.items() if name is not None}
     read = 0
@@ -340,10 +350,28 @@ def fit_group_shard(*, store: str, test: GroupTest, start: int, stop: int, memor
             read += sum(effects[name].nbytes for name in test.maps)
             fit = fit_group(effects, test.design, estimator=test.estimator, min_n=test.min_n, **labels)
             del effects  # before the next are read
-            for j, question in enumerate(test.questions):
-                answer = contrast(fit, question.weights, stat_type=question.stat_type).assign(n=fit["n"])
-                for name in answer.data_vars:  # an F has no effect, and no variance of it
-                    maps[str(name)][i, j, piece] = answer[name]
+            answer(test, fit, maps, i, piece)
+    return write_statistics(objects, test, start, maps, read)
+
+
+def empty_statistics(test: GroupTest, n_voxels: int) -> dict[str, NDArray[np.float64]]:
+    """Room for the statistics of all contrasts of a model over a shard."""
+    shape = (len(test.first_level), len(test.contrasts), n_voxels)
+    return {name: np.full(shape, np.nan) for name in GROUP_STATISTICS}
+
+
+def answer(test: GroupTest, fit: xr.Dataset, maps: Mapping[str, NDArray[np.float64]], row: int, piece: slice) -> None:
+    """Put the statistics of all contrasts of a fit where they belong."""
+    for j, question in enumerate(test.questions):
+        found = contrast(fit, question.weights, stat_type=question.stat_type).assign(n=fit["n"])
+        for name in found.data_vars:  # an F has no effect, and no variance of it
+            maps[str(name)][row, j, piece] = found[name]
+
+
+def write_statistics(
+    objects: Objects, test: GroupTest, start: int, maps: Mapping[str, NDArray[np.float64]], read: int
+) -> Output:
+    """Write the statistics of a shard that begins at `start`."""
     for name, values in maps.items():
         write_block(objects, f"{test.path}/{name}", (0, 0, start), values)
     return Output(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from voxloom.io.study import open_study
 from voxloom.pipeline.given_analysis import MODEL, maps_analysis
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from voxloom.engine.events import OnEvent
 
-    Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
+Paths: TypeAlias = "str | PathLike[str] | Sequence[str | PathLike[str]]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,9 @@ def group_maps(
     contrasts: Mapping[str, Any] | None = None,
     estimator: str = "ols",
     groups: str | None = None,
+    visits: str | None = None,
     missing: str = "raise",
+    min_n: int = 1,
     inference: Mapping[str, Any] | None = None,
     name: str = MODEL,
     store: str | PathLike[str] | None = None,
@@ -85,10 +87,12 @@ def group_maps(
         Right-hand side over the covariates and the entities that all maps have.
     contrasts : mapping of str to str, optional
         Expressions of the design's columns by name; the mean without a formula.
-    estimator, groups : str
-        As in `fit_group`; `groups` names a column.
+    estimator, groups, visits : str
+        As in `fit_group`; `groups` and `visits` name columns.
     missing : {"raise", "drop"}
         What becomes of maps without a row, without a finite covariate, or without the other map of their person.
+    min_n : int
+        Least number of maps of a voxel that is fitted.
     inference : mapping, optional
         As ``inference`` in the analysis file; by default Bonferroni and FDR.
     name : str
@@ -119,16 +123,18 @@ def group_maps(
         "contrasts": dict(contrasts or {}),
         "estimator": estimator,
         "groups": groups,
+        "visits": visits,
         "missing": missing,
+        "min_n": min_n,
         "inference": {"method": ["bonferroni", "fdr"], **(inference or {})},
     }
     analysis = maps_analysis(
-        _several(maps),
+        several(maps),
         model=model,
         output=output,
-        variances=_several(variances),
+        variances=several(variances),
         mask=mask,
-        tables=_several(table),
+        tables=several(table),
         store=store,
         name=name,
         cluster=cluster,
@@ -139,5 +145,6 @@ def group_maps(
     return GroupMaps(**vars(infer_maps(analysis, client, on_event=on_event)), model=name)
 
 
-def _several(given: Paths) -> list[str | PathLike[str]]:
+def several(given: Paths) -> list[str | PathLike[str]]:
+    """One path or several, as several."""
     return [given] if isinstance(given, (str, PathLike)) else list(given)

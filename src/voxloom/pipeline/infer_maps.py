@@ -16,7 +16,7 @@ from voxloom.io.study import create_study
 from voxloom.io.write import clean_partial as clean_partial_files
 from voxloom.pipeline import correct, gather, group, infer, memory, spatial
 from voxloom.pipeline.gather import MapsWorkspace
-from voxloom.pipeline.line import advance, ended
+from voxloom.pipeline.line import W, advance, ended
 from voxloom.pipeline.map_files import NAME as EXPORT
 from voxloom.pipeline.map_files import planned_group_files
 from voxloom.pipeline.maps_design import notes_of_maps, planned_tests
@@ -27,21 +27,24 @@ from voxloom.pipeline.write import forget_lost, note_leftovers
 from voxloom.pipeline.write_group import group_tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import distributed
 
     from voxloom.engine.events import OnEvent
     from voxloom.engine.ledger import Record
     from voxloom.engine.runner import Task
     from voxloom.pipeline.line import RunResult
+    from voxloom.pipeline.workspace import GroupWorkspace
     from voxloom.spec import MapsAnalysis
 
 
-def export_tasks(ws: MapsWorkspace) -> list[Task]:
+def export_tasks(ws: GroupWorkspace) -> list[Task]:
     """One task per group test."""
     return [*group_tasks(ws)]
 
 
-def prepare_export(ws: MapsWorkspace) -> None:
+def prepare_export(ws: GroupWorkspace) -> None:
     """Describe the output folder and clear it of halves; forget records whose files are gone or another analysis's."""
     output = Path(ws.analysis.output.dir)
     write_description(output, name="voxloom results")
@@ -49,13 +52,14 @@ def prepare_export(ws: MapsWorkspace) -> None:
     forget_lost(ws, export_tasks(ws))
 
 
+EXPORT_STAGE = Stage(EXPORT, export_tasks, prepare_export)
 STAGES: tuple[Stage[MapsWorkspace], ...] = (
     gather.STAGE,
     group.STAGE,
     infer.STAGE,
     spatial.STAGE,
     correct.STAGE,
-    Stage(EXPORT, export_tasks, prepare_export),
+    EXPORT_STAGE,
 )
 
 
@@ -100,16 +104,16 @@ def infer_maps(
             client = stack.enter_context(
                 connect(analysis.cluster, workers=analysis.workers, memory_budget=analysis.memory_budget)
             )
-        return go(ws, client)
+        return go(ws, client, STAGES)
 
 
-def go(ws: MapsWorkspace, client: distributed.Client | None) -> RunResult:
-    """Run the stages in turn; a failed task ends the line after its stage."""
+def go(ws: W, client: distributed.Client | None, stages: Sequence[Stage[W]]) -> RunResult:
+    """Run stages in turn; a failed task ends the line after its stage."""
     failed: tuple[Record, ...] = ()
-    for stage in (stage for stage in STAGES if stage.wanted is None or stage.wanted(ws.analysis)):
+    for stage in (stage for stage in stages if stage.wanted is None or stage.wanted(ws.analysis)):
         failed = advance(ws, client, stage)
         if failed:
             break
-    if not failed:
+    if not failed and EXPORT_STAGE in stages:
         note_leftovers(ws, export_tasks(ws))
     return ended(ws, failed)

@@ -59,12 +59,7 @@ def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
     if find_estimator(model.estimator, has_groups=model.groups is not None).needs_variance and not maps.variances:
         what = f"the estimator {model.estimator} needs the variances of the maps."
         raise InputError(where, what, "Give them (--variances, a column variance), or use another estimator.")
-    rows = usable_rows(model, rows_of_maps(analysis, model, maps))
-    design = maps_design(model, rows, maps)
-    rows = without_unpaired(rows.loc[design.index], design, where, model.missing)
-    if len(rows) < len(design):
-        design = maps_design(model, rows, maps)
-    require_independent(model, rows, design, where)
+    rows, design = rows_and_design(analysis, name, maps)
     require_dof(design.to_numpy())
     require_min_n(model.min_n, len(design))
     return GroupTest(
@@ -83,6 +78,24 @@ def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
         min_n=model.min_n,
         labels=label_columns(model, rows, where),
     )
+
+
+def rows_and_design(analysis: MapsAnalysis, name: str, maps: MapFiles) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is known of the maps that a model is fitted to, and its design.
+
+    Raises
+    ------
+    InputError
+        Tables or the formula cannot be used, or maps of one person are taken for those of several.
+    """
+    model, where = analysis.group[name], f"group.{name}"
+    rows = usable_rows(model, rows_of_maps(analysis, model, maps))
+    design = maps_design(model, rows, maps)
+    rows = without_unpaired(rows.loc[design.index], design, where, model.missing)
+    if len(rows) < len(design):
+        design = maps_design(model, rows, maps)
+    require_independent(model, rows, design, where)
+    return rows, design
 
 
 def rows_of_maps(analysis: MapsAnalysis, model: GroupModel, maps: MapFiles) -> pd.DataFrame:

@@ -137,14 +137,6 @@ def correction(p: Corrected, tail: str, permuted: Mapping[str, Any]) -> dict[str
     return made | ({} if p.statistic is None else {"Statistic": p.statistic.model_dump(mode="json")}) | dict(permuted)
 
 
-def write_model_design(folder: Path, test: GroupTest) -> None:
-    """Write the design of a model, and what it says of itself: the columns of each term, coding and centring."""
-    names = {"Terms": "terms", "Coding": "coding"}
-    told = {entry: test.design.attrs[key] for entry, key in names.items() if test.design.attrs.get(key)}
-    design = test.design.rename_axis(index=str(test.design.index.name or "participant_id"))
-    write_design(folder / group_design_name(test.name), design, {"InputsDigest": test.results, **told})
-
-
 def export_group(
     *,
     store: str,
@@ -165,7 +157,8 @@ def export_group(
     first, second = names
     question = test.contrasts[second]
     about = {"Name": second, **question.about, "Model": test.name}
-    write_model_design(folder, test)
+    design, told = test.written_design
+    write_design(folder / group_design_name(test.name), design, {"InputsDigest": test.results, **told})
     files, read, written = [], 0, 0
     wanted: list[tuple[str, str, str | None, Mapping[str, Any] | None]] = [
         (variable, stat, None, None) for variable, stat in GROUP_FILES[question.stat_type].items()

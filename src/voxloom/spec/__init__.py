@@ -13,7 +13,7 @@ from voxloom.spec.first_level import FirstLevel, FixedEffects, SubjectLevel
 from voxloom.spec.group import GroupModel, Inference
 from voxloom.spec.group_analysis import GroupAnalysis
 from voxloom.spec.labels import bids_label, require_distinct_labels
-from voxloom.spec.maps import GivenMaps, MapsAnalysis, parse_maps_analysis
+from voxloom.spec.maps import GivenMaps, MapsAnalysis, SumsAnalysis, parse_maps_analysis, parse_sums_analysis
 from voxloom.spec.statistics import (
     TFCE,
     ClusterMass,
@@ -48,6 +48,7 @@ __all__ = [
     "Statistics",
     "Store",
     "SubjectLevel",
+    "SumsAnalysis",
     "Template",
     "as_statistics",
     "bids_label",
@@ -59,6 +60,7 @@ __all__ = [
     "parse_bytes",
     "parse_confounds",
     "parse_maps_analysis",
+    "parse_sums_analysis",
     "require_distinct_labels",
     "schema_text",
     "short_name",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from voxloom.errors import InputError
 from voxloom.spec.digests import digest
@@ -49,6 +49,47 @@ class MapsAnalysis(GroupAnalysis):
         return digest(self.maps.model_dump(exclude={"tables", *unknown}))
 
 
+class GivenSums(Section):
+    """Sums of sites, instead of their maps."""
+
+    files: Paths
+    """As `voxloom group --export-sums` writes them."""
+    checksums: tuple[str, ...]
+    """Of the files."""
+
+
+class SumsAnalysis(GroupAnalysis):
+    """A group model of the sums of sites, whose design is theirs; `parse_sums_analysis` makes one."""
+
+    sums: GivenSums
+
+    @model_validator(mode="after")
+    def _least_squares(self) -> Self:
+        for name, model in self.group.items():
+            where = f"group.{name}"
+            if model.estimator != "ols" or model.groups is not None:
+                raise InputError(f"{where}.estimator", "is not ols.", "Sums tell of the pooled least squares alone.")
+            if "permutation" in model.inference.method:
+                raise InputError(f"{where}.inference", "has permutations.", "Sums have no maps to rearrange.")
+        return self
+
+    def group_contrasts(self, model: str) -> tuple[str, ...]:
+        """The one kind of maps."""
+        return (MAPS,)
+
+    def expression_of(self, contrast: str) -> str:
+        """How they were made is not known."""
+        return contrast
+
+    @property
+    def combine_digest(self) -> str:
+        """Digest of what is in the files."""
+        return digest({"sums": self.sums.checksums})
+
+
+A = TypeVar("A", bound=GroupAnalysis)
+
+
 def parse_maps_analysis(raw: dict[str, Any], *, name: str = "maps") -> MapsAnalysis:
     """Make an analysis of given maps.
 
@@ -63,8 +104,17 @@ def parse_maps_analysis(raw: dict[str, Any], *, name: str = "maps") -> MapsAnaly
     InputError
         Something is not as wanted.
     """
+    return _parsed(MapsAnalysis, raw, name)
+
+
+def parse_sums_analysis(raw: dict[str, Any], *, name: str = "sums") -> SumsAnalysis:
+    """Make an analysis of given sums; as `parse_maps_analysis`."""
+    return _parsed(SumsAnalysis, raw, name)
+
+
+def _parsed(kind: type[A], raw: dict[str, Any], name: str) -> A:
     try:
-        return MapsAnalysis.model_validate(raw, context={"name": name})
+        return kind.model_validate(raw, context={"name": name})
     except ValidationError as error:
         keys, what, remedy = first_complaint(error)
         raise InputError(".".join(keys), what, remedy) from None
