@@ -91,6 +91,44 @@ def test_permutation_is_of_least_squares_alone(done):
     assert any("group.site: `scanner` is no column of the table" in str(error) for error in planned.errors)
 
 
+def test_influence_is_that_of_the_python_functions(done, analysis_of):
+    """A table of all subjects, and their maps where these are asked for."""
+    folder, _, _ = done
+    model = {"formula": "1 + age", "contrasts": {"age": "age", "any": ["age", "intercept"]}}
+    model["inference"] = {"method": "fdr"}
+    base = analysis_of(folder / "bids", folder, group={"who": model | {"influence": True}})
+    base["output"] = {"dir": str(folder / "tables")}
+    result = voxloom.run(base)
+    assert result.ok, result
+    planned = {stage.name: stage for stage in voxloom.plan(base).stages}["influence"]
+    assert (planned.n_tasks, planned.n_done, planned.bytes_read, planned.bytes_written) == (1, 1, 0, 0)
+    study = voxloom.open_study(result.store)
+    maps = study.results(result.results_name).sel(contrast="faceVsHouse").rename(subject="map")[["effect"]].load()
+    table = pd.read_csv(folder / "bids/participants.tsv", sep="\t", index_col="participant_id")
+    fit = voxloom.fit_group(maps, voxloom.group_design(table, "1 + age"))
+    expected = voxloom.group_influence(fit, maps, "age")
+    (path,) = (folder / "tables/group/who").glob("*faceVsHouse_test-age_influence.tsv")
+    found = pd.read_csv(path, sep="\t", index_col="participant_id")
+    ranked = voxloom.influential_maps(expected, 9)
+    pd.testing.assert_frame_equal(found, ranked, rtol=1e-9, check_names=False)
+    assert json.loads(path.with_suffix(".json").read_text())["Description"].startswith("Influence of each subject")
+    assert not list((folder / "tables/group/who").glob("*test-any_influence.tsv"))
+    assert "cooks_distance" not in study.results(result.group_names["who"])
+
+    again = voxloom.run(base | {"group": {"who": model | {"influence": "maps"}}})
+    assert again.ok, again
+    kept = study.results(again.group_names["who"]).sel(contrast="faceVsHouse", group_contrast="age")
+    for name in ("cooks_distance", "dfbeta", "dfbetas"):
+        np.testing.assert_allclose(kept[name], expected[name].transpose("map", "voxel"), rtol=1e-9)
+    back = voxloom.run(base)
+    assert "cooks_distance" not in study.results(back.group_names["who"])
+    voxloom.run(base | {"group": {"who": model | {"influence": "maps"}}})
+    once_more = study.results(again.group_names["who"]).sel(contrast="faceVsHouse", group_contrast="age")
+    np.testing.assert_allclose(once_more["dfbeta"], expected["dfbeta"].transpose("map", "voxel"), rtol=1e-9)
+    with pytest.raises(InputError, match="influence: is told of ols, not of reml"):
+        parse_analysis(base | {"group": {"meta": {"estimator": "reml", "influence": True}}})
+
+
 def test_models_with_missing_covariates_and_few_maps(tmp_path, analysis_of):
     """Subjects without a covariate are dropped when told to; voxels of too few maps are left out and counted."""
     write_bids_study(tmp_path / "bids", n_subjects=7, n_runs=1, shape=(6, 7, 5), n_volumes=40, seed=4)

@@ -128,6 +128,11 @@ def null_name(model: str, *, contrast: str, test: str, entities: Mapping[str, st
     return whole.replace("_stat-p_statmap", "_null")
 
 
+def influence_name(model: str, *, contrast: str, test: str, entities: Mapping[str, str] | None = None) -> str:
+    """Relative path of the table of influential subjects of a group test; see `group_name`."""
+    return null_name(model, contrast=contrast, test=test, entities=entities).replace("_null", "_influence")
+
+
 def design_name(entities: Mapping[str, str]) -> str:
     """Relative path of the design matrix of a run."""
     parts = {key: value for key, value in _run_parts(entities).items() if key not in ("space", "res", "cohort", "den")}

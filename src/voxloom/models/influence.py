@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from voxloom.blocks import map_voxels
 from voxloom.errors import ContrastError, InputError
-from voxloom.kernels.group.influence import Influence, leverage
+from voxloom.kernels.group.influence import COOK, Influence, Totals, leverage
 from voxloom.kernels.group.influence import influence as kernel
 from voxloom.models.contrasts import contrast_text, estimable_rows
 from voxloom.models.group import effects
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
+    from collections.abc import Sequence
 
-#: A map whose Cook's distance is beyond this over the number of maps is looked at (Bollen and Jackman 1985).
-COOK = 4.0
+    from numpy.typing import ArrayLike, NDArray
 
 
 def group_influence(fit: xr.Dataset, maps: xr.Dataset | xr.DataArray, expression: str | ArrayLike) -> xr.Dataset:
@@ -130,5 +129,21 @@ def influential_maps(influence: xr.Dataset, n: int = 10) -> pd.DataFrame:
         }
     ).compute()
     labels = influence["map"].to_index() if "map" in influence.coords else pd.RangeIndex(n_maps, name="map")
-    found = pd.DataFrame({str(name): table[name].to_numpy() for name in table}, index=labels)
-    return found.sort_values("mean_cooks_distance", ascending=False, kind="stable").head(n)
+    return _most_influential(pd.DataFrame({str(name): table[name].to_numpy() for name in table}, index=labels)).head(n)
+
+
+def table_of_totals(totals: Totals, labels: Sequence[str]) -> pd.DataFrame:
+    """Table of `influential_maps`, of all maps, from what voxels add up to."""
+    with np.errstate(invalid="ignore"):
+        columns = {
+            "mean_cooks_distance": totals.cook / totals.n_cook,
+            "voxels_above": totals.above / totals.n_cook,
+            "mean_abs_dfbetas": totals.dfbetas / totals.n_dfbetas,
+            "largest_dfbetas": np.where(totals.top >= -totals.bottom, totals.top, totals.bottom),
+            "mean_leverage": totals.leverage / totals.n_leverage,
+        }
+    return _most_influential(pd.DataFrame(columns, index=pd.Index(labels, name="map")))
+
+
+def _most_influential(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values("mean_cooks_distance", ascending=False, kind="stable")

@@ -21,7 +21,15 @@ from voxloom.models.joint import how_many
 from voxloom.models.null_p import p_of_null
 from voxloom.models.permutation import uncorrected_p
 from voxloom.pipeline.corrections import BY_GROUPS, nulls_named, p_maps, stat_maps
-from voxloom.pipeline.group import GROUP_STATISTICS, GroupTest, group_tests, outcome_of, shard_tasks
+from voxloom.pipeline.group import (
+    GROUP_STATISTICS,
+    INFLUENCE_MAPS,
+    TOTALS,
+    GroupTest,
+    group_tests,
+    outcome_of,
+    shard_tasks,
+)
 from voxloom.pipeline.infer import null_tasks
 from voxloom.pipeline.nulls import (
     Null,
@@ -111,7 +119,8 @@ def make_corrected(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> No
     exhaustive = [setup.rearrangements.exhaustive for setup in setups]
     permuted = wanted.null_settings | {"n_perm": wanted.n_perm, "exhaustive": exhaustive, "seed": ws.analysis.seed}
     maps, statistics, nulls = p_maps(wanted), stat_maps(wanted), nulls_named(wanted)
-    for name in set(ws.objects.children(test.path)) - {*GROUP_STATISTICS, *maps, *statistics, *nulls, METADATA}:
+    kept = {*GROUP_STATISTICS, TOTALS, *INFLUENCE_MAPS, *maps, *statistics, *nulls, METADATA}
+    for name in set(ws.objects.children(test.path)) - kept:
         forget()
         ws.objects.delete_tree(f"{test.path}/{name}")
     pairs = {"contrast": len(test.first_level), "group_contrast": len(test.contrasts)}

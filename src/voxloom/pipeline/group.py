@@ -42,7 +42,9 @@ if TYPE_CHECKING:
     from voxloom.models.estimators import Estimator
     from voxloom.spec import Analysis, GroupModel
 
-NAME = "group"
+NAME, INFLUENCE = "group", "influence"
+#: What the stage of influence leaves beside the statistics.
+TOTALS, INFLUENCE_MAPS = "influence_totals", ("cooks_distance", "dfbeta", "dfbetas")
 GROUP_STATISTICS = ("effect", "variance", "stat", "z_score", "p_value", "dof", "n")
 
 
@@ -282,7 +284,7 @@ def make_group_maps(ws: GroupWorkspace, test: GroupTest) -> None:
     """
     inputs = inputs_of(ws, test)
     if results_attrs(ws.objects, test.results).get("inputs") != inputs:
-        for stage in (NAME, "correct"):
+        for stage in (NAME, INFLUENCE, "correct"):
             ws.ledger.forget_all(stage, test.results)
         ws.objects.delete_tree(test.path)
     describe_group(ws, test)

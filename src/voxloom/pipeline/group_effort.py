@@ -31,6 +31,8 @@ def group_stage_seconds(work: Work, stages: Mapping[str, StagePlan], rates: Rate
         "infer": stages["infer"].flops / 2 * rates.permutation,
         "correct": correct_seconds(work, rates),
     }
+    if "influence" in stages:
+        found["influence"] = 3 * group_seconds(work, rates)
     if "spatial" in stages:
         found["spatial"] = stages["spatial"].flops / 2 * rates.product + whole_map_seconds(work, rates)
     return {

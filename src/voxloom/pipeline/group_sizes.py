@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxloom.engine.plan import StagePlan
-from voxloom.pipeline import infer, memory, spatial
+from voxloom.pipeline import infer, influence, memory, spatial
 from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
 from voxloom.pipeline.group import GROUP_STATISTICS
 from voxloom.pipeline.map_files import GROUP_FILES, MAP_DTYPE
@@ -19,7 +19,7 @@ from voxloom.pipeline.stored_maps import map_chunks
 from voxloom.schema import shard_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from voxloom.pipeline.group import GroupTest
     from voxloom.pipeline.nulls import Null
@@ -76,6 +76,18 @@ class Work:
         return sum(
             pairs_of(test) * len(nulls_named(self.wanted(test))) * self.longest(test) * FLOAT64 for test in self.tests
         )
+
+    @property
+    def tables(self) -> int:
+        """Bytes of all that is read for tables."""
+        return self.null_tables + sum(map(self.influence_tables, self.tests))
+
+    def influence_tables(self, test: GroupTest) -> int:
+        """Bytes of the totals of a model that are read for its tables."""
+        if self.analysis.group[test.name].influence is None:
+            return 0
+        told = sum(question.stat_type == "t" for question in test.questions)
+        return map_shards(self.n_voxels) * len(test.first_level) * told * influence.total_bytes(test)
 
     def longest(self, test: GroupTest) -> int:
         """Length of the longest null of a model."""
@@ -137,6 +149,13 @@ def map_shards(n_voxels: int) -> int:
     return len(shard_slices(n_voxels, map_chunks(n_voxels)[1]))
 
 
+def group_stages(work: Work) -> Iterator[StagePlan]:
+    """The stages that fit, in order."""
+    yield group_size(work)
+    if influence.is_wanted(work.analysis):
+        yield influence.influence_size(work)
+
+
 def group_size(work: Work) -> StagePlan:
     """Effects of all subjects in, statistics of every pair of contrasts out."""
     return StagePlan(
@@ -161,7 +180,7 @@ def group_export_size(work: Work, n_volume: int) -> StagePlan:
     return StagePlan(
         name="export",
         n_tasks=work.pairs,
-        bytes_read=work.maps(work.images) + work.null_tables,
+        bytes_read=work.maps(work.images) + work.tables,
         bytes_written=work.images * n_volume * MAP_DTYPE.itemsize,
         peak_memory=memory.export_memory(work.n_voxels, n_volume) if work.images else 0,
     )

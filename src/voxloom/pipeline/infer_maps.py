@@ -14,7 +14,7 @@ from voxloom.io.given_maps import find_maps, maps_mask
 from voxloom.io.objects import Objects, clean_partial
 from voxloom.io.study import create_study
 from voxloom.io.write import clean_partial as clean_partial_files
-from voxloom.pipeline import correct, gather, group, infer, memory, spatial
+from voxloom.pipeline import correct, gather, group, infer, influence, memory, spatial
 from voxloom.pipeline.gather import MapsWorkspace
 from voxloom.pipeline.line import W, advance, ended
 from voxloom.pipeline.map_files import NAME as EXPORT
@@ -56,6 +56,7 @@ EXPORT_STAGE = Stage(EXPORT, export_tasks, prepare_export)
 STAGES: tuple[Stage[MapsWorkspace], ...] = (
     gather.STAGE,
     group.STAGE,
+    influence.STAGE,
     infer.STAGE,
     spatial.STAGE,
     correct.STAGE,

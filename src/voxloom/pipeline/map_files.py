@@ -13,6 +13,7 @@ from voxloom.io.derivatives import (
     design_name,
     group_design_name,
     group_name,
+    influence_name,
     null_name,
     subject_name,
     write_sidecar,
@@ -93,6 +94,8 @@ def planned_group_files(ws: GroupWorkspace, runs: Sequence[RunFile], tests: Sequ
         for first, (name, question) in product(test.first_level, test.contrasts.items()):
             if "permutation" in wanted.method:
                 yield null_name(test.name, contrast=first, test=name, entities=entities)
+            if ws.analysis.group[test.name].influence and question.stat_type == "t":
+                yield influence_name(test.name, contrast=first, test=name, entities=entities)
             fitted = [(stat, None) for stat in GROUP_FILES[question.stat_type].values()]
             yield from (
                 group_name(test.name, contrast=first, test=name, stat=stat, entities=entities, desc=desc)

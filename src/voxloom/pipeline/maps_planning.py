@@ -15,7 +15,7 @@ from voxloom.pipeline import calibration, gather, memory
 from voxloom.pipeline.consolidate import NAME as CONSOLIDATE
 from voxloom.pipeline.gather import MapsWorkspace
 from voxloom.pipeline.group_effort import group_stage_seconds, images_seconds, per_task
-from voxloom.pipeline.group_sizes import Work, group_export_size, group_size
+from voxloom.pipeline.group_sizes import Work, group_export_size, group_stages
 from voxloom.pipeline.infer_maps import STAGES
 from voxloom.pipeline.inference_sizes import inference_sizes
 from voxloom.pipeline.line import recall
@@ -98,7 +98,7 @@ def few_looked_at(ws: MapsWorkspace) -> list[Problem]:
 def stage_sizes(work: Work, maps: MapFiles) -> Iterator[StagePlan]:
     """Every stage in order."""
     yield gather_size(work, maps)
-    yield group_size(work)
+    yield from group_stages(work)
     yield from inference_sizes(work)
     yield group_export_size(work, math.prod(maps.grid.shape))
 

@@ -10,6 +10,7 @@ from voxloom.pipeline import memory, noise
 from voxloom.pipeline.group import group_test
 from voxloom.pipeline.group_sizes import group_task
 from voxloom.pipeline.inference_sizes import infer_task, rearrange_task, spatial_task
+from voxloom.pipeline.influence import influence_task
 from voxloom.pipeline.memory import require
 from voxloom.pipeline.nulls import spatial_statistics
 from voxloom.pipeline.spatial import through_store
@@ -94,6 +95,8 @@ def require_tests_memory(analysis: GroupAnalysis, tests: Iterable[GroupTest], n_
     for test in tests:
         wanted = analysis.group[test.name].inference
         require(f"group.{test.name}", group_task(n_voxels, test, budget), budget)
+        if tell := analysis.group[test.name].influence:
+            require(f"influence of group.{test.name}", influence_task(n_voxels, test, tell == "maps"), budget)
         if "permutation" in wanted.method:
             require(f"permutations of group.{test.name}", infer_task(n_voxels, test, budget), budget)
         if spatial_statistics(wanted):

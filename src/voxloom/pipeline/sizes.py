@@ -16,7 +16,7 @@ from voxloom.io.runs import raw_bytes
 from voxloom.pipeline import memory, noise
 from voxloom.pipeline.consolidate import CONSOLIDATED
 from voxloom.pipeline.group import group_test
-from voxloom.pipeline.group_sizes import FLOAT64, Work, group_export_size, group_size, map_shards
+from voxloom.pipeline.group_sizes import FLOAT64, Work, group_export_size, group_stages, map_shards
 from voxloom.pipeline.inference_sizes import inference_sizes
 from voxloom.pipeline.levels import levels_of
 from voxloom.pipeline.map_files import MAP_DTYPE, SUBJECT_FILES
@@ -126,7 +126,7 @@ def stage_sizes(survey: Survey) -> Iterator[StagePlan]:
     yield fit_size(survey)
     yield combine_size(survey)
     yield consolidate_size(survey)
-    yield group_size(survey.work)
+    yield from group_stages(survey.work)
     yield from inference_sizes(survey.work)
     yield export_size(survey)
 

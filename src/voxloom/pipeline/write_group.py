@@ -12,11 +12,13 @@ from voxloom.engine.runner import Output, Task
 from voxloom.io.derivatives import (
     group_design_name,
     group_name,
+    influence_name,
     null_name,
     sidecar,
     write_design,
 )
 from voxloom.io.study import open_study
+from voxloom.pipeline import influence
 from voxloom.pipeline.correct import read_map
 from voxloom.pipeline.corrections import Corrected, nulls_named, p_maps, stat_maps
 from voxloom.pipeline.group import GroupTest, group_tests, outcome_of
@@ -45,6 +47,10 @@ PERMUTATION_ENTRIES = {
 }
 
 
+INFLUENCE = (
+    "Influence of each subject on the contrast, over voxels: mean Cook's distance, share of voxels where it is above "
+    "4 / n, mean size and farthest value of DFBETAS, mean leverage; the most influential first"
+)
 NULLS = "Greatest value over voxels of each statistic in every rearrangement, the observed order first"
 
 
@@ -65,9 +71,11 @@ def group_tasks(ws: GroupWorkspace) -> Iterator[Task]:
         for i, first in enumerate(test.first_level):
             for j, name in enumerate(test.contrasts):
                 record = ws.done("correct").get(f"{test.results}/{i}-{j}")
-                if record is None:
+                totals = influence.influence_tasks(ws, test) if model.influence else []
+                if record is None or not ws.complete(totals):
                     continue
-                inputs = digest([outcome_of(ws, test), record.inputs, record.digest])
+                shards = [ws.done(task.stage)[task.key].digest for task in totals]
+                inputs = digest([outcome_of(ws, test), record.inputs, record.digest, *shards])
                 yield Task(
                     stage=NAME,
                     key=f"{test.results}/{i}-{j}/{digest(str(output))}",
@@ -85,6 +93,7 @@ def group_tasks(ws: GroupWorkspace) -> Iterator[Task]:
                         "extra": extra_maps(ws, test, j, record.details.get("made", {})),
                         "entities": entities,
                         "nulls": null_columns(ws.analysis.group[test.name].inference),
+                        "n_totals": len(totals) if test.questions[j].stat_type == "t" else 0,
                         "inputs": inputs,
                     },
                     inputs=digest([inputs, entities]),
@@ -150,9 +159,10 @@ def export_group(
     extra: Mapping[str, ExtraMap],
     entities: Mapping[str, str],
     nulls: Mapping[str, Mapping[str, Any]],
+    n_totals: int,
     inputs: str,
 ) -> Output:
-    """Write every map of one group test, its nulls and the design of its model."""
+    """Write every map of one group test, its nulls, its table of influence and the design of its model."""
     study, folder = open_study(store), Path(output)
     first, second = names
     question = test.contrasts[second]
@@ -186,5 +196,11 @@ def export_group(
         table = read_nulls(study.objects, test, nulls, row, column)
         read += table.size * 8
         write_design(folder / path, table.dropna(), {"InputsDigest": inputs, "Description": NULLS, **nulls})
+        files.append(path)
+    if n_totals:
+        path = influence_name(test.name, contrast=first, test=second, entities=entities)
+        found = influence.read_table(study.objects, test, row, column, n_totals)
+        read += n_totals * influence.total_bytes(test)
+        write_design(folder / path, found, {"InputsDigest": inputs, "Description": INFLUENCE})
         files.append(path)
     return Output(digest=inputs, bytes_read=read, bytes_written=written, details={"files": files})

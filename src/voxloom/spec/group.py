@@ -34,6 +34,10 @@ _LATER = ("statistics", "nuisance", "blocks", "variance_groups", "rearrangements
 _OF_NULLS = ("scheme", "two_sided", "nuisance", "blocks", "variance_groups", "rearrangements")
 
 
+def _table_for_true(value: Any) -> Any:
+    return {True: "table", False: None}.get(value, value) if isinstance(value, bool) else value
+
+
 class Blocks(Section):
     """Exchangeability blocks by columns of the table."""
 
@@ -135,6 +139,9 @@ class GroupModel(Section):
     """Column of the table, or `site`: subjects who share a variance, a random intercept or a cluster."""
     visits: Name | None = None
     """Column of the table that tells the maps of a group apart, for `sandwich-homogeneous`."""
+    influence: Annotated[Literal["table", "maps"] | None, BeforeValidator(_table_for_true)] = None
+    """Which subjects matter most (Cook's distance, DFBETAS, leverage): true or `table` for a table, `maps` for these of
+    every subject in the store too."""
     inference: Inference = Field(default_factory=Inference)
 
     @model_validator(mode="before")
@@ -157,6 +164,12 @@ class GroupModel(Section):
         return "all" if value == "all" else tuple(sorted(set(value)))
 
     @model_validator(mode="after")
+    def _influence_of_least_squares(self) -> Self:
+        if self.influence is not None and self.estimator != "ols":
+            raise InputError("influence", f"is told of ols, not of {self.estimator}.", "Leave one of the two out.")
+        return self
+
+    @model_validator(mode="after")
     def _one_that_can_be_permuted(self) -> Self:
         if self.estimator == "ols" or "permutation" not in self.inference.method:
             return self
@@ -172,7 +185,7 @@ class GroupModel(Section):
         """JSON-able, for digests, inference apart; without the keys that came later and are not used."""
         later = ("estimator", "groups", "missing", "min_n", "visits")
         unused = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
-        return self.model_dump(mode="json", exclude={"inference", *unused})
+        return self.model_dump(mode="json", exclude={"inference", "influence", *unused})
 
     @model_validator(mode="after")
     def _one_design(self) -> Self:

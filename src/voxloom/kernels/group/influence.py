@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from voxloom.kernels.group.patterns import solve_by_pattern
+from voxloom.kernels.group.patterns import group_patterns, pattern_bits, solve_by_pattern
 from voxloom.kernels.linalg import NO_VARIANCE, is_estimable, reduce_design
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 #: A leverage this near to 1: the map alone determines a regressor, and there is no fit without it.
 ALONE = 1e-9
+
+
+#: A map whose Cook's distance is beyond this over the number of maps is looked at (Bollen and Jackman 1985).
+COOK = 4.0
 
 
 class Influence(NamedTuple):
@@ -102,3 +106,43 @@ def _spread(values: FloatArray, rows: BoolArray) -> FloatArray:
     out = np.full((rows.size, values.shape[1]), np.nan)
     out[rows] = values
     return out
+
+
+class Totals(NamedTuple):
+    """What voxels add up to for every map, (n,): numbers of voxels and sums over them, and extremes."""
+
+    n_cook: FloatArray
+    cook: FloatArray
+    above: FloatArray
+    n_dfbetas: FloatArray
+    dfbetas: FloatArray
+    top: FloatArray
+    bottom: FloatArray
+    n_leverage: FloatArray
+    leverage: FloatArray
+
+
+#: How the totals of voxels are joined.
+_JOINED = dict.fromkeys(Totals._fields, np.add) | {"top": np.fmax, "bottom": np.fmin}
+
+
+def influence_totals(X: FloatArray, Y: NDArray[np.floating], c: FloatArray) -> tuple[Influence, Totals]:
+    """Influence of each map at some voxels, and what it comes to over them.
+
+    Parameters are those of `influence`.
+    """
+    pattern, present = group_patterns(pattern_bits(Y), len(Y))
+    found = influence(X, Y, c, pattern, present)
+    h, cook, dfbetas = leverage(X, present)[pattern].T, found.cooks_distance, found.dfbetas
+    with np.errstate(invalid="ignore"):
+        above = (cook > COOK / len(X)).sum(axis=1)
+    counted = (((~np.isnan(x)).sum(axis=1), np.nansum(x, axis=1)) for x in (cook, np.abs(dfbetas), h))
+    (n_cook, of_cook), (n_dfbetas, of_dfbetas), (n_leverage, of_leverage) = counted
+    top, bottom = np.fmax.reduce(dfbetas, axis=1, initial=-np.inf), np.fmin.reduce(dfbetas, axis=1, initial=np.inf)
+    totals = (n_cook, of_cook, above, n_dfbetas, of_dfbetas, top, bottom, n_leverage, of_leverage)
+    return found, Totals(*(np.asarray(values, dtype=np.float64) for values in totals))
+
+
+def joined(one: Totals, other: Totals) -> Totals:
+    """Totals of the voxels of both; sums depend on the order to the last bit."""
+    return Totals(*(_JOINED[name](a, b) for name, a, b in zip(Totals._fields, one, other)))
