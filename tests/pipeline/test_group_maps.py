@@ -234,6 +234,31 @@ def no_variances(folder: Path, work: Path) -> list[object]:
     return ["--estimator", "reml", "--formula", "C(participant_id)", "--contrast", "intercept"]
 
 
+def maps_as_variances(folder: Path, work: Path) -> list[object]:
+    return ["--variances", folder / "*_cope.nii.gz", "--estimator", "reml"]
+
+
+def broken_formula(folder: Path, work: Path) -> list[object]:
+    return ["--table", folder, "--formula", "age +", "--contrast", "age"]
+
+
+def dependent_terms(folder: Path, work: Path) -> list[object]:
+    return ["--table", folder, "--formula", "C(participant_id) + C(site)", "--contrast", "site = C(site)"]
+
+
+def no_contrast(folder: Path, work: Path) -> list[object]:
+    return ["--table", folder, "--formula", "age"]
+
+
+def no_such_mask(folder: Path, work: Path) -> list[object]:
+    return ["--mask", work / "none.nii.gz", "--groups", "participant_id", "--estimator", "sandwich"]
+
+
+def nothing_left(folder: Path, work: Path) -> list[object]:
+    (work / "t.tsv").write_text("participant_id\tx\nsub-07\t1\n")
+    return ["--table", work / "t.tsv", "--formula", "1", "--contrast", "intercept", "--missing", "drop"]
+
+
 def unknown_estimator(folder: Path, work: Path) -> list[object]:
     return ["--estimator", "remll"]
 
@@ -298,6 +323,12 @@ BAD = {
     zero_variance: (1, "variance of map sub-02_ses-1_task-x_cope: is negative or 0 at"),
     few_variances: (2, "variances: are 2 in 2 files, but there are 12 maps in 12 files"),
     no_variances: (2, "needs the variances of the maps"),
+    maps_as_variances: (2, "sub-01_ses-1_task-x_cope.nii.gz: is given as a map and as a variance"),
+    broken_formula: (2, "insuffient arguments and/or is misplaced. Columns: ["),
+    dependent_terms: (2, "the columns ['C(site)[T.oslo]'] depend on the others"),
+    no_contrast: (2, "group.maps.contrasts: is missing, but a formula needs them"),
+    no_such_mask: (2, "none.nii.gz: is not a file"),
+    nothing_left: (2, "t.tsv: none of its rows names a map; they name sub-07"),
     unknown_estimator: (2, "group.maps.estimator: is 'remll'"),
     doubled_people: (2, "sub-01, sub-02, sub-03, sub-04, sub-05, sub-06 have several maps each"),
     doubled_row: (2, "2 rows name the map sub-02_ses-1_task-x_cope"),

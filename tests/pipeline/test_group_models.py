@@ -167,3 +167,28 @@ def test_models_with_missing_covariates_and_few_maps(tmp_path, analysis_of):
 
 def test_names_of_estimators_are_those_of_the_models():
     assert set(Estimator.__args__) == {*ESTIMATORS, *ALIASES}
+
+
+def test_subjects_are_left_out_only_when_told_to_and_then_as_if_they_had_never_been(done, tmp_path):
+    """One has no row, one no age; the rest of a table joined by `participant_id`, with commas."""
+    folder, analysis, _ = done
+    table = pd.read_csv(folder / "bids/participants.tsv", sep="\t")
+    table.loc[4, "age"] = np.nan
+    table.drop(index=1).iloc[::-1].to_csv(tmp_path / "t.csv", index=False)
+    model = {"formula": "1 + age", "contrasts": {"age": "age"}, "table": str(tmp_path / "t.csv")}
+    model |= {"inference": {"n_perm": 40}}
+    planned = voxloom.plan(analysis | {"group": {"age": model}})
+    assert any("has no row for sub-02" in str(error) for error in planned.errors)
+    found = voxloom.run(analysis | {"group": {"age": model | {"missing": "drop"}}})
+    assert found.ok
+    assert any("group.age: fitted without sub-02, sub-05" in note for note in found.warnings)
+    kept = table.drop(index=[1, 4]).set_index("participant_id")
+    maps = voxloom.open_study(found.store).results(found.results_name).sel(contrast="faceVsHouse")
+    maps = maps.rename(subject="map")[["effect"]].load().sel(map=kept.index)
+    design = voxloom.group_design(kept, "1 + age")
+    wanted = voxloom.permutation_test(maps, design, "age", n_perm=40)
+    got = voxloom.open_study(found.store).results(found.group_names["age"]).isel(group_contrast=0)
+    got = got.sel(contrast="faceVsHouse")
+    fitted = voxloom.contrast(voxloom.fit_group(maps, design), "age")
+    np.testing.assert_allclose(got["stat"], fitted["stat"], rtol=1e-9)
+    np.testing.assert_array_equal(got["p_max_stat"], wanted["p_max_stat"])

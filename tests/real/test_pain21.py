@@ -65,3 +65,31 @@ def minus_two_reml(y, s2, tau2):
     w = 1 / (s2[:, 0] + tau2)
     residual = y[:, 0] - np.sum(w * y[:, 0]) / w.sum()
     return np.sum(w * residual**2) - np.log(w).sum() + np.log(w.sum())
+
+
+def test_the_command_gives_these_numbers_from_the_files(maps, voxloom_data, tmp_path):
+    folder = voxloom_data / "data/nimare_pain21_effects"
+    done = voxloom.group_maps(
+        folder / "pain_??_beta.nii.gz",
+        variances=folder / "pain_??_varcope.nii.gz",
+        mask=folder / "mask.nii.gz",
+        estimator="reml",
+        output=tmp_path / "out",
+        cluster="threads",
+    )
+    found = done.maps.isel(group_contrast=0).sel(voxel=maps["voxel"])
+    wanted = contrast(voxloom.fit_group(maps, estimator="reml"), "intercept")
+    for name in ("effect", "variance", "stat", "z_score"):
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-6)
+
+
+def test_sums_of_three_sites_are_the_model_of_all_studies(voxloom_data, tmp_path):
+    folder = voxloom_data / "data/nimare_pain21_effects"
+    files = sorted(folder.glob("pain_??_beta.nii.gz"))
+    options = {"mask": folder / "mask.nii.gz", "cluster": "threads"}
+    for i in range(3):
+        assert voxloom.export_sums(files[i::3], tmp_path / f"{i}.npz", min_n=5, **options).ok
+    pooled = voxloom.pool_sums([tmp_path / f"{i}.npz" for i in range(3)], output=tmp_path / "a", cluster="threads").maps
+    whole = voxloom.group_maps(files, output=tmp_path / "b", **options).maps
+    for name in ("effect", "variance", "stat", "p_fdr", "n"):
+        np.testing.assert_allclose(pooled[name], whole[name], rtol=1e-11, atol=1e-300)

@@ -147,6 +147,9 @@ def find_maps(files: Sequence[Path], variances: Sequence[Path] = (), *, least: i
     n_maps = sum(info.n_volumes for info in infos)
     if n_maps < least:
         raise InputError(str(files[0]) if files else "maps", f"{n_maps} map was given.", "A test needs several.")
+    both = {path.resolve() for path in files} & {path.resolve() for path in variances}
+    if both:
+        raise InputError(str(min(both)), "is given as a map and as a variance.", "Name the file of the variance.")
     known = _headers(variances)
     for info in known:
         infos[0].grid.require(info.grid, str(info.path))

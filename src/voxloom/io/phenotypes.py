@@ -189,6 +189,9 @@ def _require_one(rows: dict[str, list[int]], left: Sequence[str], column: str, w
         what = f"{len(rows[several[0]])} rows name the map {several[0]} in the column {column}."
         raise InputError(where, what, "One row per map is wanted.")
     absent = [label for label, found in rows.items() if not found]
+    if len(absent) == len(rows):
+        what = f"none of its rows names a map; they name {listed(left)} in the column {column}."
+        raise InputError(where, what, f"Maps are called {listed(absent, 3)}.")
     if absent and missing == "raise":
         unused = f"; its rows {listed(left)} have no map" if left else ""
         raise InputError(

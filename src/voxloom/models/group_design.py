@@ -69,7 +69,8 @@ def group_design(
         table = _with_covariates(table, sorted(map(str, parsed.required_variables)), where, missing)
         matrix = parsed.get_model_matrix(table, na_action="ignore", context={})
     except (FormulaicError, SyntaxError, NameError, TypeError) as error:
-        raise DesignError(where, f"cannot be used: {error}", f"Columns: {list(table.columns)}.") from error
+        what = str(error).partition("\n")[0]  # what follows marks the place with escape codes of a terminal
+        raise DesignError(where, f"cannot be used: {what}", f"Columns: {list(table.columns)}.") from error
     _require_levels(matrix.model_spec, where)
     columns = [INTERCEPT if name == "Intercept" else str(name) for name in matrix.columns]
     design = pd.DataFrame(np.asarray(matrix, dtype=np.float64), index=table.index, columns=columns)
