@@ -48,7 +48,7 @@ def outputs(tmp_path_factory):
 
 def test_every_command_of_the_line_is_shown():
     shown = [line.split()[1] for line in commands() if line.startswith("voxloom")]
-    assert shown == ["init", "plan", "ingest", "run", "status", "verify", "export"]
+    assert shown == ["init", "plan", "ingest", "run", "status", "verify", "export", "report"]
 
 
 def test_commands_do_what_the_readme_says(outputs):

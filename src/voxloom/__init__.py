@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from voxloom.pipeline.shared_sums import export_sums, pool_sums
     from voxloom.pipeline.stored_sums import load_sums, save_sums
     from voxloom.report.design import plot_design
+    from voxloom.report.in_memory import model_report
+    from voxloom.report.stage import write_reports
     from voxloom.spec import TFCE, Analysis, ClusterMass, ClusterSize, MaxStat, load_analysis
 
 #: Public name -> module that holds it. Imported at first use, so that `import voxloom` costs nothing.
@@ -78,6 +80,7 @@ _PUBLIC = {
     "load_confounds": "voxloom.io.denoise",
     "load_sums": "voxloom.pipeline.stored_sums",
     "merge_sums": "voxloom.models.group_sums",
+    "model_report": "voxloom.report.in_memory",
     "open_study": "voxloom.io.study",
     "permutation_test": "voxloom.models.inference",
     "plan": "voxloom.pipeline",
@@ -98,6 +101,7 @@ _PUBLIC = {
     "to_nifti": "voxloom.io.images",
     "true_discovery_proportion": "voxloom.models.true_discoveries",
     "tsnr": "voxloom.models.quality",
+    "write_reports": "voxloom.report.stage",
 }
 
 __all__ = [
@@ -137,6 +141,7 @@ __all__ = [
     "load_confounds",
     "load_sums",
     "merge_sums",
+    "model_report",
     "open_study",
     "permutation_test",
     "plan",
@@ -157,6 +162,7 @@ __all__ = [
     "to_nifti",
     "true_discovery_proportion",
     "tsnr",
+    "write_reports",
 ]
 
 

@@ -147,6 +147,7 @@ def run(
     workers: Workers = None,
     memory_budget: Memory = None,
     performance_report: Reports = None,
+    report: Annotated[bool, typer.Option(help="Draw a page for every subject and group model at the end.")] = True,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -154,10 +155,42 @@ def run(
     with session(quiet=quiet, verbose=verbose) as listener:
         wanted = _load(analysis, cluster, workers, memory_budget)
         from voxloom import pipeline
+        from voxloom.report.after_run import index_of, reports_after
 
-        result = pipeline.run(wanted, performance_report=performance_report, on_event=listener)
+        result = pipeline.run(
+            wanted,
+            performance_report=performance_report,
+            on_event=listener,
+            afterwards=reports_after if report else None,
+        )
         tell(listener, result)
-    finish(result, quiet, f"maps   {result.output}\nstore  {result.store}")
+    index = index_of(result.output)
+    pages = f"report {index}\n" if report and index.exists() else ""
+    finish(result, quiet, f"{pages}maps   {result.output}\nstore  {result.store}")
+
+
+@app.command()
+def report(
+    store: Annotated[
+        str, typer.Argument(metavar="ANALYSIS_OR_STORE", help="Analysis file, or a store that was reported on before.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder in which `reports` is made; else that of the results.")
+    ] = None,
+    cluster: Cluster = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw the pages of subjects and group models from the store, those that are missing or out of date."""
+    with session(quiet=quiet, verbose=verbose) as listener:
+        from voxloom.report.kept import kept_analysis
+
+        wanted = _load(Path(store)) if _is_file(store) else kept_analysis(store)
+        from voxloom.report.stage import write_reports
+
+        index = write_reports(_changed(wanted, cluster, workers), output=output, on_event=listener)
+    typer.echo(str(index))
 
 
 @app.command()
@@ -259,9 +292,17 @@ def _load(
     path: Path, cluster: str | None = None, workers: int | None = None, memory_budget: str | None = None
 ) -> Analysis:
     """Read an analysis file; what the command line sets replaces what it says."""
-    from voxloom.spec import load_analysis, parse_analysis
+    from voxloom.spec import load_analysis
 
-    analysis = load_analysis(path)
+    return _changed(load_analysis(path), cluster, workers, memory_budget)
+
+
+def _changed(
+    analysis: Analysis, cluster: str | None, workers: int | None, memory_budget: str | None = None
+) -> Analysis:
+    """The analysis with what the command line sets."""
+    from voxloom.spec import parse_analysis
+
     given = {"cluster": cluster, "workers": workers, "memory_budget": memory_budget}
     changes = {key: value for key, value in given.items() if value is not None}
     return parse_analysis(analysis.to_dict() | changes, where="command line") if changes else analysis

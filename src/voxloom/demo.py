@@ -17,6 +17,7 @@ from voxloom.io.objects import Objects
 from voxloom.io.study import open_study
 from voxloom.pipeline import run
 from voxloom.pipeline.stored_fit import load_design
+from voxloom.report.after_run import index_of, reports_after
 from voxloom.report.overview import GroupPicture, overview
 from voxloom.simulate import Recovery, Truth, active, head, recovery, write_bids_study
 from voxloom.spec import load_analysis
@@ -47,6 +48,8 @@ class DemoResult:
         The analysis file, the folder of the maps, the store.
     picture : Path or None
         The overview; None where matplotlib is not installed.
+    report : Path
+        Index of the reports.
     recovery : Recovery
         Group effect of face - house against the truth.
     """
@@ -55,6 +58,7 @@ class DemoResult:
     results: Path
     store: Path
     picture: Path | None
+    report: Path
     recovery: Recovery
 
     def __str__(self) -> str:
@@ -64,6 +68,7 @@ class DemoResult:
                 "face - house over subjects, percent signal change, against the simulated truth:",
                 *(f"  {line}" for line in str(self.recovery).splitlines()),
                 "",
+                f"report    {self.report}",
                 f"picture   {picture}",
                 f"maps      {self.results}",
                 f"store     {self.store}",
@@ -108,7 +113,7 @@ def run_demo(
     analysis = load_analysis(path)
     if workers is not None:
         analysis = analysis.model_copy(update={"workers": workers})
-    done = run(analysis, on_event=on_event)
+    done = run(analysis, on_event=on_event, afterwards=reports_after)
     if not done.ok:
         reasons = [record.reason for record in (*done.failed, *done.quarantined)]
         raise StageError("The demo did not end well:\n  " + "\n  ".join(reasons))
@@ -119,6 +124,7 @@ def run_demo(
         analysis=path,
         results=done.output,
         store=Path(done.store),
+        report=index_of(done.output),
         picture=draw(
             folder / "overview.png",
             truth,

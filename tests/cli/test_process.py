@@ -49,7 +49,7 @@ def study(folder: Path, dataset: Path) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     folder = study(tmp_path_factory.mktemp("finished"), dataset)
-    assert voxloom(folder, "run", "a.yaml", "--quiet").returncode == 0
+    assert voxloom(folder, "run", "a.yaml", "--quiet", "--no-report").returncode == 0
     return folder
 
 
@@ -59,7 +59,8 @@ def test_a_run_says_what_it_does_and_nothing_else(tmp_path: Path, dataset: Path)
     assert (before.returncode, before.stdout) == (0, "nothing is done yet: voxloom run a.yaml\n")
     done = voxloom(tmp_path, "run", "a.yaml")
     assert done.returncode == 0
-    assert done.stdout == f"maps   {tmp_path / 'a-results'}\nstore  {tmp_path / 'a.zarr'}\n"
+    output = tmp_path / "a-results"
+    assert done.stdout == f"report {output / 'reports/index.html'}\nmaps   {output}\nstore  {tmp_path / 'a.zarr'}\n"
     assert [line for line in done.stderr.splitlines() if not PROGRESS.fullmatch(line)] == []
 
 
@@ -86,7 +87,7 @@ def test_a_torn_file_is_set_aside_and_shown_until_it_is_whole(tmp_path: Path, da
     study(tmp_path, dataset)
     torn, whole = tmp_path / "bids" / BOLD, dataset / BOLD
     torn.write_bytes(whole.read_bytes()[:20_000])
-    done = voxloom(tmp_path, "run", "a.yaml")
+    done = voxloom(tmp_path, "run", "a.yaml", "--no-report")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.endswith("0 failed, 1 quarantined; what was done is kept\n")
@@ -96,7 +97,7 @@ def test_a_torn_file_is_set_aside_and_shown_until_it_is_whole(tmp_path: Path, da
     assert "3 of 4 done" in state
     assert reason[0].partition(": ends ")[2] in state
     shutil.copy(whole, torn)
-    assert voxloom(tmp_path, "run", "a.yaml", "--quiet").returncode == 0
+    assert voxloom(tmp_path, "run", "a.yaml", "--quiet", "--no-report").returncode == 0
     assert "quarantined" not in voxloom(tmp_path, "status", "a.yaml").stdout
 
 

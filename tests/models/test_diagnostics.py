@@ -55,7 +55,7 @@ def test_singular_designs_and_few_volumes_are_worries():
     found = design_diagnostics(design(5.0, 23, add_regs=confounds), {"y": "y", "a": "a"})
     assert found.worries == [
         "rank 4 of 5: ['y'] depend on columns before them",
-        "19 degrees of freedom are left of 23 volumes",
+        "19 degrees of freedom are left of 23 rows",
         "contrast y cannot be estimated",
     ]
     assert not found.contrasts["estimable"]["y"]

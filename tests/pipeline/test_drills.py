@@ -137,7 +137,7 @@ class Drill:
         path.write_text(json.dumps(self.analysis | {"cluster": self.cluster.address}))
         log = (self.cluster.folder / "driver.log").open("wb")
         driver = subprocess.Popen(
-            [sys.executable, "-m", "voxloom", "run", str(path)], stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "voxloom", "run", str(path), "--no-report"], stdout=log, stderr=subprocess.STDOUT
         )
         self.cluster.processes["driver"] = driver
         return driver

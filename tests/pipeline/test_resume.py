@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def start(path: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "voxloom", "run", str(path), "--quiet"],
+        [sys.executable, "-m", "voxloom", "run", str(path), "--quiet", "--no-report"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )

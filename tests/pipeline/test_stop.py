@@ -34,7 +34,7 @@ N_VOLUMES = 32_000
 
 
 def start(path: Path) -> subprocess.Popen[str]:
-    command = [VOXLOOM, "run", str(path)]
+    command = [VOXLOOM, "run", str(path), "--no-report"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

@@ -64,7 +64,7 @@ def test_the_cluster_table_is_that_of_the_function(maps, page):
     rows = re.findall(r"<tr>(<td.*?)</tr>", table, re.DOTALL)
     assert len(rows) == len(expected)
     cells = [re.sub("<.*?>", "", cell) for cell in re.findall(r"<td.*?</td>", rows[0], re.DOTALL)]
-    names = re.findall(r"<th>(.*?)</th>", table)
+    names = re.findall(r"<th[^>]*>(.*?)</th>", table)
     first = dict(zip(names, cells))
     assert float(first["peak z"]) == pytest.approx(expected["peak"][0], rel=5e-3)
     assert float(first["p FWE"]) == pytest.approx(expected["p_max_stat"][0], rel=5e-3)

@@ -249,7 +249,7 @@ def json_text(content: Mapping[str, Any]) -> str:
 def write_sidecar(image: str | Path, content: Mapping[str, Any]) -> Path:
     """Write the JSON beside an image or table; return its path."""
     image = Path(image)
-    return _write(image.with_name(image.name.partition(".")[0] + ".json"), json_text(content))
+    return write_text(image.with_name(image.name.partition(".")[0] + ".json"), json_text(content))
 
 
 def read_sidecar(image: str | Path) -> dict[str, Any]:
@@ -264,7 +264,7 @@ def read_sidecar(image: str | Path) -> dict[str, Any]:
 
 def write_description(folder: str | Path, *, name: str) -> Path:
     """Write `dataset_description.json`; return its path."""
-    return _write(Path(folder) / "dataset_description.json", json_text(dataset_description(name)))
+    return write_text(Path(folder) / "dataset_description.json", json_text(dataset_description(name)))
 
 
 def write_design(path: str | Path, design: pd.DataFrame, content: Mapping[str, Any] | None = None) -> Path:
@@ -276,7 +276,7 @@ def write_design(path: str | Path, design: pd.DataFrame, content: Mapping[str, A
     index = design.index.name is not None
     text = design.to_csv(sep="\t", index=index, na_rep="n/a", lineterminator="\n")
     write_sidecar(path, {"Columns": [str(name) for name in design.columns], **(content or {})})
-    return _write(path, text)
+    return write_text(path, text)
 
 
 def _known(stat: str) -> str:
@@ -301,7 +301,7 @@ def _file_name(parts: Mapping[str, str | None], suffix: str, extension: str) -> 
     return "_".join([*pairs, suffix]) + extension
 
 
-def _write(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str) -> Path:
     """Write all of a file or nothing: a reader, and a run that was killed, never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")

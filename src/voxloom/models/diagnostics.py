@@ -66,7 +66,7 @@ class DesignDiagnostics:
         if self.dependent:
             lines.append(f"rank {self.rank} of {len(self.regressors)}: {self.dependent} depend on columns before them")
         if self.dof < FEW_DOF:
-            lines.append(f"{self.dof} degrees of freedom are left of {self.n_volumes} volumes")
+            lines.append(f"{self.dof} degrees of freedom are left of {self.n_volumes} rows")
         for name, row in self.contrasts.iterrows():
             if not row["estimable"]:
                 lines.append(f"contrast {name} cannot be estimated")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from voxloom.pipeline.workspace import Workspace
 from voxloom.spec import Analysis, Output, load_analysis, parse_analysis
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import distributed
 
@@ -41,6 +42,7 @@ def run(
     until: str | None = None,
     performance_report: str | Path | None = None,
     on_event: OnEvent | None = None,
+    afterwards: Callable[[Workspace, distributed.Client | None], None] | None = None,
 ) -> RunResult:
     """Run an analysis to its end, or go on where an earlier run stopped.
 
@@ -56,6 +58,8 @@ def run(
         report, where the scheduler has bokeh to draw it.
     on_event : callable, optional
         Called with each event of the engine.
+    afterwards : callable, optional
+        Called once, on the same cluster, when no stage has failed: with what has been done, and the client.
 
     Returns
     -------
@@ -73,7 +77,11 @@ def run(
     stages = stages_of(analysis, until)
     folder = None if performance_report is None else Path(performance_report)
     with at_work(analysis, client, on_event, stages) as (ws, connected):
-        return go(ws, connected, stages, folder)
+        result = go(ws, connected, stages, folder)
+        if afterwards is None or result.failed:
+            return result
+        afterwards(ws, connected)
+        return replace(result, warnings=tuple(ws.notes))
 
 
 def export(

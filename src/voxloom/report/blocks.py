@@ -40,6 +40,13 @@ class Table:
     caption: str = ""
     links: Sequence[str] = ()
     """Where the first cell of each row leads."""
+    places: Mapping[str, int] = field(default_factory=dict)
+    """Digits behind the point, of columns that have the same in every row."""
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether each column holds numbers, which stand at its right."""
+        return [kind.kind in "iufc" for kind in self.frame.dtypes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +80,7 @@ class Map:
     unit : str
     marks : mapping of str to float
         Thresholds with a name, to jump to.
-    clusters : Table, optional
+    tables : sequence of Table
         Columns ``x``, ``y``, ``z`` lead there on the page.
     is_z : bool
         Whether p can be told from its values.
@@ -84,7 +91,7 @@ class Map:
     threshold: float | None = None
     unit: str = ""
     marks: Mapping[str, float] = field(default_factory=dict)
-    clusters: Table | None = None
+    tables: Sequence[Table] = ()
     note: str = ""
     pictures: Sequence[Picture] = ()
     is_z: bool = False

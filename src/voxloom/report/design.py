@@ -58,8 +58,10 @@ def plot_design(design: pd.DataFrame, path: str | Path, contrasts: Mapping[str, 
     return path
 
 
-def design_figure(design: pd.DataFrame, contrasts: Mapping[str, Expression] | None = None) -> Figure:
-    """Draw what `plot_design` writes; errors as there."""
+def design_figure(
+    design: pd.DataFrame, contrasts: Mapping[str, Expression] | None = None, rows: str = "volumes"
+) -> Figure:
+    """Draw what `plot_design` writes, errors as there; `rows` is what a row of the design is."""
     figure_of = figure_class("plot_design")
     found = design_diagnostics(design, {} if contrasts is None else contrasts)
     side = float(np.clip(CELL * design.shape[1] + 2, SMALLEST, LARGEST))
@@ -69,22 +71,22 @@ def design_figure(design: pd.DataFrame, contrasts: Mapping[str, Expression] | No
     grid = figure.add_gridspec(
         2, 3, width_ratios=(1, 1, 0.28), height_ratios=(side, CELL * n_contrasts + 0.01), hspace=0.02
     )
-    _design(figure.add_subplot(grid[0, 0]), design)
+    _design(figure.add_subplot(grid[0, 0]), design, rows)
     _correlation(figure, figure.add_subplot(grid[0, 1]), found)
     _inflation(figure.add_subplot(grid[0, 2]), found)
     if contrasts:
         _contrasts(figure.add_subplot(grid[1, 0]), design, contrasts, found)
-    title = f"{found.n_volumes} volumes, rank {found.rank} of {design.shape[1]}, {found.dof} degrees of freedom, "
+    title = f"{found.n_volumes} {rows}, rank {found.rank} of {design.shape[1]}, {found.dof} degrees of freedom, "
     figure.suptitle(title + f"condition number {found.condition_number:.3g}", x=0.01, ha="left", fontsize=10)
     return figure
 
 
-def _design(axis: Any, design: pd.DataFrame) -> None:
+def _design(axis: Any, design: pd.DataFrame, rows: str) -> None:
     values = design.to_numpy(dtype=float)
     largest = np.abs(values).max(axis=0)
     shown = values / np.where(largest > 0, largest, 1)
     axis.imshow(shown, cmap="gray", aspect="auto", interpolation="nearest", vmin=-1, vmax=1)
-    axis.set_ylabel("volume")
+    axis.set_ylabel(rows)
     axis.xaxis.tick_top()
     _names(axis.set_xticks, design.columns, rotation=90)
 
@@ -101,7 +103,9 @@ def _correlation(figure: Any, axis: Any, found: DesignDiagnostics) -> None:
     if len(r) > NUMBERED:
         return
     for i, j in zip(*np.nonzero(np.isfinite(r))):
-        axis.text(j, i, f"{r[i, j].round(2) + 0:.2f}", ha="center", va="center", fontsize=6, color=_ink(r[i, j]))
+        text = f"{r[i, j].round(2) + 0:.2f}"
+        drawn = axis.text(j, i, text, ha="center", va="center", fontsize=6, color=_ink(r[i, j]))
+        drawn.set_in_layout(False)  # it is within its cell; measuring all of them takes half of the time
 
 
 def _ink(correlation: float) -> str:

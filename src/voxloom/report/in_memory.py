@@ -89,7 +89,7 @@ def model_report(
             name,
             z,
             threshold=threshold,
-            clusters=cluster_block(z, threshold=threshold, two_sided=two_sided, p=(p or {}).get(name)),
+            tables=[cluster_block(z, threshold=threshold, two_sided=two_sided, p=(p or {}).get(name))],
         )
         for i, (name, z) in enumerate(maps.items())
     ]

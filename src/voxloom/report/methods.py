@@ -167,9 +167,9 @@ def group_level(model: GroupModel, n_subjects: int) -> Iterator[str]:
     yield from inference(model.inference)
 
 
-def inference(wanted: Inference, *, two_sided: bool | None = None) -> Iterator[str]:
+def inference(wanted: Inference) -> Iterator[str]:
     """Sentences on multiple comparisons."""
-    sides = "two-sided" if (wanted.two_sided if two_sided is None else two_sided) else "one-sided"
+    sides = "two-sided" if wanted.two_sided else "one-sided"
     if "permutation" in wanted.method:
         yield from permutation(wanted, sides)
     if "fdr" in wanted.method:

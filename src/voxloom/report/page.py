@@ -42,7 +42,6 @@ def environment() -> jinja2.Environment:
     )
     found.globals["asset"] = asset
     found.filters["shown"] = shown
-    found.filters["is_number"] = is_number
     return found
 
 
@@ -65,8 +64,8 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) or hasattr(value, "dtype")
 
 
-def shown(value: Any) -> str:
-    """A cell of a table: numbers with three digits or all of a whole number's, nothing for what is missing."""
+def shown(value: Any, places: int | None = None) -> str:
+    """A cell: numbers with `places`, or three digits, or all of a whole one's; nothing for what is missing."""
     if pd.isna(value):
         return ""
     if isinstance(value, bool) or not is_number(value):
@@ -74,6 +73,8 @@ def shown(value: Any) -> str:
     number = float(value)
     if not math.isfinite(number):
         return "\N{INFINITY}"
+    if places is not None:
+        return f"{number:,.{places}f}".replace("-", "\N{MINUS SIGN}")
     if number == int(number) and abs(number) < 1e15:
         return f"{int(number):,}".replace("-", "\N{MINUS SIGN}")
     text = f"{number:.{DIGITS}g}" if abs(number) < 1000 else f"{number:,.0f}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: z of p = .001 in one tail: where sliders begin, and what clusters of tables are formed at.
 THRESHOLD = 3.09
 #: Rows of a cluster table that a page shows.
-ROWS = 60
+ROWS = 100
 #: Part of the background that is drawn at full brightness or beyond.
 BRIGHT = 2.0
 P_NAMES = {
@@ -64,7 +64,7 @@ def stat_map(
     *,
     threshold: float = THRESHOLD,
     marks: Mapping[str, float] | None = None,
-    clusters: Table | None = None,
+    tables: Sequence[Table] = (),
     unit: str = "z",
     note: str = "",
     pictures: Sequence[Picture] = (),
@@ -77,7 +77,7 @@ def stat_map(
         threshold=threshold,
         unit=unit,
         marks=common | dict(marks or {}),
-        clusters=clusters,
+        tables=tables,
         note=note,
         pictures=pictures,
         is_z=unit == "z",
@@ -98,18 +98,18 @@ def cluster_block(
     p: xr.Dataset | None = None,
     unit: str = "z",
 ) -> Table:
-    """`clusters_table` as a page shows it: coordinates to a tenth of a millimetre, the first `ROWS` rows."""
+    """`clusters_table` as a page shows it: the first `ROWS` rows."""
     found = clusters_table(map, threshold=threshold, connectivity=connectivity, two_sided=two_sided, p=p)
     of_p = [str(name) for name in found if str(name).startswith("p_")]
     names = COLUMNS | {"peak": f"peak {unit}"} | {name: P_NAMES.get(name, name) for name in of_p}
-    frame = found[list(names)].rename(columns=names).round({"x": 1, "y": 1, "z": 1})
+    frame = found[list(names)].rename(columns=names)
     more = f" The first {ROWS} of {len(frame)} rows." if len(frame) > ROWS else ""
     sides = "either sign" if two_sided else "positive values"
     caption = (
         f"Clusters of {sides} at {unit} ≥ {threshold:.3g} with {connectivity} neighbours, their peaks and subpeaks; "
         f"x, y, z in mm.{more}"
     )
-    return Table(frame=frame.head(ROWS), caption=caption)
+    return Table(frame=frame.head(ROWS), caption=caption, places={"x": 1, "y": 1, "z": 1, f"peak {unit}": 2, "mm³": 0})
 
 
 def design_blocks(name: str, design: pd.DataFrame, contrasts: Mapping[str, Expression], rows: str) -> list[Block]:
@@ -126,7 +126,7 @@ def design_blocks(name: str, design: pd.DataFrame, contrasts: Mapping[str, Expre
     if not can_draw():
         return [*worries, *tables]
     drawn = Picture(
-        markup=svg(design_figure(design, contrasts)),
+        markup=svg(design_figure(design, contrasts, rows)),
         caption=f"{name}: columns over their largest value, their correlations, the variance inflation of each, and "
         "the weights of the contrasts.",
         wide=True,

@@ -28,9 +28,9 @@ MARGIN = 1
 class Volume:
     """One map for the page.
 
-    Values are kept as integers times `step`, at most half a step off: of the 32,767 steps of an int16 the largest value
-    has at least 13,000, so 3 digits are right down to a twentieth of it. Compressed that takes about 1.7 bytes a voxel,
-    where float32 takes 3.6.
+    Counts are kept as they are. Other values are integers times `step`, at most half a step off: of the 32,767 steps of
+    an int16 the largest value has at least 13,000, so 3 digits are right down to a twentieth of it. Compressed that
+    takes 1.9 bytes a voxel, where float32 takes 3.8.
 
     Parameters
     ----------
@@ -78,7 +78,9 @@ def volume_of(id: str, map: xr.DataArray, dtype: DTypeLike = np.int16) -> Volume
     """
     values = np.nan_to_num(np.asarray(map.to_numpy(), dtype=np.float64), posinf=0.0, neginf=0.0)
     largest = float(np.abs(values).max(initial=0.0))
-    step = step_of(largest, np.iinfo(np.dtype(dtype)).max)
+    steps = np.iinfo(np.dtype(dtype)).max
+    is_count = largest <= steps and bool((values == np.rint(values)).all())
+    step = 1.0 if is_count else step_of(largest, steps)
     cut, affine = cut_of(map, np.rint(values / step).astype(dtype))
     return Volume(
         id=id,
@@ -91,9 +93,7 @@ def volume_of(id: str, map: xr.DataArray, dtype: DTypeLike = np.int16) -> Volume
 
 
 def step_of(largest: float, steps: int) -> float:
-    """Smallest of 1, 2, 5 times a power of ten of which so many steps reach the largest value; 1 for none."""
-    if not largest:
-        return 1.0
+    """Smallest of 1, 2, 5 times a power of ten of which so many steps reach the largest value."""
     power = 10.0 ** math.floor(math.log10(largest / steps))
     return float(next(f"{digit * power:.6g}" for digit in (1, 2, 5, 10) if digit * power * steps >= largest))
 

@@ -214,8 +214,8 @@ function drawBar(canvas, map, state) {
   for (const value of [low, high, ...inside.filter((v) => v > low && v < high)]) {
     context.fillText(short(value), at(value), 25);
   }
-  context.textAlign = "right";
-  context.fillText(map.unit, width, 25);
+  if (map.threshold !== null) context.textAlign = "right";
+  context.fillText(map.unit, map.threshold === null ? width / 2 : width, 25);
 }
 
 // ---- numbers ----------------------------------------------------------------------------------------------------
