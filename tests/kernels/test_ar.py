@@ -24,7 +24,7 @@ from voxloom.kernels.ar import (
     partial_autocorrelations,
     series_of,
 )
-from voxloom.kernels.ar_table import WIDTHS, _cells, ar_contrasts, ar_derivatives
+from voxloom.kernels.ar_table import WIDTHS, _ar_pieces, _cells, ar_contrasts, ar_derivatives
 from voxloom.kernels.contrast import f_statistics, t_statistics
 from voxloom.kernels.contrast_tables import ar1_table
 from voxloom.kernels.dof import Derivatives, kenward_roger, small_sample
@@ -233,3 +233,12 @@ def test_f_of_several_rows_has_nominal_false_positives():
     fit = fit_ar(2, X, noise(np.random.default_rng(5), (0.4, 0.2), (), np.arange(150), 3000))
     found = f_statistics(C @ fit.beta, fit.sigma2, np.arange(3000), ar_contrasts(X, C, fit.noise))
     assert 0.75 < np.mean(found.p_value < 0.05) / 0.05 < 1.35
+
+
+@EACH_SERIES
+def test_what_is_kept_of_a_cell_is_not_part_of_a_larger_array(scans):
+    """A part would keep the whole, with its rows for scans that were left out, beyond what is counted."""
+    X = design_of(6, len(scans))
+    _, pieces = _ar_pieces(X.tobytes(), X.shape, 2, scans.astype(np.int64).tobytes())
+    for piece in pieces.at((5, 1)):
+        assert piece.base is None or piece.base.nbytes == piece.nbytes

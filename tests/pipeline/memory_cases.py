@@ -21,6 +21,7 @@ from voxloom.io.nifti import read_header
 from voxloom.io.objects import Objects
 from voxloom.io.study import create_study, open_study
 from voxloom.io.write import make_image, single_file_header, write_nifti, write_volumes
+from voxloom.kernels.ar import from_partial
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.pipeline import (
     combine,
@@ -52,6 +53,8 @@ from voxloom.spec import Contrast, FirstLevel, Inference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 T_R = 2.0
 #: A test whose statistics are of whole maps.
@@ -167,23 +170,41 @@ def random_design(n_volumes: int, n_regressors: int) -> pd.DataFrame:
     return pd.DataFrame(X, columns=names, index=pd.Index(T_R * np.arange(n_volumes), name="time"))
 
 
-def combine_case(folder: Path, n_voxels: int, n_regressors: int, n_runs: int, contrasts: dict[str, Any]) -> Case:
+def combine_case(
+    folder: Path,
+    n_voxels: int,
+    n_regressors: int,
+    n_runs: int,
+    contrasts: dict[str, Any],
+    noise_model: str = "ar1",
+    n_volumes: int = 100,
+    n_left_out: int = 0,
+) -> Case:
     """The maps of a subject with several fitted runs."""
     objects, _ = study(folder, n_voxels)
     rng, paths = np.random.default_rng(2), {}
+    found, parameters = random_run(n_volumes, n_regressors, n_left_out), NOISE_MODELS[noise_model].parameters
     for run in range(n_runs):
         paths[f"run-{run}"] = path = f"f/run-{run}"
-        shards = make_room(objects, path, random_run(100, n_regressors), n_voxels, 2, FirstLevel(noise_model="ar1"))
-        for shard in shards:
+        for shard in make_room(objects, path, found, n_voxels, 2, FirstLevel(noise_model=noise_model)):
             n = shard.stop - shard.start
+            noise = random_noise(rng, n, len(parameters))
             write_block(objects, f"fits/{path}/beta", (0, shard.start), rng.standard_normal((n_regressors, n)))
-            write_block(objects, f"fits/{path}/sigma2", (shard.start,), rng.chisquare(50, n))
-            write_block(objects, f"fits/{path}/rho", (shard.start,), np.round(rng.uniform(-0.9, 0.95, n), 2))
+            for name, values in zip(("sigma2", *parameters), (rng.chisquare(50, n), *noise)):
+                write_block(objects, f"fits/{path}/{name}", (shard.start,), values)
     wanted = {name: Contrast.model_validate(expression) for name, expression in contrasts.items()}
     levels = {"subjects/sub-01": list(paths)}
     kwargs = {"results": "r", "levels": levels, "fits": paths, "contrasts": wanted, "n_voxels": n_voxels}
-    predicted = memory.combine_memory(n_voxels, n_regressors, wanted.values(), n_runs)
+    shapes = [(len(found.kept), n_volumes, n_regressors)] * n_runs
+    predicted = memory.combine_memory(n_voxels, shapes, wanted.values(), noise_model)
     return Case(combine.combine_subject, {"store": objects.url, "precision_weighted": False, **kwargs}, predicted)
+
+
+def random_noise(rng: np.random.Generator, n_voxels: int, order: int) -> NDArray[np.float64]:
+    """Phi (order, n_voxels) as 100 volumes tell it, where autocorrelation is 0 to 0.8."""
+    partial = rng.normal(0, 0.12, (n_voxels, order))
+    partial[:, 0] += rng.uniform(0, 1.1, n_voxels)
+    return from_partial(np.tanh(partial)).T
 
 
 def consolidate_case(folder: Path, n_voxels: int, n_subjects: int) -> Case:

@@ -39,6 +39,16 @@ STAGES: dict[str, tuple[Make, tuple[Any, ...], list[tuple[Any, ...]]]] = {
     "noise": (cases.noise_case, (500, 60, 6, "arma11"), [(16_384, 500, 50, "arma11")]),
     "smoothing of the noise": (cases.smooth_case, (500, "ar3"), [(600_000, "ar3"), (500_000, "arma11")]),
     "combine": (cases.combine_case, (500, 6, 2, FIVE), [(65_536, 40, 4, FIVE), (100_000, 60, 8, {"f": ["a", "b"]})]),
+    "combine of AR(p)": (
+        cases.combine_case,
+        (500, 6, 1, {"t": "a"}, "ar3", 60),
+        [
+            (65_536, 20, 2, {"t": "a"}, "ar4", 200),
+            (65_536, 20, 1, {"t": "a"}, "ar8", 100),
+            (65_536, 40, 1, {"t": "a"}, "ar3", 300, 60),
+            (24, 60, 1, {"t": "a"}, "ar8", 700, 300),
+        ],
+    ),
     "consolidate": (cases.consolidate_case, (500, 6), [(65_536, 128), (65_536, 100)]),
     "group": (cases.group_case, (500, 12, 2), [(65_536, 120, 3), (40_000, 300, 1)]),
     "group in pieces": (cases.tight_group_case, (500, 12, 2), [(65_536, 300, 1)]),

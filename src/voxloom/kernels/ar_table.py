@@ -51,8 +51,9 @@ def ar_derivatives(design: ArDesign, phi: FloatArray) -> Derivatives:
     of, p, series = pairs(design.order), design.order, design.series.starts.size
     c, first = coefficients(phi[None])[0], np.einsum("pwk,w->pk", of.first, filters(phi[None])[0])
     bands, basis = _bands(design, c), design.basis
-    slopes = np.array([_apply(_bands(design, first[:, k]), basis) for k in range(p)])
-    solved = solveh_banded(bands, np.concatenate(slopes, axis=1), lower=True).reshape(len(bands[0]), p, -1)
+    # by columns, as LAPACK takes it without a copy
+    slopes = np.concatenate([_apply(_bands(design, first[:, k]), basis).T for k in range(p)]).T
+    solved = solveh_banded(bands, slopes, lower=True)
     covariance = np.linalg.inv(np.tensordot(c, design.corner, 1))
     end = np.einsum("ab,pba->p", covariance, design.corner)
     end_slopes = covariance @ np.einsum("pk,pab->kab", first, design.corner)
@@ -61,8 +62,8 @@ def ar_derivatives(design: ArDesign, phi: FloatArray) -> Derivatives:
     curvature = np.einsum("pkl,p->kl", of.second, end) - np.einsum("kab,lba->kl", end_slopes, end_slopes)
     return Derivatives(
         W=basis.T @ _apply(bands, basis),
-        A=basis.T @ slopes,
-        B=np.einsum("kta,tlb->klab", slopes, solved, optimize=True),
+        A=(basis.T @ slopes).reshape(-1, p, design.size).swapaxes(0, 1),
+        B=(slopes.T @ solved).reshape(p, design.size, p, design.size).swapaxes(1, 2),
         first=series * (first.T @ end),
         second=np.einsum("pkl,p->kl", of.second, traces) - series * curvature,
     )
@@ -133,7 +134,7 @@ def _ar_pieces(X: bytes, shape: tuple[int, int], order: int, scans: bytes) -> tu
 
 def _of_rows(pieces: SmallSample, rank: int) -> SmallSample:
     """Pieces of the coefficients of Q alone, those of scans that were left out being eliminated."""
-    phi, across = pieces.phi[:rank, :rank], pieces.phi[:, :rank]
-    back = across @ np.linalg.inv(phi)
-    slopes = back.T @ pieces.slopes @ back
-    return SmallSample(phi, pieces.adjusted[:rank, :rank], slopes, pieces.theta)
+    # copies: parts of the whole would keep it, and these stay
+    phi, adjusted = (np.ascontiguousarray(whole[:rank, :rank]) for whole in (pieces.phi, pieces.adjusted))
+    back = pieces.phi[:, :rank] @ np.linalg.inv(phi)
+    return SmallSample(phi, adjusted, back.T @ pieces.slopes @ back, pieces.theta)

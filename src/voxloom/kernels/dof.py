@@ -100,7 +100,8 @@ def small_sample(of: Derivatives, dof: int, prior: float = 0.0) -> SmallSample:
     information[1:, 1:] = (of.second - 2 * np.einsum("ab,ijba->ij", phi, of.B) + both) / 2 + prior * np.eye(m)
     theta = np.asarray(np.linalg.inv(information), dtype=np.float64)
     # sum_ij theta_ij (Q_ij - P_i Phi P_j) of Kenward and Roger: all terms with sigma2 cancel
-    lost = np.einsum("ij,ijab->ab", theta[1:, 1:], of.B - of.A[:, None] @ phi_A[None])
+    weighed = np.einsum("ij,iab->jab", theta[1:, 1:], of.A)
+    lost = np.einsum("ij,ijab->ab", theta[1:, 1:], of.B) - np.matmul(weighed, phi_A).sum(axis=0)
     return SmallSample(phi, phi + phi @ (lost + lost.T) @ phi, of.A, theta)
 
 

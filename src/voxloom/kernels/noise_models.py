@@ -46,8 +46,8 @@ class NoiseModel(NamedTuple):
         ``whiten(R, parameters, scans)``: innovations of residuals (T, V) (`kernels.whiten`).
     held : callable
         Bytes that a fit of a `fit_memory.Shape` holds beside data and results.
-    cases : int
-        Values of the parameters that contrasts of a run tabulate at most; of cells of AR(p) more than are met.
+    tabulated : callable
+        `fit_memory.Tables` that contrasts of a `fit_memory.Shape` hold.
     """
 
     fit: Callable[..., GLSFit]
@@ -57,7 +57,7 @@ class NoiseModel(NamedTuple):
     from_autocorrelations: Convert = lambda rho: rho
     whiten: Callable[[FloatArray, FloatArray, ArrayLike], FloatArray] = lambda R, _, __: R
     held: Callable[[fit_memory.Shape], int] = fit_memory.of_lags
-    cases: int = RHO_GRID.size
+    tabulated: Callable[[fit_memory.Shape], fit_memory.Tables] = partial(fit_memory.of_cases, RHO_GRID.size, 1)
 
 
 def _autoregressive(order: int) -> NoiseModel:
@@ -69,7 +69,7 @@ def _autoregressive(order: int) -> NoiseModel:
         lambda rho: ar.from_autocorrelations(rho.T).T,
         whiten_ar,
         partial(fit_memory.of_ar, order),
-        2000,
+        partial(fit_memory.of_cells, order),
     )
 
 
@@ -84,7 +84,7 @@ NOISE_MODELS: Mapping[str, NoiseModel] = {
         from_autocorrelations=arma.from_autocorrelations,
         whiten=whiten_arma11,
         held=fit_memory.of_arma,
-        cases=len(arma.ARMA_GRID),
+        tabulated=partial(fit_memory.of_cases, len(arma.ARMA_GRID), 2),
     ),
     **{f"ar{order}": _autoregressive(order) for order in range(2, ar.MAX_ORDER + 1)},
 }

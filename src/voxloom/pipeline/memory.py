@@ -17,7 +17,6 @@ from voxloom.kernels.group.patterns import block_size
 from voxloom.kernels.lag_sums import block_voxels
 from voxloom.kernels.linalg import SUB_BLOCK
 from voxloom.kernels.noise_models import NOISE_MODELS
-from voxloom.kernels.pieces import PIECES_BYTES
 from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
 from voxloom.kernels.stat_maps import PERMUTATIONS
 from voxloom.models.permutation import BATCH_BYTES
@@ -140,23 +139,29 @@ def fit_piece(n_voxels: int, n_volumes: int, itemsize: int, is_scaled: bool) -> 
 
 
 def combine_memory(
-    n_voxels: int, n_regressors: int, contrasts: Iterable[Contrast], n_runs: int, noise_model: str = "ar1"
+    n_voxels: int, runs: Sequence[tuple[int, int, int]], contrasts: Iterable[Contrast], noise_model: str = "ar1"
 ) -> int:
     """Contrasts of all runs over a shard of maps; beside them the estimates of one run, or one being combined.
 
-    What is tabulated for a design (`kernels.pieces`) stays, for as many values of rho, or of other parameters, as there
-    are.
+    What is tabulated for a design stays until the next one's (`kernels.pieces`).
+
+    Parameters
+    ----------
+    n_voxels : int
+    runs : sequence of (int, int, int)
+        Volumes that are kept of each, volumes, and columns of its design.
+    contrasts : iterable of Contrast
+    noise_model : str
     """
     sizes = [contrast_numbers(wanted) for wanted in contrasts]
-    estimates = n_estimates(n_regressors, noise_model)
-    kept = n_runs * sum(kept for kept, _ in sizes)
-    joined = 2 * n_runs * max((joined for _, joined in sizes), default=0) + (2 * len(STATISTICS) + 1) * len(sizes)
-    one_map = FLOAT64 * map_voxels(n_voxels)
-    model = NOISE_MODELS[noise_model]
-    matrices = 2 + max(1, len(model.parameters))
-    tables = min(PIECES_BYTES, model.cases * matrices * FLOAT64 * n_regressors**2)
-    answering = one_map * estimates + reading(one_map * estimates)
-    return TASK_OVERHEAD + tables + one_map * kept + max(answering, one_map * joined)
+    n_map = map_voxels(n_voxels)
+    estimates = FLOAT64 * n_map * n_estimates(max((columns for *_, columns in runs), default=0), noise_model)
+    tables = [NOISE_MODELS[noise_model].tabulated(Shape(*run, n_map)) for run in runs]
+    kept = FLOAT64 * n_map * len(runs) * sum(kept for kept, _ in sizes)
+    of_runs = 2 * len(runs) * max((joined for _, joined in sizes), default=0)
+    joining = FLOAT64 * n_map * (of_runs + (2 * len(STATISTICS) + 1) * len(sizes))
+    answering = estimates + max([reading(estimates), *(table.making for table in tables)])
+    return TASK_OVERHEAD + max((table.kept for table in tables), default=0) + kept + max(answering, joining)
 
 
 def contrast_numbers(wanted: Contrast) -> tuple[int, int]:

@@ -48,7 +48,7 @@ def require_memory(ws: Workspace) -> None:
         Names the run, subject, group model or stage, what its task needs, and the budget that would do.
     """
     n_voxels, budget, contrasts = len(ws.voxel), ws.analysis.memory_budget, ws.analysis.first_level.contrasts
-    noise_model, widths = ws.analysis.first_level.noise_model, dict[str, list[int]]()
+    noise_model, shapes = ws.analysis.first_level.noise_model, dict[str, list[tuple[int, int, int]]]()
     for run in ws.runs:
         record = ws.done("design").get(ws.fit_path(run))
         if record is None:
@@ -59,12 +59,12 @@ def require_memory(ws: Workspace) -> None:
         stored = n_voxels, n_volumes, details["itemsize"], details.get("is_scaled", True)
         need = memory.fit_memory(memory.FitSize(*stored, n_kept, n_regressors, noise_model))
         require(f"fit of {run.id}", need, budget)  # that of its noise alone needs less
-        widths.setdefault(run.subject, []).append(n_regressors)
-    for subject, found in widths.items():
-        need = memory.combine_memory(n_voxels, max(found), contrasts.values(), len(found), noise_model)
+        shapes.setdefault(run.subject, []).append((n_kept, n_volumes, n_regressors))
+    for subject, found in shapes.items():
+        need = memory.combine_memory(n_voxels, found, contrasts.values(), noise_model)
         require(f"combine of {subject}", need, budget)
-    require("consolidate", memory.consolidate_memory(n_voxels, len(widths)), budget)
-    require_group_memory(ws, list(widths))
+    require("consolidate", memory.consolidate_memory(n_voxels, len(shapes)), budget)
+    require_group_memory(ws, list(shapes))
     assert ws.study is not None, "the study is made before the first stage"
     n_volume = math.prod(ws.study.grid.shape)
     if noise.wanted(ws.analysis):

@@ -26,7 +26,7 @@ from voxloom.pipeline.stored_maps import STATISTICS
 from voxloom.schema import MAP_CHUNK_MAPS, MAP_SHARD_VOXELS, bold_chunks, shard_slices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import pandas as pd
 
@@ -254,14 +254,15 @@ def combine_size(survey: Survey) -> StagePlan:
         n_tasks=len(subjects),
         bytes_read=sum(estimates(survey, run) + stretches * design_bytes(survey, run) for run in runs),
         bytes_written=(len(runs) + n_levels(survey)) * subject_maps(survey),
-        peak_memory=memory.combine_memory(
-            survey.n_voxels,
-            max((matrix.shape[1] for matrix in survey.designs.values()), default=0),
-            survey.ws.analysis.first_level.contrasts.values(),
-            max(map(len, subjects.values()), default=0),
-            survey.ws.analysis.first_level.noise_model,
-        ),
+        peak_memory=max((combined(survey, runs) for runs in subjects.values()), default=0),
     )
+
+
+def combined(survey: Survey, runs: Iterable[RunFile]) -> int:
+    """Memory of a subject's contrasts."""
+    level = survey.ws.analysis.first_level
+    shapes = [(len(survey.designs[run.id]), survey.n_volumes(run), survey.designs[run.id].shape[1]) for run in runs]
+    return memory.combine_memory(survey.n_voxels, shapes, level.contrasts.values(), level.noise_model)
 
 
 def consolidate_size(survey: Survey) -> StagePlan:

@@ -13,8 +13,9 @@ LENGTH = 12
 #: How often the numbers of a stage have changed beyond rounding, the first counted: raised with such a change, so
 #: that the results a store holds of before are not taken for those of now.
 GENERATIONS = {"fit": 1, "contrast": 1, "combine": 1, "group": 1, "infer": 1}
-#: The same of fits by noise model, where the numbers of one alone have changed. 2: AR(p) exact across gaps.
-NOISE_GENERATIONS = {f"ar{order}": 2 for order in range(2, 9)}
+#: The same of fits by noise model, where the numbers of one alone have changed. 2: AR(p) exact across gaps; ARMA(1, 1)
+#: with Jeffreys' prior.
+NOISE_GENERATIONS = {f"ar{order}": 2 for order in range(2, 9)} | {"arma11": 2}
 
 
 def canonical(value: Any) -> Any:
