@@ -20,8 +20,10 @@ from voxloom.io.objects import Objects
 from voxloom.io.regions import read_voxels, write_voxels
 from voxloom.io.study import create_study
 from voxloom.pipeline import consolidate, group
+from voxloom.pipeline.group_contrasts import contrasts_of
 from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
 from voxloom.schema import MAP_CHUNK_MAPS, Grid, bold_chunks, shard_slices
+from voxloom.spec import GroupModel
 
 MiB = 2**20
 N_MAPS, N_VOXELS, BUDGET = 10_000, 8_192, 512 * MiB
@@ -112,6 +114,7 @@ def _group(objects: Objects, n_maps: int) -> dict[str, float]:
         values = rng.standard_normal((block.stop - block.start, 1, N_VOXELS))
         write_block(objects, "results/b/effect", (block.start, 0, 0), values)
     subjects = [f"sub-{i:05d}" for i in range(n_maps)]
+    design = pd.DataFrame({"intercept": np.ones(n_maps)}, index=subjects)
     test = group.GroupTest(
         name="g",
         results="g",
@@ -119,8 +122,8 @@ def _group(objects: Objects, n_maps: int) -> dict[str, float]:
         subjects=tuple(subjects),
         first_level=("c",),
         rows=(0,),
-        design=pd.DataFrame({"intercept": np.ones(n_maps)}, index=subjects),
-        contrasts={"mean": "intercept"},
+        design=design,
+        contrasts=contrasts_of(GroupModel(), design),
     )
     for name in group.GROUP_STATISTICS:
         make_map_array(objects, f"{test.path}/{name}", {"contrast": 1, "group_contrast": 1}, N_VOXELS)

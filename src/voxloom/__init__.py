@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from voxloom.pipeline.ingest_images import ingest
     from voxloom.pipeline.shared_sums import export_sums, pool_sums
     from voxloom.pipeline.stored_sums import load_sums, save_sums
+    from voxloom.pipeline.tested_maps import infer_maps
     from voxloom.report.design import plot_design
     from voxloom.report.in_memory import model_report
     from voxloom.report.stage import write_reports
@@ -74,6 +75,7 @@ _PUBLIC = {
     "group_influence": "voxloom.models.influence",
     "group_maps": "voxloom.pipeline.group_maps",
     "group_sums": "voxloom.models.group_sums",
+    "infer_maps": "voxloom.pipeline.tested_maps",
     "influential_maps": "voxloom.models.influence",
     "ingest": "voxloom.pipeline.ingest_images",
     "load_analysis": "voxloom.spec",
@@ -135,6 +137,7 @@ __all__ = [
     "group_influence",
     "group_maps",
     "group_sums",
+    "infer_maps",
     "influential_maps",
     "ingest",
     "load_analysis",

@@ -24,6 +24,9 @@ def infer(
     variance_groups: given.VarianceGroups = None,
     rearrangements: given.Rearrangements = None,
     tail: given.Tail = None,
+    joint: given.Joint = None,
+    variance_smoothing: given.Smoothing = None,
+    stop_at: given.StopAt = None,
     two_sided: given.Sides = True,
     correction: given.Corrections = "permutation,fdr",
     alpha: given.Alpha = 0.05,
@@ -61,6 +64,9 @@ def infer(
             variance_groups=variance_groups,
             rearrangements=rearrangements,
             tail=tail,
+            joint=joint,
+            variance_smoothing_fwhm=variance_smoothing,
+            stop_at=stop_at,
             tables=tables,
         )
         from voxloom.pipeline.given_analysis import maps_analysis

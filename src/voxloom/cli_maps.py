@@ -57,6 +57,17 @@ Rearrangements = Annotated[
     Path | None, typer.Option(help="Rearrangements to take in place of drawn ones, such as PALM's _permidx.csv.")
 ]
 Tail = Annotated[str | None, typer.Option(help="gpd or gamma: fitted to the null for p below 0.1.")]
+Joint = Annotated[
+    str | None, typer.Option(help="Correct p over contrasts, modalities or all too, by the maximum over all of them.")
+]
+Smoothing = Annotated[
+    float | None,
+    typer.Option(help="Pseudo-t: smooth the variance over voxels by this many mm (FWHM); for tests of few maps."),
+]
+StopAt = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stop counting for a voxel's uncorrected p after so many that reach its statistic."),
+]
 Sides = Annotated[bool, typer.Option("--two-sided/--one-sided", help="Test both signs, apart, or positive values.")]
 Corrections = Annotated[str, typer.Option(help="Of permutation, fdr, bonferroni; with commas between.")]
 Alpha = Annotated[float, typer.Option(help="Level of the summary.")]

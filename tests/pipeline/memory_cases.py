@@ -45,11 +45,12 @@ from voxloom.pipeline import (
     whole_maps,
     write_subject,
 )
+from voxloom.pipeline.group_contrasts import contrasts_of
 from voxloom.pipeline.stored_fit import make_room
 from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
 from voxloom.pipeline.stored_noise import make_noise_room, write_noise
 from voxloom.schema import MAP_SHARD_VOXELS, Grid, MiB, bold_chunks, shard_slices
-from voxloom.spec import Contrast, FirstLevel, Inference
+from voxloom.spec import Contrast, FirstLevel, GroupModel, Inference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -237,6 +238,7 @@ def group_test(objects: Objects, n_voxels: int, n_subjects: int, n_columns: int)
     columns = ["intercept", *(f"x{i}" for i in range(1, n_columns))]
     matrix = pd.DataFrame(rng.standard_normal((n_subjects, n_columns)), columns=columns, index=subjects)
     matrix["intercept"] = 1.0
+    contrasts = {"mean": "intercept"} | {name: name for name in columns[1:]}
     return group.GroupTest(
         name="g",
         results="g",
@@ -245,7 +247,7 @@ def group_test(objects: Objects, n_voxels: int, n_subjects: int, n_columns: int)
         first_level=("a",),
         rows=(0,),
         design=matrix,
-        contrasts={"mean": "intercept"} | {name: name for name in columns[1:]},
+        contrasts=contrasts_of(GroupModel(covariates=columns[1:], contrasts=contrasts), matrix),
     )
 
 
@@ -278,7 +280,7 @@ def infer_case(
     """The first batch of permutations over the first stretch of voxels."""
     objects, _ = study(folder, n_voxels)
     test, wanted = group_test(objects, n_voxels, n_subjects, n_columns), Inference(n_perm=n_perm)
-    stretches = infer.voxel_stretches(n_voxels, test, budget)
+    stretches = infer.voxel_stretches(n_voxels, test, wanted, budget)
     batch = min(nulls.BATCH, n_perm)
     null = nulls.nulls_of(test, wanted, 0)[-1]
     infer.make_null(objects, null, stretches, on_replace=list)
@@ -286,7 +288,7 @@ def infer_case(
     kwargs["batch"] = (0, batch)
     voxels = (stretches[0].start, stretches[0].stop)
     kwargs |= {"store": objects.url, "voxels": voxels, "inference": wanted, "seed": 0}
-    return Case(infer.null_batch, kwargs, inference_sizes.infer_task(n_voxels, test, budget))
+    return Case(infer.null_batch, kwargs, inference_sizes.infer_task(n_voxels, test, wanted, budget))
 
 
 def correct_case(folder: Path, n_voxels: int) -> Case:

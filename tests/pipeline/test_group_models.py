@@ -17,6 +17,12 @@ from voxloom.spec import parse_analysis
 from voxloom.spec.group import Estimator
 
 AGE = {"age": "age", "any": ["intercept", "age"]}
+STATISTICS = ["max_stat", "tfce"]
+JOINT = {
+    "formula": "1",
+    "contrasts": {"mean": "intercept"},
+    "inference": {"method": "permutation", "n_perm": 60, "joint": "modalities", "statistics": STATISTICS},
+}
 MODELS = {
     "meta": {"estimator": "reml"},
     "fixed": {"formula": "1 + age", "contrasts": AGE, "estimator": "fixed"},
@@ -40,7 +46,8 @@ def done(tmp_path_factory, request):
     table.assign(sex=list("FFFFFMMMM"), site=["x", "y", "z"] * 3).to_csv(
         folder / "bids/participants.tsv", sep="\t", index=False
     )
-    analysis = analysis_of(folder / "bids", folder, group=MODELS)
+    first_level = {"contrasts": {"faceVsHouse": "face - house", "house": "house"}}
+    analysis = analysis_of(folder / "bids", folder, first_level=first_level, group=MODELS | {"joint": JOINT})
     result = voxloom.run(analysis)
     assert result.ok, result
     return folder, analysis, result
@@ -66,6 +73,19 @@ def test_results_are_those_of_the_python_functions(done, name):
         assert np.isfinite(found["stat"]).mean() > 0.9
 
 
+def test_p_joint_over_first_level_contrasts_is_that_of_modalities(done):
+    _, _, result = done
+    study = voxloom.open_study(result.store)
+    maps = study.results(result.results_name)["effect"].rename(subject="map", contrast="modality").load()
+    wanted = voxloom.permutation_test(maps, n_perm=60, statistics=STATISTICS)
+    found = study.results(result.group_names["joint"]).isel(group_contrast=0)
+    for name in ("p_max_stat", "p_tfce", "p_joint_max_stat", "p_joint_tfce"):
+        np.testing.assert_array_equal(found[name], wanted[name], err_msg=name)
+    for name in ("null_joint_max_stat", "null_joint_tfce"):
+        np.testing.assert_array_equal(found[name][0], wanted[name])
+    assert (found["p_joint_tfce"] > found["p_tfce"]).any()
+
+
 def test_sidecars_name_the_estimator(done):
     _, analysis, _ = done
     (path,) = parse_analysis(analysis).output.dir.glob("group/site/*faceVsHouse_test-age_stat-z_statmap.json")
@@ -78,7 +98,7 @@ def test_plan_reads_what_the_estimator_reads(done):
     alone = {stage.name: stage for stage in voxloom.plan(analysis | {"group": {"site": MODELS["site"]}}).stages}
     both = {stage.name: stage for stage in voxloom.plan(analysis | {"group": {"meta": MODELS["meta"]}}).stages}
     assert both["group"].bytes_read == 2 * alone["group"].bytes_read
-    n_reads = len(MODELS) + sum(model["estimator"] in ("reml", "fixed") for model in MODELS.values())
+    n_reads = 1 + len(MODELS) + sum(model["estimator"] in ("reml", "fixed") for model in MODELS.values())
     assert stages["group"].bytes_read == n_reads * alone["group"].bytes_read
 
 

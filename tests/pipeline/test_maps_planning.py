@@ -66,6 +66,9 @@ CASES: dict[str, tuple[dict[str, Any], bool]] = {
     "clusters and TFCE, no mask": ({"mask": False, **WHOLE}, False),
     "the same through the store": (WHOLE, True),
     "groups of variances": ({"variance_groups": "a"}, False),
+    "joint p": (WHOLE | {"joint": "contrasts"}, False),
+    "counts that stop": ({"stop_at": 5, "statistics": []}, False),
+    "counts that stop, and maxima": ({"stop_at": 5, "joint": "all"}, False),
 }
 
 

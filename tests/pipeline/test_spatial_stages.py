@@ -14,7 +14,7 @@ import voxloom
 from voxloom.engine.events import TaskFinished
 from voxloom.engine.task import Task
 from voxloom.engine.turns import Turns
-from voxloom.pipeline import inference_sizes, memory, nulls, rounds, spatial, whole_maps
+from voxloom.pipeline import group_sizes, memory, nulls, rounds, spatial, whole_maps
 from voxloom.pipeline.infer_maps import infer_maps
 from voxloom.spec import parse_maps_analysis
 
@@ -146,7 +146,7 @@ class Disk:
 @pytest.fixture
 def short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hundred rearrangements are seven batches."""
-    for module in (inference_sizes, memory, nulls, spatial, whole_maps):
+    for module in (group_sizes, memory, nulls, spatial, whole_maps):
         monkeypatch.setattr(module, "SPATIAL_BATCH", 32)
 
 

@@ -45,6 +45,7 @@ STATISTICS = {
     "p": Statistic("p value; of a t statistic the upper tail unless Correction says otherwise", "1"),
     "dof": Statistic("Degrees of freedom of the error", "1"),
     "n": Statistic("Number of maps that have a value", "1"),
+    "rearrangements": Statistic("Random rearrangements until the voxel stopped", "1"),
     "tfce": Statistic("Threshold-free cluster enhancement, with the sign of the effect", "1"),
     "clusterSize": Statistic("Voxels of the cluster that the voxel is in, with the sign of the effect", "voxels"),
     "clusterMass": Statistic("Sum over the cluster that the voxel is in, with the sign of the effect", "1"),

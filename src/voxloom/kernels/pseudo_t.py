@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from voxloom.kernels.residuals import residuals
-from voxloom.kernels.smooth import smooth_within
+from voxloom.kernels.smooth import smoother_within
 from voxloom.kernels.stat_maps import share_maps
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def pseudo_t_maps(
     stat, error = share_maps(Y, indices, model)
     tested = np.flatnonzero(~np.isnan(stat[0]))
     scale = _lengths(Y[:, tested], model)
-    variance = error[:, tested] * (scale**2 / model.dof)
-    smooth = smooth_within(variance, smoothing.voxel[tested], smoothing.shape, smoothing.fwhm, smoothing.voxel_sizes)
-    stat[:, tested] *= scale / np.sqrt(smooth)
+    smoothed = smoother_within(smoothing.voxel[tested], smoothing.shape, smoothing.fwhm, smoothing.voxel_sizes)
+    for t, left in zip(stat, error):  # one by one: the two may be most of the memory of a task
+        t[tested] *= scale / np.sqrt(smoothed(left[tested] * (scale**2 / model.dof)))
     return stat
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -52,13 +52,21 @@ def smooth_within(
     voxel_sizes: Sequence[float],
 ) -> NDArray[np.float64]:
     """Smooth values (m, V) at flat voxel indices (V,) of a volume; only these voxels count (normalised convolution)."""
-    there = np.zeros(shape)
-    there.flat[voxel] = 1.0
-    weight = smooth_volume(there, fwhm, voxel_sizes).flat[voxel]
-    del there
-    smooth = np.empty_like(values)
+    smoothed, smooth = smoother_within(voxel, shape, fwhm, voxel_sizes), np.empty_like(values)
     for row, out in zip(values, smooth):
-        volume = np.zeros(shape)
-        volume.flat[voxel] = row
-        out[:] = smooth_volume(volume, fwhm, voxel_sizes).flat[voxel] / weight
+        out[:] = smoothed(row)
     return smooth
+
+
+def smoother_within(
+    voxel: NDArray[np.int64], shape: Sequence[int], fwhm: float, voxel_sizes: Sequence[float]
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Do `smooth_within` for a map (V,) at a time."""
+
+    def spread(values: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        volume = np.zeros(shape)
+        volume.flat[voxel] = values
+        return np.asarray(smooth_volume(volume, fwhm, voxel_sizes).flat[voxel])
+
+    weight = spread(1.0)
+    return lambda values: spread(values) / weight

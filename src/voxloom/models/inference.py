@@ -19,7 +19,7 @@ from voxloom.models.prepared_test import PreparedTest, prepare_test, with_smooth
 from voxloom.models.results import report_untested, result_of, stacked
 from voxloom.models.run_test import run_test
 from voxloom.schema import grid_of
-from voxloom.spec.statistics import as_statistics, by_result_name
+from voxloom.spec.statistics import as_made, as_statistics, by_result_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -110,7 +110,7 @@ def permutation_test(
     DesignError, ContrastError, InputError
         Also for maps that are empty, 0 everywhere or there twice, and for spatial statistics of maps without a grid.
     """
-    named = by_result_name(_on_what(as_statistics(statistics), variance_smoothing_fwhm))
+    named = by_result_name(as_made(as_statistics(statistics), has_z=variance_smoothing_fwhm is None))
     if tail not in (None, *TAILS):
         raise InputError("tail", f"{tail!r} is unknown.", f"One of {TAILS}, or None, is wanted.")
     modalities = _modalities(maps)
@@ -161,13 +161,6 @@ def _modalities(maps: xr.Dataset | xr.DataArray) -> list[xr.DataArray]:
 
 def _labels(maps: xr.Dataset | xr.DataArray) -> list[Any]:
     return maps["modality"].to_numpy().tolist() if "modality" in maps.dims else [""]
-
-
-def _on_what(statistics: tuple[Statistic, ...], variance_smoothing_fwhm: float | None) -> tuple[Statistic, ...]:
-    """Statistics as they can be made: of pseudo-t there is no z."""
-    if variance_smoothing_fwhm is None:
-        return statistics
-    return tuple(one.model_copy(update={"on": "stat"}) if one.spatial else one for one in statistics)
 
 
 def _smoothed(test: PreparedTest, fwhm: float, effect: xr.DataArray, stop_at: int | None) -> PreparedTest:

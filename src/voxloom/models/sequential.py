@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-#: Bytes of rearranged statistics made at once, 32 rearrangements of 65,536 voxels.
+#: Bytes of rearranged statistics made at once, 32 rearrangements of 65,536 voxels; and of rearranged designs.
 BATCH_BYTES = 16 * 2**20
 
 
@@ -52,7 +52,7 @@ def count_until(test: PreparedTest, Y: NDArray[Any], stat: FloatArray, stop_at: 
     counts = Counts(np.zeros(len(bar), np.int64), np.zeros(len(bar), np.int64))
     active, done = np.flatnonzero(~np.isnan(bar)), 1
     while active.size and done < test.n_perm:
-        stop = min(done + _batch(done, active.size), test.n_perm)
+        stop = min(done + _batch(done, max(active.size, test.model.width * test.model.size)), test.n_perm)
         maps = rearranged_stat(test, Y[:, active], start=done, stop=stop)
         here = Counts(counts.reached[active], counts.used[active])
         advance(here, np.abs(maps, out=maps) if test.two_sided else maps, bar[active], stop_at)
@@ -61,7 +61,7 @@ def count_until(test: PreparedTest, Y: NDArray[Any], stat: FloatArray, stop_at: 
     return counts
 
 
-def _batch(done: int, n_voxels: int) -> int:
-    """As many as were done before, within `BATCH_BYTES`, to the end of a tile."""
-    wanted = min(done, BATCH_BYTES // (8 * n_voxels))
+def _batch(done: int, n_numbers: int) -> int:
+    """As many as were done before, `BATCH_BYTES` of these numbers each at most, to the end of a tile."""
+    wanted = min(done, BATCH_BYTES // (8 * n_numbers))
     return max(wanted // PERMUTATIONS, 1) * PERMUTATIONS - done % PERMUTATIONS

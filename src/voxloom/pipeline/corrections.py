@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from voxloom.pipeline.nulls import spatial_statistics
 from voxloom.spec import bids_label
-from voxloom.spec.statistics import MaxStat, by_result_name
+from voxloom.spec.statistics import MaxStat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 MAX_STAT = MaxStat.name
 #: Variable of the statistic with variance groups, a normal deviate.
 BY_GROUPS = "z_variance_groups"
+
+
+#: Variable of the statistic with smoothed variances.
+PSEUDO_T = "pseudo_t"
+#: Variable of the rearrangements that a voxel took where counts stop.
+USED = "n_used"
 
 
 class Corrected(NamedTuple):
@@ -30,11 +36,14 @@ class Corrected(NamedTuple):
         In the name of its file.
     statistic : Statistic or None
         Whose null it rests on; None for none.
+    joint : bool
+        Whether that null is over several contrasts or modalities.
     """
 
     method: str
     desc: str
     statistic: Statistic | None = None
+    joint: bool = False
 
 
 def p_maps(wanted: Inference) -> dict[str, Corrected]:
@@ -42,9 +51,12 @@ def p_maps(wanted: Inference) -> dict[str, Corrected]:
     found = {f"p_{method}": Corrected(method, method) for method in wanted.method if method != "permutation"}
     if "permutation" in wanted.method:
         found["p_uncorrected"] = Corrected("permutation", "uncorrected")
-        for name, statistic in by_result_name(wanted.statistics).items():
-            desc = "fwe" if name == MAX_STAT else bids_label(f"{name} fwe")
-            found[f"p_{name}"] = Corrected("permutation", desc, statistic)
+        for name, statistic in wanted.named.items():
+            of = "" if name == MAX_STAT else name
+            found[f"p_{name}"] = Corrected("permutation", bids_label(f"{of} fwe"), statistic)
+            if wanted.joint is not None:
+                desc = bids_label(f"joint {of} fwe")
+                found[f"p_joint_{name}"] = Corrected("permutation", desc, statistic, joint=True)
     return found
 
 
@@ -69,6 +81,11 @@ def stat_maps(wanted: Inference) -> dict[str, StatMap]:
     found = {}
     if "permutation" in wanted.method and wanted.variance_groups is not None:
         found[BY_GROUPS] = StatMap("z", "varianceGroups", {"VarianceGroups": wanted.variance_groups})
+    if "permutation" in wanted.method and wanted.variance_smoothing_fwhm is not None:
+        how = {"VarianceSmoothingFWHM": wanted.variance_smoothing_fwhm}
+        found[PSEUDO_T] = StatMap("t", "smoothedVariance", how)
+    if "permutation" in wanted.method and wanted.stop_at is not None:
+        found[USED] = StatMap("rearrangements", None, {"StopAt": wanted.stop_at})
     for name, statistic in spatial_statistics(wanted).items():
         apart, parameters = name.removeprefix(statistic.name), statistic.model_dump(mode="json")
         found[name] = StatMap(bids_label(statistic.name), bids_label(apart) if apart else None, parameters)

@@ -27,7 +27,7 @@ from voxloom.pipeline import consolidate
 from voxloom.pipeline.exchange import label_columns, named_columns
 from voxloom.pipeline.group_contrasts import DesignContrast, contrasts_of
 from voxloom.pipeline.memory import GroupWork, group_memory, group_piece, require
-from voxloom.pipeline.nulls import nulls_of, require_resolution
+from voxloom.pipeline.nulls import require_nulls
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
 from voxloom.pipeline.workspace import GroupWorkspace, Stage, Workspace, content_digest
 from voxloom.schema import MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, shard_slices
@@ -224,8 +224,8 @@ def check(analysis: Analysis, runs: Sequence[RunFile]) -> None:
     """
     subjects = list(dict.fromkeys(run.subject for run in runs))
     for name in analysis.group:
-        test, wanted = group_test(analysis, name, subjects), analysis.group[name].inference
-        require_resolution(name, wanted, nulls_of(test, wanted, analysis.seed))
+        test = group_test(analysis, name, subjects)
+        require_nulls(test, analysis.group[name].inference, analysis.seed)
         least = group_memory(len(test.subjects), MAP_CHUNK_VOXELS, 0, test.work)
         require(f"group.{name}", least, analysis.memory_budget)
 

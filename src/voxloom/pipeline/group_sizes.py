@@ -13,7 +13,7 @@ from voxloom.pipeline import infer, influence, memory, spatial
 from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
 from voxloom.pipeline.group import GROUP_STATISTICS
 from voxloom.pipeline.map_files import GROUP_FILES, MAP_DTYPE
-from voxloom.pipeline.nulls import SPATIAL_BATCH, nulls_of, spatial_batches, spatial_statistics
+from voxloom.pipeline.nulls import SPATIAL_BATCH, nulls_of, spatial_batches, spatial_statistics, stops, swept
 from voxloom.pipeline.rounds import cut
 from voxloom.pipeline.stored_maps import map_chunks
 from voxloom.schema import shard_slices
@@ -95,15 +95,25 @@ class Work:
 
     def stretches(self, test: GroupTest) -> int:
         """Stretches of voxels that the maxima of a model are taken over."""
-        return len(infer.voxel_stretches(self.n_voxels, test, self.budget))
+        return len(infer.voxel_stretches(self.n_voxels, test, self.wanted(test), self.budget))
+
+    def batches(self, test: GroupTest) -> int:
+        """Batches in which the maxima of a model are made."""
+        return sum(len(swept(null, self.wanted(test))) for null in self.nulls(test))
 
     def maxima(self, test: GroupTest) -> int:
         """Bytes of the maxima of voxels of a model, by stretches."""
-        return sum(null.setup.n_perm for null in self.nulls(test)) * self.stretches(test) * FLOAT64
+        made = sum(null.setup.n_perm for null in self.nulls(test) if swept(null, self.wanted(test)))
+        return made * self.stretches(test) * FLOAT64
 
     def counts(self, test: GroupTest) -> int:
-        """Bytes of the counts of a model."""
-        return self.maps(sum(len(null.batches) for null in self.nulls(test)))
+        """Bytes of the counts of a model that batches leave."""
+        return self.maps(self.batches(test))
+
+    def counted(self, test: GroupTest) -> int:
+        """Maps of counts that p of a model rest on."""
+        wanted = self.wanted(test)
+        return sum(2 if stops(null, wanted) else len(null.batches) for null in self.nulls(test))
 
     def spatial_maxima(self, test: GroupTest) -> int:
         """Bytes of the maxima of spatial statistics of a model."""

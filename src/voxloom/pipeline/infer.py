@@ -1,7 +1,8 @@
 """Stage 7: permutation nulls, one task per test, stretch of voxels and batch of permutations; merged in stage 8.
 
 A task leaves the maxima of its permutations over its voxels, and of each voxel in how many of its permutations the
-voxel's own statistic is reached. Maxima of stretches and counts of batches merge exactly, in any order.
+voxel's own statistic is reached. Maxima of stretches and counts of batches merge exactly, in any order. Counts that
+stop are made by tasks of their own, over all permutations of a stretch.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import numpy as np
 from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
 from voxloom.io.arrays import create_array
-from voxloom.io.objects import Objects
-from voxloom.models.permutation import observed_stat, sweep
+from voxloom.io.study import open_study
+from voxloom.models.permutation import observed_stat, sweep, tiles
+from voxloom.pipeline.counts import count_tasks, make_counts
 from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effects
-from voxloom.pipeline.memory import infer_stretch
-from voxloom.pipeline.nulls import BATCH, CHUNK, Null, nulls_of, prepared
+from voxloom.pipeline.memory import counting_memory, infer_stretch
+from voxloom.pipeline.nulls import BATCH, CHUNK, Null, nulls_of, prepared_for, stops, swept
 from voxloom.pipeline.stored_maps import write_block
 from voxloom.pipeline.workspace import GroupWorkspace, Stage, content_digest
 from voxloom.schema import MAP_CHUNK_VOXELS, shard_slices
@@ -27,6 +29,7 @@ from voxloom.spec import digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from voxloom.io.objects import Objects
     from voxloom.spec import Inference
 
 NAME = "infer"
@@ -40,15 +43,17 @@ def tasks(ws: GroupWorkspace) -> list[Task]:
     The first batches of all come first, so that at any time all have about as many permutations.
     """
     found = [task for test in group_tests(ws) for task in null_tasks(ws, test, ws.analysis.group[test.name].inference)]
-    return sorted(found, key=lambda task: task.kwargs["batch"][0])
+    return sorted(found, key=lambda task: task.kwargs.get("batch", (0,))[0])
 
 
 def null_tasks(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> Iterator[Task]:
     """The tasks of one group model."""
-    inputs, stretches = inputs_of(ws, test), voxel_stretches(len(ws.voxel), test, ws.analysis.memory_budget)
+    inputs, stretches = inputs_of(ws, test), voxel_stretches(len(ws.voxel), test, wanted, ws.analysis.memory_budget)
     for null in nulls_of(test, wanted, ws.analysis.seed):
+        if stops(null, wanted):
+            yield from count_tasks(ws, test, wanted, null, stretches)
         for s, voxels in enumerate(stretches):
-            for b, batch in enumerate(null.batches):
+            for b, batch in enumerate(swept(null, wanted)):
                 yield Task(
                     stage=NAME,
                     key=f"{null.key}/{len(stretches)}-{s:04d}-{batch.start:07d}",
@@ -74,9 +79,14 @@ def null_tasks(ws: GroupWorkspace, test: GroupTest, wanted: Inference) -> Iterat
 def prepare(ws: GroupWorkspace) -> None:
     """Room for the maxima and the counts of every permutation test; what a shorter one has left is kept."""
     for test in group_tests(ws):
-        stretches = voxel_stretches(len(ws.voxel), test, ws.analysis.memory_budget)
-        for null in nulls_of(test, ws.analysis.group[test.name].inference, ws.analysis.seed):
-            make_null(ws.objects, null, stretches, on_replace=partial(ws.ledger.forget_all, NAME, null.key))
+        wanted = ws.analysis.group[test.name].inference
+        stretches = voxel_stretches(len(ws.voxel), test, wanted, ws.analysis.memory_budget)
+        for null in nulls_of(test, wanted, ws.analysis.seed):
+            forget = partial(ws.ledger.forget_all, NAME, null.key)
+            if swept(null, wanted):
+                make_null(ws.objects, null, stretches, on_replace=forget)
+            if stops(null, wanted):
+                make_counts(ws, null, wanted, stretches)
 
 
 def make_null(objects: Objects, null: Null, stretches: Sequence[slice], on_replace: Callable[[], None]) -> None:
@@ -114,9 +124,14 @@ def make_null(objects: Objects, null: Null, stretches: Sequence[slice], on_repla
     )
 
 
-def voxel_stretches(n_voxels: int, test: GroupTest, budget: int) -> list[slice]:
-    """Stretches of voxels whose maps fit the budget; maxima merge exactly, so the cut does not show in the result."""
-    return shard_slices(n_voxels, infer_stretch(budget, *test.design.shape, BATCH))
+def voxel_stretches(n_voxels: int, test: GroupTest, wanted: Inference, budget: int) -> list[slice]:
+    """Stretches of voxels whose maps fit the budget; maxima merge exactly, so the cut does not show in the result.
+
+    Variances that are smoothed need all voxels at once.
+    """
+    if wanted.variance_smoothing_fwhm is not None:
+        return [slice(0, n_voxels)]
+    return shard_slices(n_voxels, infer_stretch(budget - counting_memory(wanted.stop_at), *test.design.shape, BATCH))
 
 
 def null_batch(
@@ -138,17 +153,21 @@ def null_batch(
 
     The first batch leaves the observed statistic too.
     """
-    objects = Objects(store)
+    study = open_study(store)
+    objects, setup = study.objects, prepared_for(study, test, inference, seed, column)
     effects = load_effects(objects, test, test.rows[row], slice(*voxels))["effect"].to_numpy()
-    setup = prepared(test, inference, seed, column)
     maxima, n_voxels = np.full(batch[1] - batch[0], -np.inf), effects.shape[1]
-    stat, reached = np.empty(n_voxels), np.empty(n_voxels, np.int64)
-    for piece in pieces(effects.shape, len(maxima) * setup.model.width):
-        check_cancelled()
+    stat, reached = np.empty(n_voxels), np.zeros(n_voxels, np.int64)
+    whole = setup.smoothing is not None
+    spans = list(tiles(*batch)) if whole else [batch]
+    for piece in [slice(0, n_voxels)] if whole else pieces(effects.shape, len(maxima) * setup.model.width):
         stat[piece] = observed_stat(setup, effects[:, piece])
-        found = sweep(setup, effects[:, piece], stat[piece], start=batch[0], stop=batch[1])
-        np.maximum(maxima, found.maxima, out=maxima)
-        reached[piece] = found.reached
+        for start, stop in spans:
+            check_cancelled()
+            found = sweep(setup, effects[:, piece], stat[piece], start=start, stop=stop)
+            here = maxima[start - batch[0] : stop - batch[0]]
+            np.maximum(here, found.maxima, out=here)
+            reached[piece] += found.reached
     write_block(objects, f"{path}/max_stat", (stretch, batch[0]), maxima[np.newaxis])
     write_block(objects, f"{path}/reached", (place, voxels[0]), reached[np.newaxis])
     if place == 0:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 from voxloom.engine.plan import StagePlan, size
 from voxloom.pipeline import infer, memory, spatial
 from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
+from voxloom.pipeline.counts import COUNTS
 from voxloom.pipeline.group_sizes import FLOAT64, Work, pairs_of
-from voxloom.pipeline.nulls import BATCH, spatial_batches, spatial_statistics
+from voxloom.pipeline.nulls import BATCH, family, spatial_batches, spatial_statistics, stops, swept
 from voxloom.pipeline.rounds import map_stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from voxloom.pipeline.group import GroupTest
+    from voxloom.spec import Inference
 
 
 def inference_sizes(work: Work) -> Iterator[StagePlan]:
@@ -39,25 +41,30 @@ def infer_size(work: Work) -> StagePlan:
     n_tasks = read = written = 0
     tests = [test for test in work.tests if work.nulls(test)]
     for test in tests:
-        batches = sum(len(null.batches) for null in work.nulls(test))
-        n_tasks += batches * work.stretches(test)
-        read += batches * work.maps(len(test.subjects))
-        written += work.maxima(test) + work.counts(test) + work.maps(len(work.nulls(test)))
+        wanted, nulls = work.wanted(test), work.nulls(test)
+        batches, counted = work.batches(test), sum(stops(null, wanted) for null in nulls)
+        n_tasks += (batches + counted) * work.stretches(test)
+        read += (batches + counted) * work.maps(len(test.subjects))
+        n_swept = sum(bool(swept(null, wanted)) for null in nulls)
+        written += work.maxima(test) + work.counts(test) + work.maps(n_swept + len(COUNTS) * counted)
     return StagePlan(
         name=infer.NAME,
         n_tasks=n_tasks,
         bytes_read=read,
         bytes_written=written,
-        peak_memory=max((infer_task(work.n_voxels, test, work.budget) for test in tests), default=0),
+        peak_memory=max((infer_task(work.n_voxels, test, work.wanted(test), work.budget) for test in tests), default=0),
         flops=sum(products(work, test) for test in tests),
     )
 
 
-def infer_task(n_voxels: int, test: GroupTest, budget: int) -> int:
+def infer_task(n_voxels: int, test: GroupTest, wanted: Inference, budget: int) -> int:
     """Peak memory of a batch of permutations."""
     n_subjects, n_regressors = test.design.shape
-    stretch = min(n_voxels, memory.infer_stretch(budget, n_subjects, n_regressors, BATCH))
-    return memory.infer_memory(n_subjects, stretch, n_regressors, BATCH)
+    if wanted.variance_smoothing_fwhm is not None:
+        return memory.pseudo_t_memory(n_voxels, n_subjects)
+    counting = memory.counting_memory(wanted.stop_at)
+    stretch = min(n_voxels, memory.infer_stretch(budget - counting, n_subjects, n_regressors, BATCH))
+    return memory.infer_memory(n_subjects, stretch, n_regressors, BATCH) + counting
 
 
 def rearrange_task(n_voxels: int, test: GroupTest, budget: int) -> int:
@@ -90,15 +97,14 @@ def spatial_size(work: Work) -> StagePlan:
 
 def spatial_need(work: Work, test: GroupTest) -> int:
     """Peak memory of the tasks of a model: of those that use maps, and of those that write them."""
-    using = spatial_task(work.n_voxels, test, work.budget)
+    using = spatial_task(work.n_voxels, test, work.wanted(test), work.budget)
     return max(using, rearrange_task(work.n_voxels, test, work.budget)) if work.stored(test) else using
 
 
-def spatial_task(n_voxels: int, test: GroupTest, budget: int) -> int:
+def spatial_task(n_voxels: int, test: GroupTest, wanted: Inference, budget: int) -> int:
     """Peak memory of a batch of whole maps."""
-    n_subjects = len(test.subjects)
-    if memory.map_fits(budget, n_voxels, n_subjects):
-        return memory.spatial_memory(n_voxels, n_subjects)
+    if not spatial.through_store(n_voxels, test, wanted, budget):
+        return memory.spatial_memory(n_voxels, len(test.subjects))
     return memory.stored_spatial_memory(n_voxels, memory.map_rows(n_voxels, budget))
 
 
@@ -122,8 +128,9 @@ def correct_size(work: Work) -> StagePlan:
         pairs, whole = pairs_of(test), len(spatial_statistics(wanted))
         peak = max(peak, memory.correct_memory(work.n_voxels, wanted.method))
         n_tasks += pairs
-        read += work.maps(2 * pairs + (1 + whole) * len(nulls)) + work.counts(test) + work.spatial_maxima(test)
-        read += work.maxima(test) * (len(nulls_named(wanted)) - whole)
+        read += work.maps(2 * pairs + (1 + whole) * len(nulls) + work.counted(test))
+        again = len(family(test, wanted, 0, 0))  # nulls that each pair reads
+        read += again * (work.spatial_maxima(test) + work.maxima(test) * (len(wanted.named) - whole))
         written += pairs * (
             work.maps(len(p_maps(wanted)) + len(stat_maps(wanted)))
             + len(nulls_named(wanted)) * work.longest(test) * FLOAT64

@@ -19,7 +19,7 @@ from voxloom.io.derivatives import (
     write_sidecar,
 )
 from voxloom.io.images import to_nifti, write_nifti
-from voxloom.pipeline.corrections import p_maps, stat_maps
+from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
 from voxloom.pipeline.levels import levels_of
 from voxloom.schema import voxel_coords
 
@@ -92,7 +92,7 @@ def planned_group_files(ws: GroupWorkspace, runs: Sequence[RunFile], tests: Sequ
         made: list[tuple[str, str | None]] = [("p", p.desc) for p in p_maps(wanted).values()]
         made += [(one.stat, one.desc) for one in stat_maps(wanted).values()]
         for first, (name, question) in product(test.first_level, test.contrasts.items()):
-            if "permutation" in wanted.method:
+            if nulls_named(wanted):
                 yield null_name(test.name, contrast=first, test=name, entities=entities)
             if ws.analysis.group[test.name].influence and question.stat_type == "t":
                 yield influence_name(test.name, contrast=first, test=name, entities=entities)

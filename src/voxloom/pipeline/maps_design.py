@@ -18,7 +18,7 @@ from voxloom.pipeline.exchange import label_columns, named_columns
 from voxloom.pipeline.gather import MapsWorkspace
 from voxloom.pipeline.group import GroupTest, group_tests, places_of, usable_rows
 from voxloom.pipeline.group_contrasts import contrasts_of
-from voxloom.pipeline.nulls import nulls_of, require_resolution
+from voxloom.pipeline.nulls import require_nulls
 from voxloom.pipeline.people import require_independent, without_unpaired
 from voxloom.spec.maps import MAPS
 
@@ -48,8 +48,7 @@ def planned_tests(analysis: MapsAnalysis, maps: MapFiles) -> list[GroupTest]:
     """
     tests = [maps_test(analysis, name, maps) for name in analysis.group]
     for test in tests:
-        wanted = analysis.group[test.name].inference
-        require_resolution(test.name, wanted, nulls_of(test, wanted, analysis.seed))
+        require_nulls(test, analysis.group[test.name].inference, analysis.seed)
     return tests
 
 

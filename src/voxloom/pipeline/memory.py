@@ -20,6 +20,7 @@ from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
 from voxloom.kernels.stat_maps import PERMUTATIONS
 from voxloom.models.permutation import BATCH_BYTES
+from voxloom.models.sequential import BATCH_BYTES as COUNT_BYTES
 from voxloom.pipeline.nulls import SPATIAL_BATCH
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
 from voxloom.schema import MAP_CHUNK_MAPS, MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, TASK_OVERHEAD, MiB, bold_chunks
@@ -261,6 +262,16 @@ def spatial_memory(n_voxels: int, n_subjects: int) -> int:
     """All subjects over the whole map; then maps of a tile of rearrangements, the same as z, and the clusters'."""
     effects, maps = FLOAT64 * n_subjects * n_voxels, FLOAT64 * PERMUTATIONS * n_voxels
     return TASK_OVERHEAD + effects + max(reading(effects), 2 * maps + CLUSTER_BYTES * n_voxels)
+
+
+def counting_memory(stop_at: int | None) -> int:
+    """Rearranged statistics and designs of counts that stop, and copies of these; nothing where none do."""
+    return 0 if stop_at is None else 3 * COUNT_BYTES
+
+
+def pseudo_t_memory(n_voxels: int, n_subjects: int) -> int:
+    """The same of effect and error, whose variances are smoothed; and statistic, counts and comparisons of voxels."""
+    return spatial_memory(n_voxels, n_subjects) + (3 * FLOAT64 + PERMUTATIONS) * n_voxels
 
 
 def map_fits(budget: int, n_voxels: int, n_subjects: int) -> bool:

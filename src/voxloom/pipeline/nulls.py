@@ -7,20 +7,21 @@ longer test begins with the batches of a shorter one: their records stay valid, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from math import ceil
 from typing import TYPE_CHECKING
 
 from voxloom.errors import InputError
-from voxloom.models.permutation import prepare_test
+from voxloom.models.joint import require_comparable
+from voxloom.models.prepared_test import prepare_test, require_t, with_smoothed_variance
 from voxloom.pipeline.exchange import exchangeability_of
 from voxloom.spec.digests import digest, name_of
-from voxloom.spec.statistics import by_result_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from voxloom.models.permutation import PreparedTest
+    from voxloom.io.study import Study
+    from voxloom.models.prepared_test import PreparedTest
     from voxloom.pipeline.group import GroupTest
     from voxloom.spec import Inference
     from voxloom.spec.statistics import Statistic
@@ -80,7 +81,22 @@ def spatial_statistics(wanted: Inference) -> dict[str, Statistic]:
     """Statistics of the whole map by the names of their results; none where nothing is permuted."""
     if "permutation" not in wanted.method:
         return {}
-    return {name: one for name, one in by_result_name(wanted.statistics).items() if one.spatial}
+    return {name: one for name, one in wanted.named.items() if one.spatial}
+
+
+def stops(null: Null, wanted: Inference) -> bool:
+    """Whether counts of a voxel end before all rearrangements are done; where all distinct ones are, all count."""
+    return wanted.stop_at is not None and not null.setup.rearrangements.exhaustive
+
+
+def swept(null: Null, wanted: Inference) -> list[slice]:
+    """Batches in which maxima and counts are made of all voxels; none where only counts are wanted, and these stop."""
+    return null.batches if wanted.named or not stops(null, wanted) else []
+
+
+def counts_path(null: Null, wanted: Inference) -> str:
+    """Where counts lie that stop."""
+    return f"{null.path}/counts-{wanted.stop_at}"
 
 
 def spatial_path(null: Null, wanted: Inference) -> str:
@@ -115,6 +131,37 @@ def null_path(test: GroupTest, wanted: Inference, seed: int, row: int, column: i
     return f"nulls/{name}/{row}-{column}{'-all' if setup.rearrangements.exhaustive else ''}"
 
 
+def family(test: GroupTest, wanted: Inference, row: int, column: int) -> list[tuple[int, int]]:
+    """Pairs of first-level and group contrasts that p is corrected over together with one; that alone by default."""
+    rows = range(len(test.first_level)) if wanted.joint in ("modalities", "all") else [row]
+    columns = range(len(test.contrasts)) if wanted.joint in ("contrasts", "all") else [column]
+    return list(product(rows, columns))
+
+
+def require_nulls(test: GroupTest, wanted: Inference, seed: int) -> None:
+    """Refuse a test that cannot be made, or whose p would say nothing.
+
+    Raises
+    ------
+    InputError
+        As `prepare_test`; too few permutations for alpha; a joint correction over one test, or over tests that do not
+        go through the same rearrangements.
+    """
+    nulls = nulls_of(test, wanted, seed)
+    require_resolution(test.name, wanted, nulls)
+    if wanted.joint is None or not nulls:
+        return
+    where = f"group.{test.name}.inference.joint"
+    if len(family(test, wanted, 0, 0)) == 1:
+        raise InputError(where, f"is over {wanted.joint}, but there is one.", "Leave it out, or add another.")
+    columns = {column for _, column in family(test, wanted, 0, 0)}
+    setups = {name: nulls[i * len(test.first_level)].setup for i, name in enumerate(test.contrasts) if i in columns}
+    try:
+        require_comparable(setups, wanted.named)
+    except InputError as error:
+        raise InputError(where, f"{error.where}: {error.what}", "Name one scheme for all, or leave it out.") from None
+
+
 def require_resolution(name: str, wanted: Inference, nulls: Iterable[Null]) -> None:
     """Refuse a test whose p cannot fall below alpha for want of permutations.
 
@@ -141,9 +188,9 @@ def prepared_all(test: GroupTest, wanted: Inference, seed: int) -> list[Prepared
 
 
 def prepared(test: GroupTest, wanted: Inference, seed: int, column: int) -> PreparedTest:
-    """The permutation test of one group contrast."""
+    """The permutation test of one group contrast, voxels apart."""
     question = test.questions[column]
-    return prepare_test(
+    setup = prepare_test(
         test.design,
         question.weights,
         stat_type=question.stat_type,
@@ -154,3 +201,12 @@ def prepared(test: GroupTest, wanted: Inference, seed: int, column: int) -> Prep
         seed=seed,
         min_n=test.min_n,
     )
+    if wanted.variance_smoothing_fwhm is not None:
+        require_t(setup)
+    return setup
+
+
+def prepared_for(study: Study, test: GroupTest, wanted: Inference, seed: int, column: int) -> PreparedTest:
+    """The same for the voxels of a study: smoothed variances want to know where these lie."""
+    setup, fwhm = prepared(test, wanted, seed, column), wanted.variance_smoothing_fwhm
+    return setup if fwhm is None else with_smoothed_variance(setup, fwhm, study.voxel, study.grid)

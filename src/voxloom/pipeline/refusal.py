@@ -98,9 +98,9 @@ def require_tests_memory(analysis: GroupAnalysis, tests: Iterable[GroupTest], n_
         if tell := analysis.group[test.name].influence:
             require(f"influence of group.{test.name}", influence_task(n_voxels, test, tell == "maps"), budget)
         if "permutation" in wanted.method:
-            require(f"permutations of group.{test.name}", infer_task(n_voxels, test, budget), budget)
+            require(f"permutations of group.{test.name}", infer_task(n_voxels, test, wanted, budget), budget)
         if spatial_statistics(wanted):
-            require(f"spatial statistics of group.{test.name}", spatial_task(n_voxels, test, budget), budget)
+            require(f"spatial statistics of group.{test.name}", spatial_task(n_voxels, test, wanted, budget), budget)
         if through_store(n_voxels, test, wanted, budget):
             require(f"maps of group.{test.name}", rearrange_task(n_voxels, test, budget), budget)
             require_scratch(test.name, n_voxels, analysis.scratch_budget)

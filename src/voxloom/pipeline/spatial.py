@@ -156,6 +156,8 @@ def finish(ws: GroupWorkspace) -> None:
 
 def through_store(n_voxels: int, test: GroupTest, wanted: Inference, budget: int) -> bool:
     """Whether the maps of a group model are written before they are used."""
+    if wanted.variance_smoothing_fwhm is not None:  # its variances are of whole maps before the statistic is
+        return False
     return bool(spatial_statistics(wanted)) and not map_fits(budget, n_voxels, len(test.subjects))
 
 

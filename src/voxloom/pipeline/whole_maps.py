@@ -15,18 +15,17 @@ from voxloom.engine.worker import check_cancelled
 from voxloom.io.objects import Objects
 from voxloom.io.regions import read_region
 from voxloom.io.study import open_study
-from voxloom.kernels.stat_maps import PERMUTATIONS
-from voxloom.models.permutation import rearranged_stat
+from voxloom.models.permutation import rearranged_stat, tiles
 from voxloom.models.spatial import SpatialTest, null_spatial, observed_spatial, spatial_maxima
 from voxloom.pipeline.group import load_effects
-from voxloom.pipeline.nulls import SPATIAL_BATCH, maps_path, prepared, spatial_statistics
+from voxloom.pipeline.nulls import SPATIAL_BATCH, maps_path, prepared, prepared_for, spatial_statistics
 from voxloom.pipeline.stored_maps import write_block
 from voxloom.pipeline.workspace import content_digest
 from voxloom.schema import shard_slices
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -55,7 +54,8 @@ def spatial_batch(
 
     `stored_rows` maps are read at a time where they are in the store; None where they are made here.
     """
-    study, setup = open_study(store), prepared(test, inference, seed, column)
+    study = open_study(store)
+    setup = prepared_for(study, test, inference, seed, column)
     statistics, rearrangements = spatial_statistics(inference), slice(*batch)
     spatial = SpatialTest(setup, statistics, study.voxel, study.grid.shape)
     if stored_rows is None:
@@ -88,19 +88,10 @@ def maxima_of_effects(
     """Bytes read, and the maxima of a batch whose maps are made here."""
     Y = load_effects(objects, test, test.rows[row], slice(None))["effect"].to_numpy()
     parts = []
-    for start, stop in tiles(batch):
+    for start, stop in tiles(batch.start, batch.stop):
         check_cancelled()
         parts.append(null_spatial(spatial, Y, start=start, stop=stop))
     return Y.nbytes, joined(parts)
-
-
-def tiles(batch: slice) -> Iterator[tuple[int, int]]:
-    """Cut a batch where rearrangements are cut that are made at once."""
-    start = batch.start
-    while start < batch.stop:
-        stop = min(batch.stop, start - start % PERMUTATIONS + PERMUTATIONS)
-        yield start, stop
-        start = stop
 
 
 def maxima_of_maps(
@@ -139,7 +130,7 @@ def write_maps(
     digests, written = list[str](), 0
     for batch in batches:
         maps = np.empty((batch[1] - batch[0], Y.shape[1]))
-        for start, stop in tiles(slice(*batch)):
+        for start, stop in tiles(*batch):
             check_cancelled()
             maps[start - batch[0] : stop - batch[0]] = rearranged_stat(setup, Y, start=start, stop=stop)
         write_block(objects, maps_path(null_path, batch[0]), (0, voxels[0]), maps)

@@ -47,6 +47,9 @@ PERMUTATION_ENTRIES = {
 }
 
 
+#: Entries whose names are not those of attributes.
+OTHER_NAMES = {"tail": "TailApproximation", "p_method": "PValue"}
+
 INFLUENCE = (
     "Influence of each subject on the contrast, over voxels: mean Cook's distance, share of voxels where it is above "
     "4 / n, mean size and farthest value of DFBETAS, mean leverage; the most influential first"
@@ -112,10 +115,13 @@ def extra_maps(ws: GroupWorkspace, test: GroupTest, column: int, made: Mapping[s
         permuted = {name: attrs[key] for name, key in PERMUTATION_ENTRIES.items() if key in attrs}
         permuted |= {"Blocks": wanted.model_dump(mode="json")["blocks"]} if wanted.blocks else {}
         permuted |= {"Rearrangements": wanted.rearrangements.name} if wanted.rearrangements else {}
+        fwhm = wanted.variance_smoothing_fwhm
+        permuted |= {} if fwhm is None else {"VarianceSmoothingFWHM": fwhm}
     found = {}
     for name, p in p_maps(wanted).items():
         how = correction(p, "two-sided" if question.two_sided(wanted.two_sided) else "upper", permuted)
-        found[name] = ExtraMap("p", p.desc, how | told(made.get(name, {})))
+        joint = {"JointOver": wanted.joint} if p.joint else {}
+        found[name] = ExtraMap("p", p.desc, how | joint | told(made.get(name, {})))
     for name, one in stat_maps(wanted).items():
         found[name] = ExtraMap(one.stat, one.desc, one.parameters)
     return found
@@ -133,7 +139,7 @@ def read_nulls(objects: Objects, test: GroupTest, names: Iterable[str], row: int
 
 def told(made: Mapping[str, Any]) -> dict[str, Any]:
     """Entries of a sidecar: ``tail_status`` becomes ``TailStatus``; numbers that JSON has not are left out."""
-    names = {key: "".join(word.capitalize() for word in key.split("_")) for key in made} | {"tail": "TailApproximation"}
+    names = {key: "".join(word.capitalize() for word in key.split("_")) for key in made} | OTHER_NAMES
     return {names[key]: value for key, value in made.items() if not isinstance(value, float) or isfinite(value)}
 
 

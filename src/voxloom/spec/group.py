@@ -10,7 +10,7 @@ from voxloom.errors import InputError
 from voxloom.spec.group_contrasts import GroupContrast, GroupContrasts
 from voxloom.spec.labels import require_distinct_labels
 from voxloom.spec.section import Section
-from voxloom.spec.statistics import MaxStat, Statistics
+from voxloom.spec.statistics import MaxStat, Statistic, Statistics, as_made, by_result_name
 from voxloom.spec.values import AbsolutePath, Name, Words, one_or_many
 
 Correction = Literal["bonferroni", "fdr", "permutation"]
@@ -30,8 +30,26 @@ Estimator = Literal[
 ]
 AUTO = "auto"
 #: Keys that came after results were first named by the others, and those that say what a null is made of.
-_LATER = ("statistics", "nuisance", "blocks", "variance_groups", "rearrangements", "tail")
-_OF_NULLS = ("scheme", "two_sided", "nuisance", "blocks", "variance_groups", "rearrangements")
+_LATER = (
+    "statistics",
+    "nuisance",
+    "blocks",
+    "variance_groups",
+    "rearrangements",
+    "tail",
+    "joint",
+    "variance_smoothing_fwhm",
+    "stop_at",
+)
+_OF_NULLS = (
+    "scheme",
+    "two_sided",
+    "nuisance",
+    "blocks",
+    "variance_groups",
+    "rearrangements",
+    "variance_smoothing_fwhm",
+)
 
 
 def _table_for_true(value: Any) -> Any:
@@ -87,11 +105,30 @@ class Inference(Section):
     flipped sign, as PALM saves them."""
     tail: Literal["gpd", "gamma"] | None = None
     """Distribution fitted to the null for p below what the rearrangements resolve."""
+    joint: Literal["contrasts", "modalities", "all"] | None = None
+    """Correct p also over the `contrasts` of the model, over the `modalities` (the kinds of maps that it is fitted to:
+    first-level contrasts, or lists of maps), or over `all` of both."""
+    variance_smoothing_fwhm: float | None = Field(default=None, gt=0)
+    """Test pseudo-t: the variance is smoothed over voxels by a Gaussian of this width, mm. For few subjects."""
+    stop_at: int | None = Field(default=None, ge=1)
+    """Stop counting for the uncorrected p of a voxel after so many random rearrangements that reach its statistic."""
 
     @field_validator("method")
     @classmethod
     def _as_a_set(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _voxel_by_voxel(self) -> Self:
+        if self.stop_at is not None and self.variance_smoothing_fwhm is not None:
+            what = "stops voxel by voxel, but a smoothed variance needs all voxels."
+            raise InputError("stop_at", what, "Leave one of the two out.")
+        return self
+
+    @property
+    def named(self) -> dict[str, Statistic]:
+        """Statistics by the names of their results, as they can be made."""
+        return by_result_name(as_made(self.statistics, has_z=self.variance_smoothing_fwhm is None))
 
     @property
     def exchange_columns(self) -> tuple[str, ...]:

@@ -195,6 +195,11 @@ def as_statistics(given: str | Statistic | Mapping[str, Any] | Iterable[Any]) ->
         raise InputError(error.where or "statistics", error.what, error.remedy) from None
 
 
+def as_made(statistics: Iterable[Statistic], *, has_z: bool) -> tuple[Statistic, ...]:
+    """Statistics as they can be made: of a statistic without a z they are made of itself."""
+    return tuple(one.model_copy(update={"on": "stat"}) if one.spatial and not has_z else one for one in statistics)
+
+
 def by_result_name(statistics: Iterable[Statistic]) -> dict[str, Statistic]:
     """Statistics by the names of their results: `cluster_size`, or `cluster_size_0.01` beside one at another threshold.
 
