@@ -112,6 +112,9 @@ def test_one_and_two_argument_functions_are_told_apart():
         dt = 0.2
         np.testing.assert_array_equal(hrf_kernels(one, 2.0, 10).kernels[0], dt * np.asarray(one(np.arange(160) * dt)))
     assert hrf_kernels([seconds, np.cos], 2.0, 10).suffixes == ["_seconds", "_cos"]
+    for neither in (lambda: 1.0, lambda a, b, c: a, lambda t, *, peak: t):
+        with pytest.raises(DesignError, match=r"<lambda> cannot be called.*t_r and oversampling"):
+            hrf_kernels(neither, 2.0, 10)
 
 
 def test_what_is_no_response_is_refused():

@@ -170,6 +170,11 @@ def test_bad_arguments_are_told():
     for mask in (np.ones(59, dtype=bool), [3, 2], [0, 60], [], [[0, 1]], [0.5, 1.5]):
         with pytest.raises(InputError, match="sample_mask"):
             fit_first_level(data, X, sample_mask=mask)
+    with pytest.raises(InputError, match="keeps no volume"):
+        fit_first_level(data, X, sample_mask=np.zeros(60, dtype=bool))
+    for dtype in (complex, str):
+        with pytest.raises(InputError, match=r"holds values of type.*real numbers"):
+            fit_first_level(data.astype(dtype), X)
     with pytest.raises(DesignError, match="'drift'"):
         fit_first_level(data, X.assign(drift=np.nan))
     with pytest.raises(DesignError, match="rank 4, which leaves 0 degrees of freedom"):

@@ -222,14 +222,27 @@ def _checked(function: HrfFunction, returned: Any, shape: tuple[int, ...] | None
 
 
 def _takes_seconds(function: HrfFunction) -> bool:
-    """One required argument and none that nilearn's (t_r, oversampling) functions have."""
+    """One required argument and none that nilearn's (t_r, oversampling) functions have.
+
+    Raises
+    ------
+    DesignError
+        It cannot be called either way.
+    """
     try:
-        parameters = inspect.signature(function).parameters
+        signature = inspect.signature(function)
     except (TypeError, ValueError):  # compiled functions may have no signature
         return True
+    parameters = signature.parameters
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     required = [p for p in parameters.values() if p.kind in positional and p.default is inspect.Parameter.empty]
-    return len(required) <= 1 and not {"t_r", "oversampling"} & set(parameters)
+    takes_seconds = len(required) <= 1 and not {"t_r", "oversampling"} & set(parameters)
+    try:
+        signature.bind(*([0.0] if takes_seconds else [1.0, 1]))
+    except TypeError as error:
+        remedy = "A function of seconds, or of t_r and oversampling as nilearn's are, is wanted."
+        raise DesignError("hrf_model", f"{_name(function)} cannot be called: {error}.", remedy) from error
+    return takes_seconds
 
 
 def _name(function: HrfFunction) -> str:

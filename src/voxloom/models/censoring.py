@@ -29,13 +29,15 @@ def kept_rows(sample_mask: ArrayLike, n_volumes: int) -> NDArray[np.int64]:
     """
     mask = np.asarray(sample_mask)
     remedy = f"Indices below {n_volumes}, increasing, or one bool per volume are wanted."
+    if mask.size == 0 or (mask.dtype.kind == "b" and not mask.any()):
+        raise InputError("sample_mask", "keeps no volume.", remedy)
     if mask.ndim != 1 or mask.dtype.kind not in "biu":
         raise InputError("sample_mask", f"has {mask.ndim} dimensions and dtype {mask.dtype}.", remedy)
     if mask.dtype.kind == "b":
         if mask.size != n_volumes:
             raise InputError("sample_mask", f"has {mask.size} values for {n_volumes} volumes.", remedy)
         mask = np.flatnonzero(mask)
-    if mask.size == 0 or mask[0] < 0 or mask[-1] >= n_volumes or np.any(np.diff(mask.astype(np.int64)) <= 0):
+    if mask[0] < 0 or mask[-1] >= n_volumes or np.any(np.diff(mask.astype(np.int64)) <= 0):
         raise InputError("sample_mask", f"keeps the volumes {mask.tolist()[:8]}...", remedy)
     return mask.astype(np.int64)
 

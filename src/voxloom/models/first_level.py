@@ -79,7 +79,8 @@ def fit_first_level(
         Rows of the design are not the volumes, a value is not finite, no degrees of freedom are left, or the noise
         model has too many parameters for them.
     InputError
-        Unknown noise model, scaling, sample mask or starts of runs; `noise` lacks a parameter or a voxel.
+        Unknown noise model, scaling, sample mask or starts of runs; `noise` lacks a parameter or a voxel; the signal is
+        no real number.
     """
     signal = signal_of(bold)
     _require_rows(design, signal)
@@ -151,7 +152,10 @@ def _fit_block(
 def signal_of(bold: xr.Dataset | xr.DataArray) -> xr.DataArray:
     """Return the variable ``bold``, checked."""
     ds = bold.to_dataset(name="bold") if isinstance(bold, xr.DataArray) else bold
-    return validate(ds, "bold", "bold")["bold"]
+    signal = validate(ds, "bold", "bold")["bold"]
+    if signal.dtype.kind not in "biuf":
+        raise InputError("bold", f"holds values of type {signal.dtype}.", "Give real numbers.")
+    return signal
 
 
 def wants_percent(signal_scaling: int | bool | None) -> bool:
