@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
 T_R = 2.0
 #: A test whose statistics are of whole maps.
 WHOLE = Inference(n_perm=200, statistics=["max_stat", "tfce", "cluster_size"])
+#: Whole maps that are made: as many as are made at once.
+FEW = 32
 PROBE = Path(__file__).with_name("memory_probe.py")
 
 
@@ -275,11 +278,14 @@ def tight_group_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: in
 
 
 def infer_case(
-    folder: Path, n_voxels: int, n_subjects: int, n_columns: int, n_perm: int, budget: int = 512 * MiB
+    folder: Path, n_voxels: int, n_subjects: int, n_columns: int, n_perm: int, groups: int = 1, budget: int = 512 * MiB
 ) -> Case:
-    """The first batch of permutations over the first stretch of voxels."""
+    """The first batch of permutations over the first stretch of voxels, with so many variance groups."""
     objects, _ = study(folder, n_voxels)
     test, wanted = group_test(objects, n_voxels, n_subjects, n_columns), Inference(n_perm=n_perm)
+    if groups > 1:
+        test = replace(test, labels={"side": tuple(i % groups for i in range(n_subjects))})
+        wanted = Inference(n_perm=n_perm, variance_groups="side")
     stretches = infer.voxel_stretches(n_voxels, test, wanted, budget)
     batch = min(nulls.BATCH, n_perm)
     null = nulls.nulls_of(test, wanted, 0)[-1]
@@ -316,7 +322,7 @@ def correct_case(folder: Path, n_voxels: int) -> Case:
 
 
 def spatial_case(folder: Path, n_voxels: int, n_subjects: int, stored_rows: int | None = None) -> Case:
-    """The first batch of whole maps, made here or read from the store, that many at a time."""
+    """The first maps of a batch, made here or read from the store, that many at a time."""
     objects, _ = study(folder, n_voxels)
     test, wanted = group_test(objects, n_voxels, n_subjects, 1), WHOLE
     null = nulls.nulls_of(test, wanted, 0)[0]
@@ -327,10 +333,10 @@ def spatial_case(folder: Path, n_voxels: int, n_subjects: int, stored_rows: int 
     spatial.make_spatial(ws, null, wanted)
     kwargs = {"store": objects.url, "null_path": null.path, "test": test, "row": 0, "column": 0, "inference": wanted}
     if stored_rows is not None:
-        maps, path = rng.standard_normal((nulls.SPATIAL_BATCH, n_voxels)), nulls.maps_path(null.path, 0)
+        maps, path = rng.standard_normal((FEW, n_voxels)), nulls.maps_path(null.path, 0)
         rounds.make_maps(objects, path, maps.shape, MAP_SHARD_VOXELS, on_replace=list)
         write_block(objects, path, (0, 0), maps)
-    kwargs |= {"path": nulls.spatial_path(null, wanted), "batch": (0, 128), "place": 0, "seed": 0}
+    kwargs |= {"path": nulls.spatial_path(null, wanted), "batch": (0, FEW), "place": 0, "seed": 0}
     need = memory.spatial_memory(n_voxels, n_subjects)
     if stored_rows is not None:
         need = memory.stored_spatial_memory(n_voxels, stored_rows)

@@ -52,7 +52,11 @@ STAGES: dict[str, tuple[Make, tuple[Any, ...], list[tuple[Any, ...]]]] = {
     "consolidate": (cases.consolidate_case, (500, 6), [(65_536, 128), (65_536, 100)]),
     "group": (cases.group_case, (500, 12, 2), [(65_536, 120, 3), (40_000, 300, 1)]),
     "group in pieces": (cases.tight_group_case, (500, 12, 2), [(65_536, 300, 1)]),
-    "infer": (cases.infer_case, (500, 12, 2, 300), [(65_536, 120, 1, 3000), (65_536, 200, 4, 300)]),
+    "infer": (
+        cases.infer_case,
+        (500, 12, 2, 300),
+        [(65_536, 120, 1, 3000), (65_536, 200, 4, 300), (40_000, 200, 3, 1000, 2)],
+    ),
     "rearrange": (cases.rearrange_case, (500, 12), [(40_000, 100), (65_536, 40)]),
     "spatial": (cases.spatial_case, (500, 12), [(120_000, 30), (80_000, 150)]),
     "spatial by stored maps": (cases.stored_spatial_case, (500, 8), [(230_000, 32), (400_000, 8)]),

@@ -67,7 +67,7 @@ def _whitening(model: Projections, indices: IndexArray) -> FloatArray:
     T = np.empty((len(indices), r, r))
     for part in sub_blocks(len(indices), AT_ONCE):
         moved = np.empty((len(indices[part]), r, m))
-        _rearrange(effect, indices[part], moved)
+        rearrange(effect, indices[part], moved)
         lost = moved @ model.held
         values, vectors = np.linalg.eigh(np.eye(r) - lost @ lost.transpose(0, 2, 1))
         scale = np.where(values > VANISHED, 1.0 / np.sqrt(np.maximum(values, VANISHED)), 0.0)
@@ -77,7 +77,7 @@ def _whitening(model: Projections, indices: IndexArray) -> FloatArray:
 
 
 @nb.njit(nogil=True, cache=True)
-def _rearrange(design: FloatArray, indices: IndexArray, out: NDArray[Any]) -> None:
+def rearrange(design: FloatArray, indices: IndexArray, out: NDArray[Any]) -> None:
     """Write the columns of the design under every rearrangement as rows (P, width, m)."""
     n, width = design.shape
     for p in range(len(indices)):
@@ -90,7 +90,7 @@ def _rearrange(design: FloatArray, indices: IndexArray, out: NDArray[Any]) -> No
 @nb.njit(nogil=True, cache=True)
 def write_rows(rows: Rows, out: NDArray[Any]) -> None:
     """Write the rows to `out` (P, width, m) of any float type, the effects orthonormal."""
-    _rearrange(rows.design, rows.indices, out)
+    rearrange(rows.design, rows.indices, out)
     for p in range(len(rows.whitening)):
         _whiten(out[p], rows.whitening[p])
 

@@ -9,6 +9,11 @@ is about F with r and r (r + 2) / (3 A) degrees of freedom; v is its signed root
 NeuroImage 92:381). Of two means it is Welch's t, of several his analysis of variance.
 
 The degrees of freedom differ between voxels and rearrangements, so values are compared as normal deviates.
+
+All that a refit needs are products, of the data with an orthonormal basis of what the design spans within each group,
+and of their squares with the groups: the sum of squared residuals of a group is its sum of squares and a quadratic form
+in those products. So refits of all rearrangements are two matrix products (`kernels.welch_maps`). They lose digits
+where a group has next to no residuals; there, and where the last bit counts, a voxel is refitted by itself (`refit`).
 """
 
 from __future__ import annotations
@@ -19,15 +24,12 @@ import numba as nb
 import numpy as np
 
 from voxloom.errors import InputError
-from voxloom.kernels.linalg import sub_blocks
-from voxloom.kernels.residuals import residuals
 from voxloom.kernels.z_by_dof import f_to_z_by_dof, t_to_z_by_dof
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxloom.kernels.partition import Split
-    from voxloom.kernels.permutation import Projections
     from voxloom.kernels.rearrange import IndexArray
 
     FloatArray = NDArray[np.float64]
@@ -38,8 +40,8 @@ NO_DOF = 1e-8
 #: Sums of squares of a group count as at least this share of a voxel's: a group whose values are equal gives a very
 #: large statistic, not an infinite one.
 LEAST_SHARE = 1e-12
-#: Voxels whose residuals are made at once, and that are refitted side by side: twice as fast as 32.
-VOXELS, TILE = 1024, 64
+#: Length below which a direction of the design has no part in a group.
+NO_PART = 1e-10
 
 
 class VarianceGroups(NamedTuple):
@@ -58,6 +60,13 @@ class VarianceGroups(NamedTuple):
         Rows of each group, and sum of the residual-forming matrix's diagonal over them.
     squares : (groups, K, K) array
         Cross products of the basis within each group.
+    rows : (n, q) array
+        Orthonormal basis of what the design spans within the groups, without what no rearrangement changes: that has
+        no part in the data.
+    effects : (r, q) array
+        Coefficients of the effects, of the products of data with `rows`.
+    forms : (groups, q, q) array
+        What these products take from the sum of squares of each group: residuals are the rest.
     """
 
     basis: FloatArray
@@ -67,10 +76,13 @@ class VarianceGroups(NamedTuple):
     size: FloatArray
     dof: FloatArray
     squares: FloatArray
+    rows: FloatArray
+    effects: FloatArray
+    forms: FloatArray
 
 
 class Welch(NamedTuple):
-    """v or G and their denominator degrees of freedom, each (P, V)."""
+    """v or G and their denominator degrees of freedom, of one shape."""
 
     stat: FloatArray
     dof: FloatArray
@@ -101,84 +113,79 @@ def variance_groups(model: Split, group: IntArray) -> VarianceGroups:
             f"group {int(np.argmin(dof)) + 1} has {int(size[np.argmin(dof)])} maps, which the design fits exactly.",
             "Its variance cannot be told; join it with another.",
         )
-    return VarianceGroups(basis, model.X.shape[1], model.signed, group, size, dof, squares)
+    rows = _rows(basis, member, model.fixed)
+    coefficients = basis.T @ rows
+    # residuals within a group are orthogonal to what the design spans there: those of the group's own fit, and what its
+    # own fit is apart from the design's
+    own = member[:, :, None] * rows
+    apart = own - member[:, :, None] * (basis @ coefficients)
+    forms = own.transpose(0, 2, 1) @ own - apart.transpose(0, 2, 1) @ apart
+    effects = np.ascontiguousarray(coefficients[len(coefficients) - model.X.shape[1] :])
+    return VarianceGroups(basis, model.X.shape[1], model.signed, group, size, dof, squares, rows, effects, forms)
 
 
-def z_maps(Y: NDArray[np.floating], indices: IndexArray, model: Projections, groups: VarianceGroups) -> FloatArray:
-    """V or G of every voxel under each rearrangement as a normal deviate, (P, V); NaN where it cannot be tested."""
-    found = welch(Y, indices, model, groups)
-    for stat, dof in zip(found.stat, found.dof):  # in place and one by one, as the maps of a tile may be large
-        stat[:] = t_to_z_by_dof(stat, dof) if groups.signed else f_to_z_by_dof(stat, groups.n_effects, dof)
-    return found.stat
+def _rows(basis: FloatArray, member: FloatArray, fixed: FloatArray) -> FloatArray:
+    """Orthonormal basis (n, q) of what a basis spans within the groups (groups, n), without the `fixed` columns."""
+    parts = [np.linalg.svd(own[:, None] * basis, full_matrices=False) for own in member]
+    spanned = np.hstack([u[:, s > NO_PART] for u, s, _ in parts])
+    u, s, _ = np.linalg.svd(spanned - fixed @ (fixed.T @ spanned), full_matrices=False)
+    return np.ascontiguousarray(u[:, s > 0.5])  # the fixed columns lie in the span, so s are 0 and 1
 
 
-def welch(Y: NDArray[np.floating], indices: IndexArray, model: Projections, groups: VarianceGroups) -> Welch:
-    """V or G of every voxel under each rearrangement of rows and their groups.
+def as_z(found: Welch, groups: VarianceGroups) -> FloatArray:
+    """Turn v or G into normal deviates; a value depends on no other."""
+    if groups.signed:
+        return t_to_z_by_dof(found.stat, found.dof)
+    return f_to_z_by_dof(found.stat, groups.n_effects, found.dof)
+
+
+def refit(e: FloatArray, indices: IndexArray, p: IntArray, v: IntArray, groups: VarianceGroups) -> Welch:
+    """V or G of some voxels under a rearrangement each, by a refit: sums in the order of the data.
 
     Parameters
     ----------
-    Y : (n, V) array
-        Maps.
+    e : (V, n) array
+        Data that are rearranged.
     indices : (P, n) array of int32
         Rearrangements, 1-based and signed.
-    model : Projections
-        What is taken from the data before; no value depends on other voxels or rearrangements, to the last bit.
+    p, v : (N,) arrays of int
+        Which rearrangement of which voxel.
     groups : VarianceGroups
     """
-    found = Welch(*(np.full((len(indices), Y.shape[1]), np.nan) for _ in range(2)))
-    for block in sub_blocks(Y.shape[1], VOXELS):
-        e, kept = residuals(Y[:, block], model)
-        _sweep(e, kept, indices, groups, found.stat[:, block], found.dof[:, block])
+    found = Welch(np.empty(len(p)), np.empty(len(p)))
+    _refit(e, indices, p, v, groups, found.stat, found.dof)
     return found
 
 
 @nb.njit(nogil=True, cache=True)
-def _sweep(
+def _refit(
     e: FloatArray,
-    kept: NDArray[np.bool_],
     indices: IndexArray,
+    at_p: IntArray,
+    at_v: IntArray,
     groups: VarianceGroups,
     stat: FloatArray,
     dof: FloatArray,
 ) -> None:
-    """Write v or G and its degrees of freedom (P, V) of data (V, n), TILE voxels side by side."""
     n, K = groups.basis.shape
-    tile, c, ss = np.zeros((n, TILE)), np.empty((K, TILE)), np.empty((len(groups.dof), TILE))
+    c, ss = np.empty(K), np.empty(len(groups.dof))
     w, H = np.empty(len(groups.dof)), np.empty((K, K))
-    for start in range(0, len(e), TILE):
-        width = min(TILE, len(e) - start)
-        for v in range(width):
-            tile[:, v] = e[start + v]
-        for p in range(len(indices)):
-            _refit(tile, indices[p], groups, c, ss)
-            for v in range(width):
-                if kept[start + v]:
-                    stat[p, start + v], dof[p, start + v] = _studentize(c[:, v], ss[:, v], groups, w, H)
-
-
-@nb.njit(nogil=True, cache=True)
-def _refit(tile: FloatArray, index: IndexArray, groups: VarianceGroups, c: FloatArray, ss: FloatArray) -> None:
-    """Write coefficients c (K, TILE) on the rearranged basis, and sums of squared residuals ss (groups, TILE)."""
-    n, K = groups.basis.shape
-    left = np.empty(TILE)
-    c[:], ss[:] = 0.0, 0.0
-    for j in range(n):
-        i, sign = abs(index[j]) - 1, 1.0 if index[j] > 0 else -1.0
-        row = tile[j]
-        for k in range(K):
-            b, total = sign * groups.basis[i, k], c[k]
-            for v in range(TILE):
-                total[v] += b * row[v]
-    for j in range(n):
-        i, sign = abs(index[j]) - 1, 1.0 if index[j] > 0 else -1.0
-        left[:] = tile[j]
-        for k in range(K):
-            b, fit = sign * groups.basis[i, k], c[k]
-            for v in range(TILE):
-                left[v] -= b * fit[v]
-        sums = ss[groups.group[i]]
-        for v in range(TILE):
-            sums[v] += left[v] * left[v]
+    for i in range(len(at_p)):
+        index, data = indices[at_p[i]], e[at_v[i]]
+        c[:], ss[:] = 0.0, 0.0
+        for j in range(n):
+            row = groups.basis[abs(index[j]) - 1]
+            value = data[j] if index[j] > 0 else -data[j]
+            for k in range(K):
+                c[k] += row[k] * value
+        for j in range(n):
+            at = abs(index[j]) - 1
+            row = groups.basis[at]
+            left = data[j] if index[j] > 0 else -data[j]
+            for k in range(K):
+                left -= row[k] * c[k]
+            ss[groups.group[at]] += left * left
+        stat[i], dof[i] = _studentize(c, ss, groups, w, H)
 
 
 @nb.njit(nogil=True, cache=True)

@@ -13,7 +13,8 @@ from voxloom.kernels.partial_maps import partial_stat, partial_voxels
 from voxloom.kernels.permutation import cosine_of_stat, stat_of_cosine
 from voxloom.kernels.pseudo_t import pseudo_t_maps
 from voxloom.kernels.stat_maps import PERMUTATIONS, cosine_maps
-from voxloom.kernels.variance_groups import z_maps
+from voxloom.kernels.welch_extremes import welch_extremes
+from voxloom.kernels.welch_maps import observed_z, z_maps
 from voxloom.models.null_p import TIE_RTOL, counted_p
 from voxloom.models.prepared_test import PreparedTest, prepare_test
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from voxloom.kernels.permutation import Projections
     from voxloom.kernels.rearrange import IndexArray
+    from voxloom.kernels.variance_groups import VarianceGroups
 
     FloatArray = NDArray[np.float64]
 
@@ -68,8 +70,11 @@ def observed_stat(test: PreparedTest, Y: NDArray[Any]) -> FloatArray:
     It is t, or F of several contrast rows; with variance groups v or G as a normal deviate. Where maps are missing it
     is that of the others, as the t or F that has the same p with the degrees of freedom of all maps.
     """
-    identity = np.arange(1, len(_maps(test, Y)) + 1, dtype=np.int32)[np.newaxis]
-    if test.by_maps:
+    Y = _maps(test, Y)
+    if test.groups is not None:
+        return observed_z(Y, test.as_observed, test.groups)
+    identity = np.arange(1, len(Y) + 1, dtype=np.int32)[np.newaxis]
+    if test.smoothing is not None:
         return np.asarray(_stat_maps(test, Y, identity, test.as_observed)[0])
     stat, columns = stat_of_cosine(maxstat.observed(Y, test.as_observed), test.as_observed), _partial(test, Y)
     stat[columns] = partial_stat(Y[:, columns], identity, test.as_observed)[0]
@@ -121,8 +126,10 @@ def sweep(
     Y, stop = _maps(test, Y), test.n_perm if stop is None else stop
     if start == 0 and test.apart:
         return _joined(_as_observed(test, Y, stat), sweep(test, Y, stat, start=1, stop=stop))
-    if test.by_maps:
+    if test.smoothing is not None:
         return _swept_maps(test, Y, stat, start, stop)
+    if test.groups is not None:
+        return _swept_groups(test, test.groups, Y, stat, start, stop)
     found = _swept_complete(test, Y, stat, start, stop)
     for columns in _pieces(_partial(test, Y)):
         part = _swept_partial(test, Y[:, columns], None if stat is None else stat[columns], start, stop)
@@ -168,6 +175,22 @@ def _partial(test: PreparedTest, Y: NDArray[Any]) -> NDArray[np.int64]:
 
 def _pieces(columns: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     return (columns[piece] for piece in sub_blocks(columns.size, PARTIAL_TILE[1]))
+
+
+def _swept_groups(
+    test: PreparedTest, groups: VarianceGroups, Y: NDArray[Any], stat: FloatArray | None, start: int, stop: int
+) -> Swept:
+    """Sweep with variance groups, within half of `BATCH_BYTES`: their rows are float64."""
+    found = Swept(np.empty(stop - start), np.zeros(Y.shape[1], np.int64))
+    bars = None if stat is None else _least_tie(test, stat)
+    rows = groups.rows.shape[1] + len(groups.size)
+    batch = max(1, BATCH_BYTES // 2 // (8 * rows * len(Y)) // PERMUTATIONS) * PERMUTATIONS
+    for i in range(start, stop, batch):
+        indices = test.rearrangements.draw(i, min(i + batch, stop))
+        part = welch_extremes(Y, indices, test.model, groups, two_sided=test.two_sided, bars=bars)
+        found.maxima[i - start : i - start + len(indices)] = part.greatest
+        found.reached[:] += part.counts
+    return found
 
 
 def swept_of(test: PreparedTest, maps: FloatArray, stat: FloatArray | None) -> Swept:

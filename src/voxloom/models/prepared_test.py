@@ -76,6 +76,12 @@ class PreparedTest:
         return self.model.effect_removed
 
     @property
+    def width(self) -> int:
+        """Rows of the products with the data for each rearrangement."""
+        groups = self.groups
+        return self.model.width if groups is None else groups.rows.shape[1] + len(groups.size) - 1
+
+    @property
     def stat_type(self) -> str:
         """T of one contrast row, F of several; z with variance groups, pseudo-t with smoothed variances."""
         if self.smoothing is not None:
@@ -83,14 +89,9 @@ class PreparedTest:
         return "z" if self.groups is not None else "t" if self.model.signed else "F"
 
     @property
-    def by_maps(self) -> bool:
-        """Whether its statistic takes whole computations of maps: it is no function of one projection."""
-        return self.groups is not None or self.smoothing is not None
-
-    @property
     def takes_partial(self) -> bool:
         """Whether voxels that lack maps are tested: not where maps are combined, or variances told by groups."""
-        return not self.by_maps and self.model.basis is None
+        return self.groups is None and self.smoothing is None and self.model.basis is None
 
     @property
     def least_maps(self) -> int:
@@ -129,9 +130,9 @@ class PreparedTest:
     def to_z(self, stat: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Turn the statistic into the normal deviate of the same upper tail, to 1e-11; `out` may be `stat`.
 
-        Pseudo-t has none and stays as it is.
+        Pseudo-t has none and stays as it is; v and G are deviates.
         """
-        if self.by_maps:
+        if self.groups is not None or self.smoothing is not None:
             return np.asarray(np.positive(stat, out=out))
         dof, r = float(self.model.dof), float(self.model.effect.shape[1])
         return (t_table(dof) if self.model.signed else f_table(r, dof))(stat, out)

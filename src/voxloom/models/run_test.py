@@ -121,7 +121,7 @@ def run_test(
 
 def _run(test: PreparedTest, Y: NDArray[Any], stat: FloatArray | None, spatial: SpatialTest, client: Any) -> _Part:
     """All rearrangements of a stretch of voxels."""
-    do = _part_of_maps if test.by_maps else _part
+    do = _part if test.smoothing is None else _part_of_maps
     return _joined(map_parts(do, _spans(test.n_perm, client), Y, stat, spatial, client=client))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from voxloom.pipeline.group_sizes import pairs_of
+from voxloom.pipeline.inference_sizes import products
 from voxloom.pipeline.map_files import MAP_DTYPE
 from voxloom.pipeline.nulls import spatial_statistics
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from voxloom.engine.plan import StagePlan
     from voxloom.pipeline.calibration import Rates
+    from voxloom.pipeline.group import GroupTest
     from voxloom.pipeline.group_sizes import Work
 
 #: Arrays that a task makes, writes or opens besides those that are counted one by one.
@@ -28,7 +30,7 @@ def group_stage_seconds(work: Work, stages: Mapping[str, StagePlan], rates: Rate
     """Seconds of every stage from the fit of the models to the corrections; encoding what is written included."""
     found = {
         "group": group_seconds(work, rates),
-        "infer": stages["infer"].flops / 2 * rates.permutation,
+        "infer": infer_seconds(work, rates),
         "correct": correct_seconds(work, rates),
     }
     if "influence" in stages:
@@ -47,6 +49,17 @@ def group_seconds(work: Work, rates: Rates) -> float:
         len(test.first_level) * len(test.subjects) * rates.group + pairs_of(test) * (rates.contrast + rates.tails)
         for test in work.tests
     )
+
+
+def infer_seconds(work: Work, rates: Rates) -> float:
+    """Products of all rearrangements; with variance groups in float64, as those of whole maps."""
+    each = {test.name: rates.product if grouped(work, test) else rates.permutation for test in work.tests}
+    return sum(products(work, test) / 2 * each[test.name] for test in work.tests)
+
+
+def grouped(work: Work, test: GroupTest) -> bool:
+    """Whether the tests of a model have variance groups."""
+    return any(null.setup.groups is not None for null in work.nulls(test))
 
 
 def whole_map_seconds(work: Work, rates: Rates) -> float:

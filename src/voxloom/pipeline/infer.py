@@ -160,7 +160,7 @@ def null_batch(
     stat, reached = np.empty(n_voxels), np.zeros(n_voxels, np.int64)
     whole = setup.smoothing is not None
     spans = list(tiles(*batch)) if whole else [batch]
-    for piece in [slice(0, n_voxels)] if whole else pieces(effects.shape, len(maxima) * setup.model.width):
+    for piece in [slice(0, n_voxels)] if whole else pieces(effects.shape, len(maxima) * setup.width):
         stat[piece] = observed_stat(setup, effects[:, piece])
         for start, stop in spans:
             check_cancelled()

@@ -32,7 +32,7 @@ def inference_sizes(work: Work) -> Iterator[StagePlan]:
 
 def products(work: Work, test: GroupTest) -> float:
     """Operations of the products of all rearrangements of a model: 2 P n V for each column of the design that moves."""
-    rows = sum(null.setup.n_perm * null.setup.model.width for null in work.nulls(test))
+    rows = sum(null.setup.n_perm * null.setup.width for null in work.nulls(test))
     return 2.0 * rows * len(test.subjects) * work.n_voxels
 
 

@@ -19,6 +19,7 @@ from voxloom.kernels.linalg import SUB_BLOCK
 from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
 from voxloom.kernels.stat_maps import PERMUTATIONS
+from voxloom.kernels.stat_maps import VOXELS as TILE_VOXELS
 from voxloom.models.permutation import BATCH_BYTES
 from voxloom.models.sequential import BATCH_BYTES as COUNT_BYTES
 from voxloom.pipeline.nulls import SPATIAL_BATCH
@@ -246,7 +247,7 @@ def infer_memory(n_subjects: int, n_voxels: int, n_regressors: int, n_perm: int)
     What reading took is not given back before: it lies among the small arrays of the allocator's heap.
     """
     effects = FLOAT64 * n_subjects * n_voxels
-    rearranged = min(BATCH_BYTES, 4 * (1 + n_regressors) * n_subjects * n_perm)
+    rearranged = min(BATCH_BYTES, FLOAT64 * (1 + n_regressors) * n_subjects * n_perm)
     residuals = 3 * FLOAT64 * VOXELS * n_subjects
     products = 4 * TABLE_ROWS * TABLE_VOXELS
     counts = 3 * FLOAT64 * n_voxels
@@ -261,7 +262,13 @@ def infer_stretch(budget: int, n_subjects: int, n_regressors: int, n_perm: int) 
 def spatial_memory(n_voxels: int, n_subjects: int) -> int:
     """All subjects over the whole map; then maps of a tile of rearrangements, the same as z, and the clusters'."""
     effects, maps = FLOAT64 * n_subjects * n_voxels, FLOAT64 * PERMUTATIONS * n_voxels
-    return TASK_OVERHEAD + effects + max(reading(effects), 2 * maps + CLUSTER_BYTES * n_voxels)
+    making = 2 * maps + CLUSTER_BYTES * n_voxels + block_memory(n_subjects)
+    return TASK_OVERHEAD + effects + max(reading(effects), making)
+
+
+def block_memory(n_subjects: int) -> int:
+    """Residuals of a sub-block of voxels whose maps are made: as read, as float64, and padded; of v squared too."""
+    return 4 * FLOAT64 * TILE_VOXELS * n_subjects
 
 
 def counting_memory(stop_at: int | None) -> int:
@@ -293,7 +300,7 @@ def map_rows(n_voxels: int, budget: int) -> int:
 def rearrange_memory(n_subjects: int, n_voxels: int) -> int:
     """All subjects over a stretch of voxels, the maps of a batch over it, encoded beside them."""
     effects, maps = FLOAT64 * n_subjects * n_voxels, FLOAT64 * SPATIAL_BATCH * n_voxels
-    return TASK_OVERHEAD + effects + reading(effects) + 2 * maps
+    return TASK_OVERHEAD + effects + max(reading(effects), block_memory(n_subjects)) + 2 * maps
 
 
 def rearrange_stretch(budget: int, n_subjects: int) -> int:
