@@ -250,6 +250,19 @@ def test_workers_give_the_same_bits(client, statistics):
     xr.testing.assert_identical(together, alone)
 
 
+@pytest.mark.parametrize("statistics", [(), ("max_stat",)])
+def test_workers_stop_counting_at_the_same_rearrangements(client, monkeypatch, statistics):
+    """Voxels are counted in parts; some stop, some do not."""
+    monkeypatch.setattr("voxloom.models.run_test.VOXELS", 16)
+    maps, design = smooth_maps(10), groups(10, 4)
+    alone, together = (
+        permutation_test(maps, design, "a - b", n_perm=200, statistics=statistics, stop_at=9, client=c)
+        for c in (None, client)
+    )
+    xr.testing.assert_identical(together, alone)
+    assert alone["n_used"].min() < 100 < alone["n_used"].max() == 199
+
+
 def test_f_is_turned_into_z_and_has_one_side():
     design = pd.get_dummies(pd.Series(list("aaabbbbccc")), dtype=float)
     maps = smooth_maps(10)

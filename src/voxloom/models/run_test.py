@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from voxloom.blocks import is_lazy, map_parts, n_workers
-from voxloom.kernels.stat_maps import PERMUTATIONS
+from voxloom.kernels.sequential import Counts
+from voxloom.kernels.stat_maps import PERMUTATIONS, VOXELS
 from voxloom.models.map_checks import MapChecks
 from voxloom.models.permutation import observed_stat, rearranged_stat, sweep, swept_of, tiles
 from voxloom.models.sequential import count_until
@@ -107,7 +108,7 @@ def run_test(
         stat = found.stat[stretch] = observed_stat(test, Y)
         found.n[stretch] = np.isfinite(Y).sum(axis=0)
         if stop_at is not None:
-            found.reached[stretch], found.used[stretch] = count_until(test, Y, stat, stop_at)
+            found.reached[stretch], found.used[stretch] = _counted(test, Y, stat, stop_at, client)
             if not statistics:
                 continue
         part = _run(test, Y, stat if stop_at is None else None, spatial, client)
@@ -122,7 +123,21 @@ def run_test(
 def _run(test: PreparedTest, Y: NDArray[Any], stat: FloatArray | None, spatial: SpatialTest, client: Any) -> _Part:
     """All rearrangements of a stretch of voxels."""
     do = _part if test.smoothing is None else _part_of_maps
-    return _joined(map_parts(do, _spans(test.n_perm, client), Y, stat, spatial, client=client))
+    return _joined(map_parts(do, _cuts(test.n_perm, PERMUTATIONS, client), Y, stat, spatial, client=client))
+
+
+def _counted(test: PreparedTest, Y: NDArray[Any], stat: FloatArray, stop_at: int, client: Any) -> Counts:
+    """Counts that stop, in parts by voxels: each voxel needs as many rearrangements as it needs."""
+    blocks = _cuts(Y.shape[1], VOXELS, client)
+    parts = map_parts(_count_block, blocks, Y, stat, test, stop_at, client=client)
+    return Counts(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _count_block(
+    voxels: tuple[int, int], Y: NDArray[Any], stat: FloatArray, test: PreparedTest, stop_at: int
+) -> Counts:
+    here = slice(*voxels)
+    return count_until(test, Y[:, here], stat[here], stop_at)
 
 
 def _joined(parts: Sequence[_Part]) -> _Part:
@@ -153,13 +168,13 @@ def _stretches(effect: xr.DataArray) -> list[slice]:
     return [slice(start, stop) for start, stop in zip(edges, [*edges[1:], last])]
 
 
-def _spans(n_perm: int, client: Any) -> list[tuple[int, int]]:
-    """Stretches of rearrangements for the parts: one in this process, whole products of `PERMUTATIONS` on workers."""
+def _cuts(n: int, whole: int, client: Any) -> list[tuple[int, int]]:
+    """Cut n for the parts: one in this process; on workers several a thread, in multiples of `whole`."""
     if client is None:
-        return [(0, n_perm)]
-    wanted = -(-n_perm // (PARTS_PER_THREAD * n_workers(client)))
-    length = -(-wanted // PERMUTATIONS) * PERMUTATIONS
-    return [(start, min(start + length, n_perm)) for start in range(0, n_perm, length)]
+        return [(0, n)]
+    wanted = -(-n // (PARTS_PER_THREAD * n_workers(client)))
+    length = -(-wanted // whole) * whole
+    return [(start, min(start + length, n)) for start in range(0, n, length)]
 
 
 def _part(span: tuple[int, int], Y: NDArray[Any], stat: FloatArray | None, spatial: SpatialTest) -> _Part:
