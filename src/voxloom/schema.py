@@ -152,6 +152,7 @@ SCHEMAS: dict[str, dict[str, Variable]] = {
         "sigma2": Variable(("voxel",), SIGNAL2),
         **{name: Variable(("voxel",), "1", optional=True) for name in ("rho", "ar", "ma")},
         **{f"phi_{k}": Variable(("voxel",), "1", optional=True) for k in range(1, 9)},
+        "r_squared": Variable(("voxel",), "1", optional=True),
         "design": Variable(("time", "regressor")),
     },
     "group_fit": {

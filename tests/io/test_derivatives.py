@@ -17,6 +17,7 @@ from nilearn.interfaces.bids import parse_bids_filename
 
 from voxloom import __version__
 from voxloom.errors import InputError
+from voxloom.io.derivative_dataset import write_dataset
 from voxloom.io.derivatives import (
     STATISTICS,
     design_name,
@@ -25,7 +26,6 @@ from voxloom.io.derivatives import (
     json_text,
     sidecar,
     subject_name,
-    write_description,
     write_design,
     write_sidecar,
 )
@@ -88,8 +88,8 @@ def test_sidecar_says_how_the_map_was_made():
     assert said["Correction"]["n_perm"] == 64
     assert said["Expression"] == ["face", "house"]
     assert said["Sources"] == ["bids::sub-01/func/sub-01_bold.nii.gz"]
-    assert said["SoftwareVersions"]["numpy"] == version("numpy") == np.__version__
-    assert said["SoftwareVersions"]["voxloom"] == __version__
+    assert said["Software"]["numpy"] == version("numpy") == np.__version__
+    assert said["Software"]["voxloom"] == __version__
     assert "DegreesOfFreedom" not in sidecar("t", contrast="a", expression="a", model={})
 
 
@@ -97,19 +97,32 @@ def test_text_has_no_date_no_path_and_no_order():
     text = json_text(content())
     assert json.loads(text) == content()
     assert json_text(dict(reversed(content().items()))) == text
-    assert (
-        str(datetime.now(tz=UTC).year)
-        not in text.replace(json.dumps(content()["SoftwareVersions"], indent=2), "")[:400]
-    )
+    assert str(datetime.now(tz=UTC).year) not in text.replace(json.dumps(content()["Software"], indent=2), "")[:400]
     assert not re.search(r'"/', text)
     with pytest.raises(ValueError, match="JSON"):
         json_text({"a": float("nan")})
 
 
+def test_a_data_set_of_others_stays_theirs(tmp_path: Path):
+    theirs = {"Name": "theirs", "BIDSVersion": "1.4.0", "GeneratedBy": [{"Name": "fMRIPrep"}], "License": "CC0"}
+    (tmp_path / "dataset_description.json").write_text(json.dumps(theirs))
+    (tmp_path / ".bidsignore").write_text("/logs\n")
+    for _ in range(2):
+        written = write_dataset(tmp_path, name="mine", ignore=["*mask.nii.gz"])
+    found = json.loads(written.read_text())
+    assert {key: found[key] for key in ("Name", "BIDSVersion", "License")} == {
+        key: theirs[key] for key in ("Name", "BIDSVersion", "License")
+    }
+    assert [one["Name"] for one in found["GeneratedBy"]] == ["fMRIPrep", "voxloom"]
+    ignored = (tmp_path / ".bidsignore").read_text().split()
+    assert {"/logs", "*_statmap.*", "*mask.nii.gz"} <= set(ignored)
+    assert len(set(ignored)) == len(ignored)
+
+
 def test_files(tmp_path: Path):
     image = tmp_path / "a" / "x_statmap.nii.gz"
     assert write_sidecar(image, content()) == tmp_path / "a" / "x_statmap.json"
-    described = json.loads(write_description(tmp_path, name="mine").read_text())
+    described = json.loads(write_dataset(tmp_path, name="mine").read_text())
     assert described["DatasetType"] == "derivative"
     assert described["GeneratedBy"][0] == {
         "Name": "voxloom",
@@ -117,6 +130,7 @@ def test_files(tmp_path: Path):
         "Description": described["GeneratedBy"][0]["Description"],
     }
     assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        ".bidsignore",
         "a",
         "dataset_description.json",
         "x_statmap.json",

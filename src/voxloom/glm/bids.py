@@ -13,7 +13,8 @@ import numpy as np
 from voxloom.errors import InputError
 from voxloom.glm.images import is_many
 from voxloom.glm.thresholding import CONNECTIVITY, threshold_stats_img
-from voxloom.io.derivatives import sidecar, write_description, write_design, write_sidecar
+from voxloom.io.derivative_dataset import write_dataset
+from voxloom.io.derivatives import sidecar, write_design, write_sidecar
 from voxloom.models.cluster_table import clusters_table
 from voxloom.models.contrasts import contrast_text
 from voxloom.spec.labels import require_distinct_labels
@@ -126,7 +127,7 @@ def save_glm_to_bids(
         )
         for name, chosen in named.items()
     }
-    write_description(out_dir, name="GLM results")
+    write_dataset(out_dir, name="GLM results", ignore=["*mask.nii.gz"])
     nib.save(model.masker_.mask_img_, folder / f"{begin}mask.nii.gz")
     _write_runs(model, folder, begin)
     for name, images in maps.items():

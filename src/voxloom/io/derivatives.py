@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-BIDS_VERSION = "1.10.0"
-
 
 class Statistic(NamedTuple):
     """What a map holds."""
@@ -46,10 +44,13 @@ STATISTICS = {
     "dof": Statistic("Degrees of freedom of the error", "1"),
     "n": Statistic("Number of maps that have a value", "1"),
     "rearrangements": Statistic("Random rearrangements until the voxel stopped", "1"),
+    "rsquared": Statistic("Share of the variance over time that the model explains", "1"),
     "tfce": Statistic("Threshold-free cluster enhancement, with the sign of the effect", "1"),
     "clusterSize": Statistic("Voxels of the cluster that the voxel is in, with the sign of the effect", "voxels"),
     "clusterMass": Statistic("Sum over the cluster that the voxel is in, with the sign of the effect", "1"),
 }
+#: Tells the mask of the results from that of the brain, which others made.
+MASK_DESC = "analysis"
 #: Entities of a run that stay in the names of its results, in their order.
 _KEPT = tuple(key for key in ENTITIES.values() if key not in ("desc", "echo", "part", "label"))
 #: Packages that compute or write the numbers.
@@ -134,6 +135,30 @@ def influence_name(model: str, *, contrast: str, test: str, entities: Mapping[st
     return null_name(model, contrast=contrast, test=test, entities=entities).replace("_null", "_influence")
 
 
+def run_name(entities: Mapping[str, str], *, stat: str) -> str:
+    """Relative path of a map of a run that is of no contrast, such as ``.._run-1_stat-rsquared_statmap.nii.gz``."""
+    parts = _run_parts(entities) | {"stat": _known(stat)}
+    return str(_subject_folder(entities) / _file_name(parts, "statmap", ".nii.gz"))
+
+
+def mask_name(entities: Mapping[str, str]) -> str:
+    """Relative path of the mask of the maps of a subject; see `subject_name`."""
+    parts = _run_parts(entities) | {"desc": MASK_DESC}
+    return str(_subject_folder(entities) / _file_name(parts, "mask", ".nii.gz"))
+
+
+def group_mask_name(model: str, *, contrast: str, test: str, entities: Mapping[str, str] | None = None) -> str:
+    """Relative path of the mask of the maps of a group test; see `group_name`."""
+    whole = group_name(model, contrast=contrast, test=test, stat="p", entities=entities)
+    return whole.replace("_stat-p_statmap", f"_desc-{MASK_DESC}_mask")
+
+
+def mask_sidecar(inputs: str) -> dict[str, Any]:
+    """Say in JSON what a mask is, in the entries that BIDS has for it."""
+    about = {"Description": "Voxels that have a result", "Type": "Brain", "InputsDigest": inputs}
+    return about | {"Software": software_versions()}
+
+
 def design_name(entities: Mapping[str, str]) -> str:
     """Relative path of the design matrix of a run."""
     parts = {key: value for key, value in _run_parts(entities).items() if key not in ("space", "res", "cohort", "den")}
@@ -149,9 +174,9 @@ def group_design_name(model: str) -> str:
 def sidecar(
     stat: str,
     *,
-    contrast: str,
-    expression: str | Sequence[str],
     model: Mapping[str, Any],
+    contrast: str | None = None,
+    expression: str | Sequence[str] | None = None,
     contrast_type: str | None = None,
     test: Mapping[str, Any] | None = None,
     dof: float | None = None,
@@ -168,10 +193,10 @@ def sidecar(
     ----------
     stat : str
         A key of `STATISTICS`.
-    contrast, expression : str
-        Name and text of the first-level contrast; several texts for F.
     model : mapping
         Options of the model as in the analysis file.
+    contrast, expression : str, optional
+        Name and text of the first-level contrast; several texts for F.
     contrast_type : {"t", "F", "conjunction"}, optional
         What the expressions make together.
     test : mapping, optional
@@ -201,7 +226,7 @@ def sidecar(
         "Description": kind.description,
         "Units": kind.units,
         "Contrast": contrast,
-        "Expression": expression if isinstance(expression, str) else list(expression),
+        "Expression": list(expression) if isinstance(expression, list | tuple) else expression,
         "ContrastType": contrast_type,
         "Statistic": stat,
         "Model": dict(model),
@@ -213,21 +238,9 @@ def sidecar(
         "Parameters": None if parameters is None else dict(parameters),
         "InputsDigest": inputs,
         "Sources": [f"bids::{source}" for source in sources] or None,
-        "SoftwareVersions": dict(software_versions()),
+        "Software": dict(software_versions()),
     }
     return {key: value for key, value in content.items() if value is not None}
-
-
-def dataset_description(name: str) -> dict[str, Any]:
-    """Content of `dataset_description.json` of the results."""
-    return {
-        "Name": name,
-        "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "derivative",
-        "GeneratedBy": [
-            {"Name": "voxloom", "Version": __version__, "Description": "First-level and group GLM on Dask"}
-        ],
-    }
 
 
 @cache
@@ -261,11 +274,6 @@ def read_sidecar(image: str | Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def write_description(folder: str | Path, *, name: str) -> Path:
-    """Write `dataset_description.json`; return its path."""
-    return write_text(Path(folder) / "dataset_description.json", json_text(dataset_description(name)))
 
 
 def write_design(path: str | Path, design: pd.DataFrame, content: Mapping[str, Any] | None = None) -> Path:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxloom.kernels.lag_sums import block_voxels
 from voxloom.kernels.linalg import sub_blocks
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def residuals(X: FloatArray, Y: NDArray[Any], beta: FloatArray, *, percent: bool
 def r_squared(X: FloatArray, Y: NDArray[Any], beta: FloatArray, *, percent: bool) -> FloatArray:
     """``1 - |Y - X beta|^2 / |Y - mean|^2`` (V,); NaN where beta is."""
     found = np.empty(Y.shape[1])
-    for voxels in sub_blocks(Y.shape[1]):
+    for voxels in sub_blocks(Y.shape[1], block_voxels(len(Y))):
         signal = as_fitted(Y[:, voxels], percent=percent)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             left = ((signal - X @ beta[:, voxels]) ** 2).sum(axis=0)

@@ -20,7 +20,7 @@ from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.noise_models import NOISE_MODELS, require_estimable
 from voxloom.models.censoring import keep_volumes
 from voxloom.models.design import design_matrix, frame_times
-from voxloom.pipeline.stored_fit import PER_VOXEL, make_room
+from voxloom.pipeline.stored_fit import EXPLAINED, PER_VOXEL, make_room
 from voxloom.pipeline.stored_noise import make_noise_room
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.schema import bold_chunks
@@ -180,7 +180,7 @@ def make_design(*, store: str, run_id: str, fit_path: str, noise_path: str, firs
         # of the arrays it makes room for, the metadata; their shards are the fit's
         wrote=[
             f"fits/{fit_path}/design",
-            *(f"fits/{fit_path}/{name}/zarr.json" for name in ("beta", *PER_VOXEL[first_level.noise_model])),
+            *(f"fits/{fit_path}/{name}/zarr.json" for name in ("beta", *PER_VOXEL[first_level.noise_model], EXPLAINED)),
             *(f"noise/{noise_path}/{name}/zarr.json" for name in parameters),
         ],
     )

@@ -12,7 +12,7 @@ from voxloom.engine.plan import StagePlan
 from voxloom.pipeline import infer, influence, memory, spatial
 from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
 from voxloom.pipeline.group import GROUP_STATISTICS
-from voxloom.pipeline.map_files import GROUP_FILES, MAP_DTYPE
+from voxloom.pipeline.map_files import GROUP_FILES, MAP_DTYPE, MASK_DTYPE
 from voxloom.pipeline.nulls import SPATIAL_BATCH, nulls_of, spatial_batches, spatial_statistics, stops, swept
 from voxloom.pipeline.rounds import cut
 from voxloom.pipeline.stored_maps import map_chunks
@@ -191,6 +191,6 @@ def group_export_size(work: Work, n_volume: int) -> StagePlan:
         name="export",
         n_tasks=work.pairs,
         bytes_read=work.maps(work.images) + work.tables,
-        bytes_written=work.images * n_volume * MAP_DTYPE.itemsize,
+        bytes_written=n_volume * (work.images * MAP_DTYPE.itemsize + work.pairs * MASK_DTYPE.itemsize),
         peak_memory=memory.export_memory(work.n_voxels, n_volume) if work.images else 0,
     )

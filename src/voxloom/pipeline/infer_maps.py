@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from voxloom.engine.cluster import connect
 from voxloom.engine.lock import StoreLock
-from voxloom.io.derivatives import write_description
+from voxloom.io.derivative_dataset import write_dataset
 from voxloom.io.given_maps import find_maps, maps_mask
 from voxloom.io.objects import Objects, clean_partial
 from voxloom.io.study import create_study
@@ -47,7 +47,7 @@ def export_tasks(ws: GroupWorkspace) -> list[Task]:
 def prepare_export(ws: GroupWorkspace) -> None:
     """Describe the output folder and clear it of halves; forget records whose files are gone or another analysis's."""
     output = Path(ws.analysis.output.dir)
-    write_description(output, name="voxloom results")
+    write_dataset(output, name="voxloom results")
     clean_partial_files(output / name for name in planned_group_files(ws, [], group.group_tests(ws)))
     forget_lost(ws, export_tasks(ws))
 

@@ -9,12 +9,17 @@ import numpy as np
 import xarray as xr
 
 from voxloom.engine.worker import check_cancelled
+from voxloom.io.derivative_dataset import DESCRIPTION, IGNORED
 from voxloom.io.derivatives import (
     design_name,
     group_design_name,
+    group_mask_name,
     group_name,
     influence_name,
+    mask_name,
+    mask_sidecar,
     null_name,
+    run_name,
     subject_name,
     write_sidecar,
 )
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
     from voxloom.pipeline.workspace import GroupWorkspace, Workspace
 
 NAME = "export"
+#: Files of every data set of results.
+DATASET = (DESCRIPTION, IGNORED)
 #: Statistic in a file name, by variable of a group model in the store, by type of the contrast.
 GROUP_FILES = {
     "t": {
@@ -56,11 +63,14 @@ SUBJECT_FILES = {
 }
 #: Of the values of an exported map.
 MAP_DTYPE = np.dtype(np.float32)
+MASK_DTYPE = np.dtype(np.uint8)
 
 
 def planned_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupTest]) -> Iterator[str]:
     """Names of the files an analysis will write from these runs, each beside its sidecar."""
-    yield from ("dataset_description.json", *(f"{site}/dataset_description.json" for site in ws.analysis.data.sites))
+    yield from (
+        f"{folder}{name}" for folder in ("", *(f"{site}/" for site in ws.analysis.data.sites)) for name in DATASET
+    )
     yield from with_sidecars((*planned_subject_files(ws, runs), *planned_group_files(ws, runs, tests)))
 
 
@@ -73,11 +83,13 @@ def with_sidecars(names: Iterable[str]) -> Iterator[str]:
 def planned_subject_files(ws: Workspace, runs: Sequence[RunFile]) -> Iterator[str]:
     """Designs of the runs and maps of the subjects and of their sessions."""
     yield from (design_name(run.entities) for run in runs)
+    yield from (run_name(run.entities, stat="rsquared") for run in runs)
     sessions = ws.analysis.subject_level.sessions
     for subject in dict.fromkeys(run.subject for run in runs):
         own = [run for run in runs if run.subject == subject]
         for joined in levels_of(subject, own, sessions=sessions).values():
             entities = shared_entities([run.entities for run in joined])
+            yield mask_name(entities)
             for name, wanted in ws.analysis.first_level.contrasts.items():
                 stats = SUBJECT_FILES[wanted.stat_type]
                 yield from (subject_name(entities, contrast=name, stat=stat) for stat in stats)
@@ -96,6 +108,7 @@ def planned_group_files(ws: GroupWorkspace, runs: Sequence[RunFile], tests: Sequ
                 yield null_name(test.name, contrast=first, test=name, entities=entities)
             if ws.analysis.group[test.name].influence and question.stat_type == "t":
                 yield influence_name(test.name, contrast=first, test=name, entities=entities)
+            yield group_mask_name(test.name, contrast=first, test=name, entities=entities)
             fitted = [(stat, None) for stat in GROUP_FILES[question.stat_type].values()]
             yield from (
                 group_name(test.name, contrast=first, test=name, stat=stat, entities=entities, desc=desc)
@@ -113,6 +126,15 @@ def shared_entities(runs: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Entities that all runs have with one value: those of the map made of them."""
     first = runs[0] if runs else {}
     return {key: value for key, value in first.items() if all(run.get(key) == value for run in runs)}
+
+
+def write_mask(study: Study, path: Path, inside: NDArray[np.bool_], inputs: str) -> int:
+    """Write which of the study's voxels have a result, the sidecar first; return the bytes of the volume's values."""
+    write_sidecar(path, mask_sidecar(inputs))
+    array = xr.DataArray(inside, dims="voxel", coords=voxel_coords(study.grid, study.voxel))
+    image = to_nifti(array, dtype=MASK_DTYPE)
+    write_nifti(image, path)
+    return int(image.dataobj.nbytes)
 
 
 def write_map(study: Study, path: Path, values: NDArray[np.float64], content: Mapping[str, Any]) -> int:

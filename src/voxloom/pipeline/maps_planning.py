@@ -19,7 +19,7 @@ from voxloom.pipeline.group_sizes import Work, group_export_size, group_stages
 from voxloom.pipeline.infer_maps import STAGES
 from voxloom.pipeline.inference_sizes import inference_sizes
 from voxloom.pipeline.line import recall
-from voxloom.pipeline.map_files import planned_group_files, with_sidecars
+from voxloom.pipeline.map_files import DATASET, planned_group_files, with_sidecars
 from voxloom.pipeline.maps_design import notes_of_maps, planned_tests
 from voxloom.pipeline.planning import noted, still_to_do
 from voxloom.pipeline.suspicions import copies
@@ -70,7 +70,7 @@ def plan_maps(analysis: MapsAnalysis, *, calibrate: bool = False) -> Plan:
     return Plan(
         stages=tuple(still_to_do(stage, ws.done(name)) for name, stage in stages.items()),
         problems=tuple(problems),
-        files=("dataset_description.json", *with_sidecars(planned_group_files(ws, [], tests))),
+        files=(*DATASET, *with_sidecars(planned_group_files(ws, [], tests))),
         workers=1 if analysis.cluster == "threads" else analysis.workers or os.cpu_count() or 1,
     )
 

@@ -122,8 +122,8 @@ def smooth_memory(n_voxels: int, n_volume: int, noise_model: str) -> int:
 
 
 def n_estimates(n_regressors: int, noise_model: str) -> int:
-    """Numbers that a fit keeps of a voxel: coefficients, variance, parameters of the noise (room for one at least)."""
-    return n_regressors + 1 + max(1, len(NOISE_MODELS[noise_model].parameters))
+    """Numbers that a fit keeps of a voxel: coefficients, variance, share explained, noise (room for one)."""
+    return n_regressors + 2 + max(1, len(NOISE_MODELS[noise_model].parameters))
 
 
 def reading(n_bytes: int) -> int:

@@ -19,7 +19,7 @@ from voxloom.pipeline.group import group_test
 from voxloom.pipeline.group_sizes import FLOAT64, Work, group_export_size, group_stages, map_shards
 from voxloom.pipeline.inference_sizes import inference_sizes
 from voxloom.pipeline.levels import levels_of
-from voxloom.pipeline.map_files import MAP_DTYPE, SUBJECT_FILES
+from voxloom.pipeline.map_files import MAP_DTYPE, MASK_DTYPE, SUBJECT_FILES
 from voxloom.pipeline.sources import source_bytes
 from voxloom.pipeline.stored_fit import PER_VOXEL
 from voxloom.pipeline.stored_maps import STATISTICS
@@ -208,7 +208,7 @@ def fit_size(survey: Survey) -> StagePlan:
         name="fit",
         n_tasks=sum(fit_shards(survey, run) for run in survey.fitted),
         bytes_read=given + sum(fitted_bytes(survey, run) for run in survey.fitted),
-        bytes_written=sum(estimates(survey, run) for run in survey.fitted),
+        bytes_written=sum(estimates(survey, run) + survey.one_map() for run in survey.fitted),  # with R squared
         peak_memory=max((memory.fit_memory(fit_run(survey, run)) for run in survey.fitted), default=0),
     )
 
@@ -281,18 +281,22 @@ def consolidate_size(survey: Survey) -> StagePlan:
 def export_size(survey: Survey) -> StagePlan:
     """Maps and designs in, values of the volumes out."""
     groups, images = group_export_size(survey.work, survey.n_volume), subject_images(survey)
+    masks = n_levels(survey)
     read = n_levels(survey) * subject_maps(survey)
-    read += sum(design_bytes(survey, run) for runs in survey.answered.values() for run in runs)
+    read += sum(design_bytes(survey, run) + survey.one_map() for runs in survey.answered.values() for run in runs)
     return replace(
         groups,
         n_tasks=groups.n_tasks + len(survey.answered),
         bytes_read=groups.bytes_read + read,
-        bytes_written=groups.bytes_written + images * survey.n_volume * MAP_DTYPE.itemsize,
+        bytes_written=groups.bytes_written
+        + survey.n_volume * (images * MAP_DTYPE.itemsize + masks * MASK_DTYPE.itemsize),
         peak_memory=memory.export_memory(survey.n_voxels, survey.n_volume) if images else groups.peak_memory,
     )
 
 
 def subject_images(survey: Survey) -> int:
-    """Images that are written of subjects."""
+    """Maps that are written of runs and subjects, masks apart."""
     contrasts = survey.ws.analysis.first_level.contrasts.values()
-    return n_levels(survey) * sum(len(SUBJECT_FILES[wanted.stat_type]) for wanted in contrasts)
+    return sum(map(len, survey.answered.values())) + n_levels(survey) * sum(
+        len(SUBJECT_FILES[wanted.stat_type]) for wanted in contrasts
+    )

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 PER_VOXEL = {name: ("sigma2", *model.parameters) for name, model in NOISE_MODELS.items()}
 
 
+#: Share of the variance that a fit explains: kept beside the estimates, which do not need it.
+EXPLAINED = "r_squared"
+
+
 class StoredDesign(NamedTuple):
     """The design of a run: its rows are the kept volumes of `n_volumes`."""
 
@@ -81,7 +85,7 @@ def make_room(
         shards=(n_regressors, rule.shard),
         on_replace=forget,
     )
-    for name in PER_VOXEL[first_level.noise_model]:
+    for name in (*PER_VOXEL[first_level.noise_model], EXPLAINED):
         create_array(
             objects,
             f"fits/{fit_path}/{name}",
@@ -111,7 +115,7 @@ def load_design(objects: Objects, fit_path: str) -> StoredDesign:
 def empty_fit(noise_model: str, n_regressors: int, n_voxels: int) -> dict[str, NDArray[np.float64]]:
     """Arrays for the estimates of a shard, to be filled piece by piece."""
     beta = np.empty((n_regressors, n_voxels))
-    return {"beta": beta, **{name: np.empty(n_voxels) for name in PER_VOXEL[noise_model]}}
+    return {"beta": beta, **{name: np.empty(n_voxels) for name in (*PER_VOXEL[noise_model], EXPLAINED)}}
 
 
 def write_fit(objects: Objects, fit_path: str, fit: Mapping[str, NDArray[np.float64]], voxels: slice) -> int:

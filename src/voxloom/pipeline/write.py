@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxloom.io.derivatives import (
-    read_sidecar,
-    write_description,
-)
+from voxloom.io.derivative_dataset import write_dataset
+from voxloom.io.derivatives import read_sidecar
 from voxloom.io.write import clean_partial
 from voxloom.pipeline.group import group_tests
 from voxloom.pipeline.map_files import NAME, planned_files
@@ -30,9 +28,10 @@ def tasks(ws: Workspace) -> list[Task]:
 
 def prepare(ws: Workspace) -> None:
     """Describe the output folder and clear it of halves; forget records whose files are gone or another analysis's."""
-    output = Path(ws.analysis.output.dir)
-    for folder in (output, *(output / site for site in ws.analysis.data.sites)):  # each site is a derivative
-        write_description(folder, name="voxloom results")
+    output, sites = Path(ws.analysis.output.dir), list(ws.analysis.data.sites)
+    write_dataset(output, name="voxloom results", ignore=[f"/{site}" for site in sites])
+    for site in sites:  # each is a derivative
+        write_dataset(output / site, name="voxloom results")
     if runs := ws.group_runs():
         clean_partial(output / name for name in planned_files(ws, runs, group_tests(ws)))
     forget_lost(ws, tasks(ws))

@@ -6,11 +6,13 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from voxloom.engine.runner import Output, Task
 from voxloom.io.derivatives import (
     group_design_name,
+    group_mask_name,
     group_name,
     influence_name,
     null_name,
@@ -22,7 +24,7 @@ from voxloom.pipeline import influence
 from voxloom.pipeline.correct import read_map
 from voxloom.pipeline.corrections import Corrected, nulls_named, p_maps, stat_maps
 from voxloom.pipeline.group import GroupTest, group_tests, outcome_of
-from voxloom.pipeline.map_files import GROUP_FILES, NAME, group_entities, write_map
+from voxloom.pipeline.map_files import GROUP_FILES, NAME, group_entities, write_map, write_mask
 from voxloom.pipeline.nulls import prepared
 from voxloom.spec import digest
 
@@ -197,6 +199,9 @@ def export_group(
         read += values.nbytes
         written += write_map(study, folder / path, values, content)
         files.append(path)
+        if stat == "z":
+            files.append(group_mask_name(test.name, contrast=first, test=second, entities=entities))
+            written += write_mask(study, folder / files[-1], np.isfinite(values), inputs)
     if nulls:
         path = null_name(test.name, contrast=first, test=second, entities=entities)
         table = read_nulls(study.objects, test, nulls, row, column)

@@ -10,6 +10,8 @@ import numpy as np
 from voxloom.engine.runner import Output, Task
 from voxloom.io.derivatives import (
     design_name,
+    mask_name,
+    run_name,
     sidecar,
     subject_name,
     write_design,
@@ -19,8 +21,8 @@ from voxloom.io.study import open_study
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.kernels.tails import f_to_p, f_to_z, t_to_p, t_to_z, z_to_p
 from voxloom.pipeline.levels import levels_of, why_not
-from voxloom.pipeline.map_files import NAME, shared_entities, write_map
-from voxloom.pipeline.stored_fit import StoredDesign, load_design
+from voxloom.pipeline.map_files import NAME, shared_entities, write_map, write_mask
+from voxloom.pipeline.stored_fit import EXPLAINED, StoredDesign, load_design
 from voxloom.pipeline.stored_maps import STATISTICS
 from voxloom.pipeline.workspace import Workspace, content_digest
 from voxloom.spec import digest
@@ -89,8 +91,14 @@ def export_subject(
     for name, design in zip(files, designs.values(), strict=True):
         write_run_design(folder / name, design, inputs)
     read, written, digests = sum(design.matrix.to_numpy().nbytes for design in designs.values()), 0, []
+    for run in runs.values():
+        files.append(run_name(run.entities, stat="rsquared"))
+        share = read_region(study.objects, f"fits/{run.fit_path}/{EXPLAINED}", (slice(None),))
+        written += write_map(study, folder / files[-1], share, sidecar("rsquared", model=model, inputs=inputs))
+        read += share.nbytes
+        digests.append(content_digest([share]))
     for level, joined in levels.items():
-        entities = shared_entities([run.entities for run in joined])
+        entities, inside = shared_entities([run.entities for run in joined]), np.zeros(study.voxel.size, bool)
         for row, (name, wanted) in enumerate(contrasts.items()):
             used = [run.id for run in joined if why_not(wanted, designs[run.id].matrix) is None]
             q = rows_of(wanted, [designs[run_id] for run_id in used])
@@ -103,7 +111,10 @@ def export_subject(
                 files.append(path)
             read += len(STATISTICS) * next(iter(maps.values())).nbytes
             digests.append(content_digest(maps.values()))
+            inside |= np.isfinite(maps["z"])
             del maps, values  # before the next are made
+        files.append(mask_name(entities))
+        written += write_mask(study, folder / files[-1], inside, inputs)
     return Output(digest=digest(digests), bytes_read=read, bytes_written=written, details={"files": files})
 
 
