@@ -2,78 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 
-from voxloom.errors import InputError
-from voxloom.glm.images import is_many
-from voxloom.glm.thresholding import CONNECTIVITY, threshold_stats_img
+from voxloom.glm.answers import answers, designs_of, inputs_digest, is_group, named_contrasts, settings_of
+from voxloom.glm.cluster_tables import Clusters
+from voxloom.glm.outputs import VARIABLES
 from voxloom.io.derivative_dataset import write_dataset
-from voxloom.io.derivatives import sidecar, write_design, write_sidecar
-from voxloom.models.cluster_table import clusters_table
+from voxloom.io.derivatives import entities_text, mask_sidecar, sidecar, write_design, write_sidecar
+from voxloom.io.series import write_series
 from voxloom.models.contrasts import contrast_text
 from voxloom.spec.labels import require_distinct_labels
-from voxloom.spec.section import did_you_mean
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Mapping
+
+    import xarray as xr
 
 #: Values of the entity `stat` by nilearn's name of the output; that of "stat" is t or F.
 STATS = {"effect_size": "effect", "effect_variance": "variance", "z_score": "z", "p_value": "p"}
-#: Parameters of a model that say how its numbers came about, where they are plain.
-PLAIN = (str, int, float, bool)
-#: Those that say where things are, or how it was done.
-ELSEWHERE = {"mask_img", "memory", "memory_level", "verbose", "n_jobs", "minimize_memory", "reports", "store"}
-#: Of nilearn's report, which is not made here.
-OF_REPORTS = {"title", "bg_img", "plot_type", "display_mode", "cut_coords"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clusters:
-    """Threshold of the table of clusters: as in `threshold_stats_img`, and mm between its peaks."""
-
-    threshold: float | None = None
-    alpha: float = 0.001
-    cluster_threshold: int = 0
-    height_control: str | None = "fpr"
-    two_sided: bool = False
-    min_distance: float = 8.0
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Clusters:
-        """Parameters as given; what only a report needs is left out.
-
-        Raises
-        ------
-        InputError
-            There is no such parameter.
-        """
-        known = [field.name for field in fields(cls)]
-        for name in given:
-            if name not in known and name not in OF_REPORTS:
-                raise InputError("save_glm_to_bids", f"has no parameter {name!r}.", did_you_mean(name, known))
-        return cls(**{name: value for name, value in given.items() if name in known})
-
-    def write(self, z: Any, masker: Any, path: Path) -> None:
-        """Write the clusters of a z image as a table."""
-        options = {name: getattr(self, name) for name in ("alpha", "threshold", "height_control", "two_sided")}
-        _, cut = threshold_stats_img(z, masker, **options)
-        table: dict[str, Any] = {"two_sided": self.two_sided, "min_size": max(1, self.cluster_threshold)}
-        clusters_table(
-            masker.one(z),
-            threshold=cut,
-            connectivity=CONNECTIVITY,
-            min_distance=self.min_distance,
-            path=path,
-            **table,
-        )
-        kept = {"Threshold": float(cut) if np.isfinite(cut) else None, "HeightControl": cut.height_control}
-        write_sidecar(path, kept | {"Alpha": self.alpha, "TwoSided": self.two_sided, "MinimumSize": table["min_size"]})
 
 
 def save_glm_to_bids(
@@ -85,7 +36,9 @@ def save_glm_to_bids(
     prefix: str | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Write maps, designs, mask and clusters of a fitted model.
+    """Write maps, designs, mask, clusters and page of a fitted model, each with a sidecar.
+
+    Residuals, which are of the size of the data, are written of a model with ``minimize_memory=False``.
 
     Parameters
     ----------
@@ -97,12 +50,14 @@ def save_glm_to_bids(
     contrast_types : mapping of str to {"t", "F"}, optional
         By name; else t of one row and F of several.
     out_dir : path
-        Files lie in ``sub-<label>`` where the names have it, in ``group`` for group models.
+        A BIDS derivative afterwards; one that is there is added to. Files lie in ``sub-<label>`` where the names have
+        it, in ``group`` for group models.
     prefix : str, optional
-        Begins all names. By default the BIDS entities that the names of all input files share.
+        Begins all names. By default the BIDS entities that the names of all input files share; files of single runs
+        have those of their run.
     **kwargs
         Of the table of clusters: ``threshold``, ``alpha``, ``cluster_threshold``, ``height_control``, ``two_sided``,
-        ``min_distance``. Those of nilearn's report are taken and not used.
+        ``min_distance``. Of the page: ``title``, ``bg_img``. Those of nilearn's pictures are taken and not used.
 
     Returns
     -------
@@ -117,78 +72,96 @@ def save_glm_to_bids(
     """
     clusters, named = Clusters.of(kwargs), named_contrasts(contrasts)
     labels = require_distinct_labels(named, "contrasts")
-    folder, begin = _place(model, Path(out_dir), prefix)
-    maps = {
-        name: model.compute_contrast(
-            chosen,
-            **({} if first_level_contrast is None else {"first_level_contrast": first_level_contrast}),
-            **{_stat_type_name(model): (contrast_types or {}).get(name)},
-            output_type="all",
-        )
-        for name, chosen in named.items()
-    }
-    write_dataset(out_dir, name="GLM results", ignore=["*mask.nii.gz"])
-    nib.save(model.masker_.mask_img_, folder / f"{begin}mask.nii.gz")
-    _write_runs(model, folder, begin)
-    for name, images in maps.items():
-        stem = f"{begin}contrast-{labels[name]}"
-        text, kind = contrast_text(named[name]), "t" if "effect_size" in images else "F"
-        for output, img in images.items():
-            stat = STATS.get(output, kind)
-            path = folder / f"{stem}_stat-{stat}_statmap.nii.gz"
-            nib.save(img, path)
-            about: dict[str, Any] = {"expression": text, "contrast_type": kind, "model": _parameters(model)}
-            write_sidecar(path, sidecar(stat, contrast=name, **about))
-        clusters.write(images["z_score"], model.masker_, folder / f"{stem}_clusters.tsv")
+    found = answers(model, named, first_level_contrast, contrast_types)
+    page = model.generate_report(named, first_level_contrast, **kwargs)
+    inputs = inputs_digest(model, first_level_contrast)
+    place = Place.of(model, Path(out_dir), prefix)
+    write_dataset(out_dir, name="GLM results", ignore=["*mask.*", "*design.*", "*statmap.*", "*clusters.*"])
+    nib.save(model.masker_.mask_img_, place.path("mask.nii.gz"))
+    write_sidecar(place.path("mask.nii.gz"), mask_sidecar(inputs))
+    _write_runs(model, place, {"model": settings_of(model), "inputs": inputs})
+    for name, answer in found.items():
+        stem = f"contrast-{labels[name]}_"
+        about = {"contrast": name, "expression": contrast_text(named[name])} | _about(model, answer, inputs)
+        _write_maps(model, answer, place, stem, about)
+        clusters.write(answer["z_score"].assign_coords(model.masker_.coords), place.path(f"{stem}clusters.tsv"))
+    page.save_as_html(place.path("report.html"))
     return model
 
 
-def named_contrasts(contrasts: Any) -> dict[str, Any]:
-    """Contrasts by name."""
-    if isinstance(contrasts, Mapping):
-        return dict(contrasts)
-    several = is_many(contrasts) and not isinstance(contrasts, np.ndarray)
-    return {contrast_text(one): one for one in (contrasts if several else [contrasts])}
+@dataclass(frozen=True)
+class Place:
+    """Folder of the files, and how their names begin: those of the model, and those of each run."""
+
+    folder: Path
+    start: str
+    runs: list[str]
+
+    @classmethod
+    def of(cls, model: Any, out_dir: Path, prefix: str | None) -> Place:
+        """Where the files of a model go; the folder is made."""
+        entities = getattr(model, "run_entities_", [])
+        shared = dict.fromkeys(key for run in entities for key in run if all(key in one for one in entities))
+        common = {key: entities[0][key] for key in shared if len({run[key] for run in entities}) == 1}
+        start = entities_text(common) if prefix is None else prefix
+        many = len(entities) > 1
+        runs = [f"{_joined(start)}run-{i}" if many else start for i in range(1, len(entities) + 1)]
+        if prefix is None and all(entities):
+            runs = [entities_text(run) for run in entities]
+            start = entities_text({key: value for key, value in common.items() if key != "run"})
+        first = start.partition("_")[0]
+        folder = out_dir / ("group" if is_group(model) else first if first.startswith("sub-") else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        return cls(folder, _joined(start), [_joined(run) for run in runs])
+
+    def path(self, name: str, run: int | None = None) -> Path:
+        """Where a file of this name lies, of the model or of one of its runs."""
+        return self.folder / f"{self.start if run is None else self.runs[run]}{name}"
 
 
-def _is_group(model: Any) -> bool:
-    return hasattr(model, "design_matrix_")
+def _joined(start: str) -> str:
+    return f"{start}_" if start and not start.endswith("_") else start
 
 
-def _stat_type_name(model: Any) -> str:
-    return "second_level_stat_type" if _is_group(model) else "stat_type"
+def _about(model: Any, answer: xr.Dataset, inputs: str) -> dict[str, Any]:
+    """What is true of all maps of a contrast."""
+    dof = np.unique(np.asarray(answer["dof"]))
+    dof = dof[np.isfinite(dof)]
+    return {
+        "contrast_type": _kind(answer),
+        "model": settings_of(model),
+        "dof": float(dof[0]) if dof.size == 1 else None,
+        "n": len(model.design_matrix_) if is_group(model) else len(model.results_),
+        "inputs": inputs,
+    }
 
 
-def _place(model: Any, out_dir: Path, prefix: str | None) -> tuple[Path, str]:
-    """Folder of the files, and how their names begin."""
-    if not hasattr(model, "masker_"):
-        raise InputError("model", "is not fitted.", "Call fit first.")
-    begin = _shared_entities(model) if prefix is None else prefix
-    first = begin.partition("_")[0]
-    folder = out_dir / ("group" if _is_group(model) else first if first.startswith("sub-") else "")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder, f"{begin}_" if begin and not begin.endswith("_") else begin
+def _kind(answer: xr.Dataset) -> str:
+    return "t" if "effect" in answer else "F"
 
 
-def _shared_entities(model: Any) -> str:
-    runs = getattr(model, "run_entities_", None) or [{}]
-    shared = {key: runs[0].get(key) for key in ("sub", "ses", "task", "space")}
-    kept = {key: value for key, value in shared.items() if value and all(run.get(key) == value for run in runs)}
-    return "_".join(f"{key}-{value}" for key, value in kept.items())
+def _write_maps(model: Any, answer: xr.Dataset, place: Place, stem: str, about: Mapping[str, Any]) -> None:
+    for output, variable in VARIABLES.items():
+        if variable in answer:
+            stat = STATS.get(output, _kind(answer))
+            path = place.path(f"{stem}stat-{stat}_statmap.nii.gz")
+            nib.save(model.masker_.image(answer[variable]), path)
+            write_sidecar(path, sidecar(stat, **about))
 
 
-def _write_runs(model: Any, folder: Path, begin: str) -> None:
-    """Write designs; of first-level models also the shares of variance explained."""
-    if _is_group(model):
-        write_design(folder / f"{begin}design.tsv", model.design_matrix_)
-        return
-    designs: list[pd.DataFrame] = model.design_matrices_
-    for i, (design, r_square) in enumerate(zip(designs, model.r_square), 1):
-        run = f"{begin}run-{i}_" if len(designs) > 1 else begin
-        write_design(folder / f"{run}design.tsv", design, {"RepetitionTime": model.t_r} if model.t_r else None)
-        nib.save(r_square, folder / f"{run}stat-rsquared_statmap.nii.gz")
-
-
-def _parameters(model: Any) -> dict[str, Any]:
-    params = {name: value for name, value in model.get_params().items() if name not in ELSEWHERE}
-    return {"Type": type(model).__name__} | {name: v for name, v in params.items() if isinstance(v, PLAIN)}
+def _write_runs(model: Any, place: Place, about: Mapping[str, Any]) -> None:
+    """Write the design of every run, the share of the variance that its fit explains, and residuals where wanted."""
+    group = is_group(model)
+    designs = designs_of(model).values()
+    shares = [model.r_square] if group else model.r_square
+    timing = {} if group or not model.t_r else {"RepetitionTime": model.t_r}
+    for i, (design, share) in enumerate(zip(designs, shares)):
+        run = None if group else i
+        write_design(place.path("design.tsv", run), design, {**timing, "InputsDigest": about["inputs"]})
+        path = place.path("stat-rsquared_statmap.nii.gz", run)
+        nib.save(share, path)
+        write_sidecar(path, sidecar("rsquared", **about))
+        if not model.minimize_memory:
+            path = place.path("stat-errorts_statmap.nii.gz", run)
+            write_series(model.residual_series()[i], path)
+            write_sidecar(path, sidecar("errorts", **about))

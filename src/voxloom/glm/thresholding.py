@@ -85,30 +85,40 @@ def threshold_stats_img(
         Unknown `height_control`, alpha outside (0, 1), a negative `threshold` or `cluster_threshold`, an image of
         several volumes, or one that is needed and not given.
     """
-    if height_control not in HEIGHT_CONTROL:
-        raise InputError("height_control", f"{height_control!r} is unknown.", f"Accepted: {HEIGHT_CONTROL}.")
-    if not 0 < alpha < 1:
-        raise InputError("alpha", f"is {alpha}.", "A rate between 0 and 1 is wanted.")
+    require_control(height_control, alpha, threshold)
     if cluster_threshold < 0:
         raise InputError("cluster_threshold", f"is {cluster_threshold}.", "A number of voxels, 0 or more, is wanted.")
-    if threshold is not None and (not is_number(threshold) or threshold < 0):
-        raise InputError("threshold", f"is {threshold!r}.", "A height of z, 0 or more, is wanted.")
-    if threshold is not None and height_control is not None:
-        warnings.warn(
-            f"threshold={threshold} is not used with height_control={height_control!r}.", VoxloomWarning, stacklevel=2
-        )
     z, masker = None, Masker(mask_img)
     if stat_img is not None:
         z = masker.one(stat_img)
     elif height_control not in ("fpr", None):
         raise InputError("stat_img", f"is needed for height_control={height_control!r}.", "Give the image.")
-    cut = _cut(z, alpha, threshold, height_control, two_sided, null)
+    cut = cut_of(z, alpha, threshold, height_control, two_sided, null)
     return None if z is None else masker.image(_above(z, cut, cluster_threshold, two_sided)), cut
 
 
-def _cut(
-    z: xr.DataArray | None, alpha: float, given: float | None, control: str | None, two_sided: bool, null: Any
+def require_control(control: str | None, alpha: float, threshold: Any) -> None:
+    """Raise `InputError` where this makes no threshold; warn of a threshold that is not used."""
+    if control not in HEIGHT_CONTROL:
+        raise InputError("height_control", f"{control!r} is unknown.", f"Accepted: {HEIGHT_CONTROL}.")
+    if not 0 < alpha < 1:
+        raise InputError("alpha", f"is {alpha}.", "A rate between 0 and 1 is wanted.")
+    if threshold is not None and (not is_number(threshold) or threshold < 0):
+        raise InputError("threshold", f"is {threshold!r}.", "A height of z, 0 or more, is wanted.")
+    if threshold is not None and control is not None:
+        what = f"threshold={threshold} is not used with height_control={control!r}."
+        warnings.warn(what, VoxloomWarning, stacklevel=3)
+
+
+def cut_of(
+    z: xr.DataArray | None,
+    alpha: float,
+    given: float | None,
+    control: str | None,
+    two_sided: bool,
+    null: ArrayLike | None = None,
 ) -> Threshold:
+    """The threshold of a map, or where that does not matter of none."""
     if control is None:
         return Threshold.of(DEFAULT_THRESHOLD if given is None else float(given), "none")
     if control == "fwe" and null is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BIDS_VERSION = "1.10.0"
 DESCRIPTION, IGNORED = "dataset_description.json", ".bidsignore"
 #: Names that BIDS has no rule for yet, in the validator's (git's) patterns.
-UNRULED = ("/group", "*_statmap.*", "*_design.*", "*_clusters.*", "*_null.*", "*.html")
+UNRULED = ("/group", "/reports", "*_statmap.*", "*_design.*", "*_clusters.*", "*_null.*", "*.html")
 BY_US = {"Name": "voxloom", "Version": __version__, "Description": "First-level and group GLM on Dask"}
 
 

@@ -45,6 +45,7 @@ STATISTICS = {
     "n": Statistic("Number of maps that have a value", "1"),
     "rearrangements": Statistic("Random rearrangements until the voxel stopped", "1"),
     "rsquared": Statistic("Share of the variance over time that the model explains", "1"),
+    "errorts": Statistic("What the model leaves of the signal, over time or maps", SIGNAL),
     "tfce": Statistic("Threshold-free cluster enhancement, with the sign of the effect", "1"),
     "clusterSize": Statistic("Voxels of the cluster that the voxel is in, with the sign of the effect", "voxels"),
     "clusterMass": Statistic("Sum over the cluster that the voxel is in, with the sign of the effect", "1"),
@@ -133,6 +134,11 @@ def null_name(model: str, *, contrast: str, test: str, entities: Mapping[str, st
 def influence_name(model: str, *, contrast: str, test: str, entities: Mapping[str, str] | None = None) -> str:
     """Relative path of the table of influential subjects of a group test; see `group_name`."""
     return null_name(model, contrast=contrast, test=test, entities=entities).replace("_null", "_influence")
+
+
+def entities_text(entities: Mapping[str, str]) -> str:
+    """Entities of a run as its results have them in their names, such as ``sub-01_task-x_run-1_space-MNI``."""
+    return "_".join(f"{key}-{value}" for key, value in _run_parts(entities).items())
 
 
 def run_name(entities: Mapping[str, str], *, stat: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from voxloom.report.sections import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
     import xarray as xr
@@ -37,8 +38,11 @@ def model_report(
     subtitle: str = "",
     background: xr.DataArray | None = None,
     p: Mapping[str, xr.Dataset] | None = None,
-    threshold: float = THRESHOLD,
+    threshold: float | Mapping[str, float] = THRESHOLD,
     two_sided: bool = True,
+    connectivity: int = 26,
+    min_size: int = 1,
+    min_distance: float = 8.0,
     rows: str = "volumes",
     methods: Sequence[str] = (),
     facts: Mapping[str, Any] | None = None,
@@ -58,10 +62,12 @@ def model_report(
         Mean image on the same voxels; plain grey when not given.
     p : mapping of str to Dataset, optional
         By map: what `permutation_test` returned for it; its p become columns of the cluster tables.
-    threshold : float
-        Where sliders begin, and at which clusters are formed.
+    threshold : float or mapping of str to float
+        Where sliders begin, and at which clusters are formed; by map where they differ.
     two_sided : bool
         List clusters of minus the map as well.
+    connectivity, min_size, min_distance
+        Of the cluster tables; as in `clusters_table`.
     rows : str
         What a row of a design is.
     methods : sequence of str
@@ -83,16 +89,13 @@ def model_report(
         raise InputError("maps", "is empty.", "Give the z map of one contrast at least.")
     below = next(iter(maps.values())) if background is None else background
     grey = background_of(below.copy(data=np.full(below.shape, 150.0)) if background is None else below)
-    drawn = [
-        stat_map(
-            f"map-{i}",
-            name,
-            z,
-            threshold=threshold,
-            tables=[cluster_block(z, threshold=threshold, two_sided=two_sided, p=(p or {}).get(name))],
-        )
-        for i, (name, z) in enumerate(maps.items())
-    ]
+    heights = threshold if isinstance(threshold, Mapping) else dict.fromkeys(maps, threshold)
+    options: dict[str, Any] = {"two_sided": two_sided, "connectivity": connectivity, "min_size": min_size}
+    drawn = []
+    for i, (name, z) in enumerate(maps.items()):
+        at, own = heights[name], (p or {}).get(name)
+        table = cluster_block(z, threshold=at, min_distance=min_distance, p=own, **options)
+        drawn.append(stat_map(f"map-{i}", name, z, threshold=at, tables=[table]))
     sections = [
         Section(id="maps", title="Maps", blocks=[Maps(each=drawn, background=grey)]),
         design_section(designs, contrasts, rows),

@@ -95,11 +95,21 @@ def cluster_block(
     threshold: float = THRESHOLD,
     connectivity: int = 26,
     two_sided: bool = True,
+    min_size: int = 1,
+    min_distance: float = 8.0,
     p: xr.Dataset | None = None,
     unit: str = "z",
 ) -> Table:
     """`clusters_table` as a page shows it: the first `ROWS` rows."""
-    found = clusters_table(map, threshold=threshold, connectivity=connectivity, two_sided=two_sided, p=p)
+    found = clusters_table(
+        map,
+        threshold=threshold,
+        connectivity=connectivity,
+        two_sided=two_sided,
+        min_size=min_size,
+        min_distance=min_distance,
+        p=p,
+    )
     of_p = [str(name) for name in found if str(name).startswith("p_")]
     names = COLUMNS | {"peak": f"peak {unit}"} | {name: P_NAMES.get(name, name) for name in of_p}
     frame = found[list(names)].rename(columns=names)

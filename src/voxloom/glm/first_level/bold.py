@@ -20,7 +20,7 @@ from voxloom.glm.smoothing import smoothed
 from voxloom.io.header import t_r_of
 from voxloom.io.nifti import volumes
 from voxloom.io.run_files import run_file
-from voxloom.io.runs import stored_name
+from voxloom.io.runs import read_run, stored_name
 from voxloom.io.write import make_image
 from voxloom.kernels.automask import compute_brain_mask
 from voxloom.pipeline.ingest_images import ingest
@@ -136,7 +136,10 @@ def _from_files(
     lost = [path for path, name in zip(paths, names) if name not in there]
     if lost:
         raise InputError("run_imgs", f"{lost} cannot be used; a warning says why.", "Mend them or leave them out.")
-    return [_timed(study.run(name)["bold"], seconds) for name, seconds in zip(names, t_r)]
+    return [
+        _timed(study.run(name)["bold"], seconds).assign_attrs(digest=read_run(study.objects, name).digest)
+        for name, seconds in zip(names, t_r)
+    ]
 
 
 def _id(path: str) -> str:

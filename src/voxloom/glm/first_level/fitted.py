@@ -9,8 +9,8 @@ import numpy as np
 
 from voxloom.errors import InputError
 from voxloom.glm.first_level.scaling import scaled
-from voxloom.glm.images import Masked
 from voxloom.glm.parameters import Parameters
+from voxloom.glm.report import Reported
 from voxloom.io.images import to_nifti
 from voxloom.models.fitted import predicted, r_squared, residuals
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Fitted(Masked, Parameters):
+class Fitted(Reported, Parameters):
     """Attributes of a first-level model after its fit."""
 
     signal_scaling: Any
@@ -28,7 +28,7 @@ class Fitted(Masked, Parameters):
     #: Volumes to keep of each run, which `first_level_from_bids` finds.
     sample_masks_: list[Any] | None = None
     results_: list[xr.Dataset]
-    _bold: list[xr.DataArray]
+    series_: list[xr.DataArray]
 
     @property
     def labels_(self) -> list[NDArray[np.float64]]:
@@ -38,7 +38,11 @@ class Fitted(Masked, Parameters):
     @property
     def residuals(self) -> list[Any]:
         """What the fits leave, a 4-D image per run."""
-        return [self._image(residuals(signal, fit)) for signal, fit in self._fitted()]
+        return [self._image(left) for left in self.residual_series()]
+
+    def residual_series(self) -> list[xr.DataArray]:
+        """`residuals` as ``(voxel, time)``, lazy where the run is a file."""
+        return [residuals(signal, fit) for signal, fit in self._fitted()]
 
     @property
     def predicted(self) -> list[Any]:
@@ -56,7 +60,7 @@ class Fitted(Masked, Parameters):
 
     def _fitted(self) -> Any:
         self._require_fit()
-        signals = [scaled(bold, self.signal_scaling, self.standardize)[0] for bold in self._bold]
+        signals = [scaled(bold, self.signal_scaling, self.standardize)[0] for bold in self.series_]
         return zip(signals, self.results_)
 
     def _image(self, data: xr.DataArray) -> Any:

@@ -74,6 +74,8 @@ class FirstLevelModel(Fitted):
         BIDS entities of the runs' files, where their names have any.
     labels_ : list of (voxel,) array
         AR(1) coefficient of every voxel; 0 where the noise has none.
+    series_ : list of DataArray
+        ``bold(voxel, time)`` of the runs, lazy where they are files.
     results_ : list of Dataset
         Fits, as `voxloom.fit_first_level` gives them, in place of nilearn's dictionaries of results.
     residuals, predicted, r_square : list of images
@@ -163,11 +165,11 @@ class FirstLevelModel(Fitted):
         self.masker_ = masker_of(self.mask_img, runs, grid)
         # a series needs times, of which a given design makes no use
         times = [1.0 if t_r is None else t_r for t_r in seconds]
-        self._bold = series(
+        self.series_ = series(
             runs, self.masker_, times, fwhm=self.smoothing_fwhm, store=self._place(runs), client=self.client
         )
         with self._at_work():
-            self.results_ = [self._fit_run(*run) for run in zip(self._bold, self.design_matrices_, masks)]
+            self.results_ = [self._fit_run(*run) for run in zip(self.series_, self.design_matrices_, masks)]
         return self
 
     def _place(self, runs: list[Any]) -> Any:
@@ -230,6 +232,11 @@ class FirstLevelModel(Fitted):
             `output_type` is unknown, contrasts are not as many as runs, or the model is not fitted.
         """
         require_output(output_type)
+        return outputs_of(self.answer(contrast_def, stat_type), output_type, self.masker_.image)
+
+    def answer(
+        self, contrast_def: Any, stat_type: str | None = None, *, first_level_contrast: Any = None
+    ) -> xr.Dataset:
+        """A contrast as a Dataset over voxels, with ``dof``; `first_level_contrast` is of group models."""
         self._require_fit()
-        answer = over_runs(self.results_, contrast_def, stat_type)
-        return outputs_of(answer, output_type, self.masker_.image)
+        return over_runs(self.results_, contrast_def, stat_type)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from voxloom.errors import DesignError, InputError, VoxloomWarning
 from voxloom.glm.contrasts import padded
-from voxloom.glm.images import Masked, Masker, require_no_resampling
+from voxloom.glm.images import Masker, require_no_resampling
 from voxloom.glm.outputs import outputs_of, require_output
 from voxloom.glm.parameters import Parameters
+from voxloom.glm.report import Reported
 from voxloom.glm.second_level.design import chosen_contrast, design_of
 from voxloom.glm.second_level.inputs import images_of, is_choice, labels_of
 from voxloom.glm.smoothing import require_fwhm, smoothed
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False, repr=False)
-class SecondLevelModel(Masked, Parameters):
+class SecondLevelModel(Reported, Parameters):
     """A group model: least squares over maps at every voxel, over those of the maps that are finite there.
 
     Parameters
@@ -114,20 +115,30 @@ class SecondLevelModel(Masked, Parameters):
             `output_type` is unknown, or it is not fitted.
         """
         require_output(output_type)
+        found = self.answer(second_level_contrast, second_level_stat_type, first_level_contrast=first_level_contrast)
+        return outputs_of(found, output_type, self.masker_.image)
+
+    def answer(
+        self, second_level_contrast: Any = None, stat_type: str | None = None, *, first_level_contrast: Any = None
+    ) -> xr.Dataset:
+        """A contrast as a Dataset over voxels, with ``dof``."""
         self._require_fit()
         if first_level_contrast is not None and not is_choice(self.second_level_input_):
             what = "first_level_contrast is not used: there is one map of each subject."
-            warnings.warn(what, VoxloomWarning, stacklevel=2)
+            warnings.warn(what, VoxloomWarning, stacklevel=3)
         columns = list(map(str, self.design_matrix_.columns))
         chosen = padded(chosen_contrast(second_level_contrast, self.design_matrix_), columns)
         fit = self._fit_of(first_level_contrast)
-        answer = contrast(fit, chosen, stat_type=second_level_stat_type)
-        return outputs_of(answer, output_type, self.masker_.image)
+        return contrast(fit, chosen, stat_type=stat_type)
 
     @property
     def residuals(self) -> Any:
         """What the fit leaves, a 4-D image with a volume per map; of the contrast that was last computed."""
         return self._image(group_residuals(*self._last()))
+
+    def residual_series(self) -> list[xr.DataArray]:
+        """`residuals` as ``(map, voxel)``, one for all maps."""
+        return [group_residuals(*self._last()).rename(map="time").assign_coords(self.masker_.coords)]
 
     @property
     def predicted(self) -> Any:
