@@ -11,8 +11,8 @@ from typing import Any
 #: Hex digits kept: 48 bits, so a million analyses in one store collide with probability 2e-3.
 LENGTH = 12
 #: How often the numbers of a stage have changed beyond rounding, the first counted: raised with such a change, so
-#: that the results a store holds of before are not taken for those of now.
-GENERATIONS = {"fit": 1, "contrast": 1, "combine": 1, "group": 1, "infer": 1}
+#: that the results a store holds of before are not taken for those of now. fit 2: R squared is kept with it.
+GENERATIONS = {"fit": 2, "contrast": 1, "combine": 1, "group": 1, "infer": 1}
 #: The same of fits by noise model, where the numbers of one alone have changed. 2: AR(p) exact across gaps; ARMA(1, 1)
 #: with Jeffreys' prior.
 NOISE_GENERATIONS = {f"ar{order}": 2 for order in range(2, 9)} | {"arma11": 2}
