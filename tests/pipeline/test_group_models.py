@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import voxloom
+from voxloom.engine.ledger import Ledger
 from voxloom.errors import DesignError, InputError, VoxloomWarning
 from voxloom.models.estimators import ALIASES, ESTIMATORS
 from voxloom.simulate import write_bids_study
@@ -147,6 +148,66 @@ def test_influence_is_that_of_the_python_functions(done, analysis_of):
     np.testing.assert_allclose(once_more["dfbeta"], expected["dfbeta"].transpose("map", "voxel"), rtol=1e-9)
     with pytest.raises(InputError, match="influence: is told of ols, not of reml"):
         parse_analysis(base | {"group": {"meta": {"estimator": "reml", "influence": True}}})
+
+
+@pytest.mark.parametrize("keep", [None, "age"])
+def test_harmonised_maps_are_those_of_the_python_functions(done, analysis_of, tmp_path, keep, store_digests_of):
+    """ComBat in two passes through the store; a subject more to apply it to than to learn from."""
+    folder, _, _ = done
+    model = {"formula": "1 + age", "contrasts": {"age": "age"}, "inference": {"n_perm": 20, "alpha": 0.1}}
+    model["harmonise"] = {"site": "site", "fit_to": "train"} | ({} if keep is None else {"keep": keep})
+    table = pd.read_csv(folder / "bids/participants.tsv", sep="\t", index_col="participant_id")
+    train = np.arange(9) != 4
+    table.assign(train=train.astype(int)).to_csv(tmp_path / "people.tsv", sep="\t")
+    base = analysis_of(folder / "bids", tmp_path, group={"even": model | {"table": str(tmp_path / "people.tsv")}})
+    planned = {stage.name: stage for stage in voxloom.plan(base).stages}
+    result = voxloom.run(base)
+    assert result.ok, result
+    study = voxloom.open_study(result.store)
+    for name in ("combat", "harmonise", "group"):
+        done_by = Ledger(study.objects).read(name).values()
+        assert sum(record.bytes_read for record in done_by) == planned[name].bytes_read
+        assert sum(record.bytes_written for record in done_by) == planned[name].bytes_written
+
+    maps = study.results(result.results_name).sel(contrast="faceVsHouse").rename(subject="map")["effect"].load()
+    covariates = None if keep is None else table[["age"]]
+    how = table["site"][train], None if covariates is None else covariates[train]
+    combat = voxloom.fit_combat(maps[train], *how)
+    expected = voxloom.apply_combat(maps, combat, table["site"], covariates)
+    (name,) = study.results_table.query("level == 'harmonised'").index
+    found = study.results(name).sel(contrast="faceVsHouse")
+    np.testing.assert_allclose(found["effect"], expected, rtol=1e-7)
+    for variable in ("gamma", "delta2", "mean", "sigma", "n"):
+        np.testing.assert_allclose(found[variable], combat[variable], rtol=1e-7, atol=1e-12)
+    stored = found.drop_vars("effect").load()
+    applied = voxloom.apply_combat(maps, stored, table["site"], covariates)
+    np.testing.assert_allclose(applied, found["effect"], rtol=1e-10)
+    fit = voxloom.fit_group(expected, voxloom.group_design(table, "1 + age"))
+    answer = study.results(result.group_names["even"]).isel(group_contrast=0).sel(contrast="faceVsHouse")
+    np.testing.assert_allclose(answer["stat"], voxloom.contrast(fit, "age")["stat"], rtol=1e-6)
+    assert np.isfinite(answer["p_max_stat"]).mean() > 0.9
+
+    before = store_digests_of(result.store)
+    study.objects.delete_tree(f"results/{name}/effect")
+    Ledger(study.objects).forget_all("harmonise", name)
+    assert voxloom.run(base | {"memory_budget": "128MiB"}).ok
+    assert store_digests_of(result.store) == before
+
+
+def test_harmonisation_that_cannot_be_done_is_refused(done, analysis_of, tmp_path):
+    folder, _, _ = done
+    table = pd.read_csv(folder / "bids/participants.tsv", sep="\t")
+    table.assign(train=[1, 0, 1, 1, 0, 1, 1, 1, 1], half="x").to_csv(tmp_path / "people.tsv", sep="\t", index=False)
+    for column, words in (
+        ("train", "of y there are fewer than 2 subjects to learn from"),
+        ("half", "fit_to holds 'x'"),
+    ):
+        model = {"harmonise": {"fit_to": column}, "table": str(tmp_path / "people.tsv")}
+        refused = voxloom.plan(analysis_of(folder / "bids", tmp_path, group={"even": model})).errors
+        assert any(words in str(error) for error in refused)
+    meta = {"estimator": "reml", "harmonise": "combat"}
+    with pytest.raises(InputError, match="changes the maps, whose variances reml takes for known"):
+        parse_analysis(analysis_of(folder / "bids", tmp_path, group={"meta": meta}))
 
 
 def test_models_with_missing_covariates_and_few_maps(tmp_path, analysis_of):

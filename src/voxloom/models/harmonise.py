@@ -110,10 +110,11 @@ def apply_combat(
     if unknown := [name for name in labels if name not in known]:
         raise InputError("sites", f"{unknown} are none of those that were fitted.", f"Known: {known}.")
     X, names = _covariates(effect, covariates)
-    wanted = [str(name) for name in combat["regressor"].values]
+    wanted = [str(name) for name in combat["regressor"].values] if "regressor" in combat.coords else []
     if names != wanted:
         raise InputError("covariates", f"are {names}, but {wanted} were fitted.", "Give the same, coded alike.")
     numbers = np.array([known.index(name) for name in labels], dtype=np.int64)[of_map]
+    combat = combat if "beta" in combat else combat.assign(beta=combat["gamma"][:0].rename(site="regressor"))
     arrays = (combat[name].transpose(*dims, "voxel") for name, dims in _DESCRIBED.items())
     return map_voxels(_Adjust(X, numbers), effect, *arrays, outputs={"effect": ("map",)})["effect"]
 

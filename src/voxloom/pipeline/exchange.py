@@ -28,6 +28,8 @@ GIVEN = "rearrangements"
 def named_columns(model: GroupModel) -> tuple[str, ...]:
     """Columns of the table that say who belongs together."""
     columns = (*model.inference.exchange_columns, model.groups, model.visits)
+    if model.harmonise is not None:
+        columns += (model.harmonise.site, model.harmonise.fit_to)
     return tuple(name for name in columns if name is not None)
 
 

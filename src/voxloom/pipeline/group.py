@@ -26,6 +26,7 @@ from voxloom.models.group_design import group_design, require_min_n
 from voxloom.pipeline import consolidate
 from voxloom.pipeline.exchange import label_columns, named_columns
 from voxloom.pipeline.group_contrasts import DesignContrast, contrasts_of
+from voxloom.pipeline.harmony import Harmony, harmonised
 from voxloom.pipeline.memory import GroupWork, group_memory, group_piece, require
 from voxloom.pipeline.nulls import require_nulls
 from voxloom.pipeline.stored_maps import make_map_array, map_chunks, write_block
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from voxloom.models.estimators import Estimator
     from voxloom.spec import Analysis, GroupModel
 
-NAME, INFLUENCE = "group", "influence"
+NAME, INFLUENCE, HARMONISE = "group", "influence", "harmonise"
 #: What the stage of influence leaves beside the statistics.
 TOTALS, INFLUENCE_MAPS = "influence_totals", ("cooks_distance", "dfbeta", "dfbetas")
 GROUP_STATISTICS = ("effect", "variance", "stat", "z_score", "p_value", "dof", "n")
@@ -52,7 +53,8 @@ GROUP_STATISTICS = ("effect", "variance", "stat", "z_score", "p_value", "dof", "
 class GroupTest:
     """One group model of the analysis with the subjects it is fitted to: all a task needs, without arrays.
 
-    `places` tells where these lie among all whose maps lie together; None: they are all.
+    `places` tells where these lie among all whose maps lie together; None: they are all. `harmony` tells of what
+    maps harmonised ones, which `source` then names, are made.
     """
 
     name: str
@@ -69,6 +71,7 @@ class GroupTest:
     places: tuple[int, ...] | None = None
     visits: str | None = None
     min_n: int = 1
+    harmony: Harmony | None = None
 
     @property
     def path(self) -> str:
@@ -139,7 +142,7 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
     rows = rows_of(analysis, model, subjects)
     design = design_for(model, rows, where)
     require_min_n(model.min_n, len(design))
-    return GroupTest(
+    test = GroupTest(
         name=name,
         results=analysis.group_digest(name),
         source=analysis.combine_digest,
@@ -155,6 +158,7 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
         visits=model.visits,
         min_n=model.min_n,
     )
+    return harmonised(test, model, rows.loc[design.index])
 
 
 def rows_of(analysis: Analysis, model: GroupModel, subjects: Sequence[str]) -> pd.DataFrame:
@@ -258,7 +262,8 @@ def shard_tasks(ws: GroupWorkspace, test: GroupTest) -> list[Task]:
 
 def inputs_of(ws: GroupWorkspace, test: GroupTest) -> str:
     """Digest of the maps and the design a group test depends on."""
-    maps = {key: r.digest for key, r in ws.done("consolidate").items() if key.startswith(f"{test.source}/")}
+    made = ws.done("consolidate" if test.harmony is None else HARMONISE)
+    maps = {key: r.digest for key, r in made.items() if key.startswith(f"{test.source}/")}
     design = [list(map(str, test.design.columns)), test.design.to_numpy(dtype=float).tolist()]
     labels = [list(map(str, test.labels[name])) for name in (test.groups, test.visits) if name is not None]
     return digest([test.results, sorted(maps.items()), test.subjects, design, *labels])

@@ -33,6 +33,8 @@ def group_stage_seconds(work: Work, stages: Mapping[str, StagePlan], rates: Rate
         "infer": infer_seconds(work, rates),
         "correct": correct_seconds(work, rates),
     }
+    for name in {"combat", "harmonise"}.intersection(stages):
+        found[name] = group_seconds(work, rates)
     if "influence" in stages:
         found["influence"] = 3 * group_seconds(work, rates)
     if "spatial" in stages:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxloom.engine.plan import StagePlan
-from voxloom.pipeline import infer, influence, memory, spatial
+from voxloom.pipeline import harmonise, harmonise_sizes, infer, influence, memory, spatial
 from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
 from voxloom.pipeline.group import GROUP_STATISTICS
 from voxloom.pipeline.map_files import GROUP_FILES, MAP_DTYPE, MASK_DTYPE
@@ -161,6 +161,8 @@ def map_shards(n_voxels: int) -> int:
 
 def group_stages(work: Work) -> Iterator[StagePlan]:
     """The stages that fit, in order."""
+    if harmonise.is_wanted(work.analysis):
+        yield from harmonise_sizes.harmonise_sizes(work)
     yield group_size(work)
     if influence.is_wanted(work.analysis):
         yield influence.influence_size(work)

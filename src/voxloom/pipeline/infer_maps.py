@@ -14,7 +14,7 @@ from voxloom.io.given_maps import find_maps, maps_mask
 from voxloom.io.objects import Objects, clean_partial
 from voxloom.io.study import create_study
 from voxloom.io.write import clean_partial as clean_partial_files
-from voxloom.pipeline import correct, gather, group, infer, influence, memory, spatial
+from voxloom.pipeline import correct, gather, group, harmonise, infer, influence, memory, spatial
 from voxloom.pipeline.gather import MapsWorkspace
 from voxloom.pipeline.line import W, advance, ended
 from voxloom.pipeline.map_files import NAME as EXPORT
@@ -55,6 +55,8 @@ def prepare_export(ws: GroupWorkspace) -> None:
 EXPORT_STAGE = Stage(EXPORT, export_tasks, prepare_export)
 STAGES: tuple[Stage[MapsWorkspace], ...] = (
     gather.STAGE,
+    harmonise.COMBAT_STAGE,
+    harmonise.STAGE,
     group.STAGE,
     influence.STAGE,
     infer.STAGE,

@@ -18,6 +18,7 @@ from voxloom.pipeline.exchange import label_columns, named_columns
 from voxloom.pipeline.gather import MapsWorkspace
 from voxloom.pipeline.group import GroupTest, group_tests, places_of, usable_rows
 from voxloom.pipeline.group_contrasts import contrasts_of
+from voxloom.pipeline.harmony import harmonised
 from voxloom.pipeline.nulls import require_nulls
 from voxloom.pipeline.people import require_independent, without_unpaired
 from voxloom.spec.maps import MAPS
@@ -61,7 +62,7 @@ def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
     rows, design = rows_and_design(analysis, name, maps)
     require_dof(design.to_numpy())
     require_min_n(model.min_n, len(design))
-    return GroupTest(
+    test = GroupTest(
         name=name,
         results=analysis.group_digest(name),
         source=analysis.combine_digest,
@@ -77,6 +78,7 @@ def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
         min_n=model.min_n,
         labels=label_columns(model, rows, where),
     )
+    return harmonised(test, model, rows)
 
 
 def rows_and_design(analysis: MapsAnalysis, name: str, maps: MapFiles) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -224,6 +224,14 @@ class GroupWork(NamedTuple):
     numbers: int = 0
 
 
+def harmonise_memory(n_voxels: int, n_subjects: int, n_parameters: int, n_sites: int) -> int:
+    """What the voxels of a shard tell, the shrunken values, a block of maps over them, encoded beside it; a chunk."""
+    shard, subjects = map_voxels(n_voxels), min(MAP_CHUNK_MAPS, n_subjects)
+    chunk = (4 * subjects + 10 * n_sites) * min(MAP_CHUNK_VOXELS, n_voxels)
+    held = (n_parameters + 2 * n_sites + 2 * subjects) * shard
+    return TASK_OVERHEAD + FLOAT64 * (held + chunk)
+
+
 LEAST_SQUARES = GroupWork()
 
 

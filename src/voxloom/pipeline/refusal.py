@@ -9,6 +9,7 @@ from voxloom.errors import InputError
 from voxloom.pipeline import memory, noise
 from voxloom.pipeline.group import group_test
 from voxloom.pipeline.group_sizes import group_task
+from voxloom.pipeline.harmonise_sizes import combat_task, harmonise_task
 from voxloom.pipeline.inference_sizes import infer_task, rearrange_task, spatial_task
 from voxloom.pipeline.influence import influence_task
 from voxloom.pipeline.memory import require
@@ -95,6 +96,9 @@ def require_tests_memory(analysis: GroupAnalysis, tests: Iterable[GroupTest], n_
     for test in tests:
         wanted = analysis.group[test.name].inference
         require(f"group.{test.name}", group_task(n_voxels, test, budget), budget)
+        if test.harmony is not None:
+            need = max(combat_task(n_voxels, test, budget), harmonise_task(n_voxels, test))
+            require(f"harmonise of group.{test.name}", need, budget)
         if tell := analysis.group[test.name].influence:
             require(f"influence of group.{test.name}", influence_task(n_voxels, test, tell == "maps"), budget)
         if "permutation" in wanted.method:

@@ -151,6 +151,23 @@ class Inference(Section):
         return {key: value for key, value in self.settings.items() if key in _OF_NULLS}
 
 
+class Harmonise(Section):
+    """Maps whose sites are made alike before a model is fitted to them."""
+
+    method: Literal["combat"] = "combat"
+    """Location and scale of each site, shrunken over voxels."""
+    site: Name = "site"
+    """Column of the table."""
+    keep: Name | None = None
+    """Right-hand side over columns of the table: effects that are not to be taken for differences of sites."""
+    fit_to: Name | None = None
+    """Column of 0 and 1: whose maps the sites' differences are learned from; null: those of all."""
+
+
+def _named_method(value: Any) -> Any:
+    return {"method": value} if isinstance(value, str) else value
+
+
 class GroupModel(Section):
     """A model over subjects; without formula and covariates, their mean."""
 
@@ -176,6 +193,8 @@ class GroupModel(Section):
     """Column of the table, or `site`: subjects who share a variance, a random intercept or a cluster."""
     visits: Name | None = None
     """Column of the table that tells the maps of a group apart, for `sandwich-homogeneous`."""
+    harmonise: Annotated[Harmonise | None, BeforeValidator(_named_method)] = None
+    """Sites are made alike first: `combat`, or with its parameters."""
     influence: Annotated[Literal["table", "maps"] | None, BeforeValidator(_table_for_true)] = None
     """Which subjects matter most (Cook's distance, DFBETAS, leverage): true or `table` for a table, `maps` for these of
     every subject in the store too."""
@@ -201,6 +220,13 @@ class GroupModel(Section):
         return "all" if value == "all" else tuple(sorted(set(value)))
 
     @model_validator(mode="after")
+    def _harmonised_without_variances(self) -> Self:
+        if self.harmonise is not None and self.estimator in ("fixed", "reml", "paule-mandel"):
+            what = f"changes the maps, whose variances {self.estimator} takes for known."
+            raise InputError("harmonise", what, "Use another estimator.")
+        return self
+
+    @model_validator(mode="after")
     def _influence_of_least_squares(self) -> Self:
         if self.influence is not None and self.estimator != "ols":
             raise InputError("influence", f"is told of ols, not of {self.estimator}.", "Leave one of the two out.")
@@ -220,7 +246,7 @@ class GroupModel(Section):
     @property
     def settings(self) -> dict[str, Any]:
         """JSON-able, for digests, inference apart; without the keys that came later and are not used."""
-        later = ("estimator", "groups", "missing", "min_n", "visits")
+        later = ("estimator", "groups", "missing", "min_n", "visits", "harmonise")
         unused = {name for name in later if getattr(self, name) == type(self).model_fields[name].default}
         return self.model_dump(mode="json", exclude={"inference", "influence", *unused})
 
