@@ -226,7 +226,7 @@ def test_group_with_fewer_maps_than_regressors(bids, tmp_path, analysis_of):
 
 
 def test_flat_voxels_are_missing_not_zero(bids, tmp_path, analysis_of):
-    """A voxel without signal in one subject is left out there; n and dof of the group say so."""
+    """A voxel without signal in one subject is left out there and counted; n and dof of the group say so."""
     study_mask = None
     for path in (bids / "derivatives/fmriprep/sub-02/func").glob("*desc-preproc_bold.nii.gz"):
 
@@ -238,6 +238,7 @@ def test_flat_voxels_are_missing_not_zero(bids, tmp_path, analysis_of):
         rewrite(path, flatten)
     result = voxloom.run(analysis_of(bids, tmp_path))
     assert result.ok
+    assert any("without a signal" in text and "2 in all, in 2 of" in text for text in result.warnings)
     study = voxloom.open_study(result.store)
     study_mask = study.mask
     assert study_mask[5, 6, 4]

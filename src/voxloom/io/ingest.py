@@ -42,7 +42,11 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+.-]*")
 
 
 class RunSummary(NamedTuple):
-    """What one ingest did: bytes of the file read, and raw bytes of the arrays written (`runs.raw_bytes`)."""
+    """What one ingest did: bytes of the file read, and raw bytes of the arrays written (`runs.raw_bytes`).
+
+    Voxels of the run's mask: `n_outside` that the study does not have, `n_still` whose signal does not vary or is not
+    finite.
+    """
 
     digest: str
     n_volumes: int
@@ -50,6 +54,7 @@ class RunSummary(NamedTuple):
     bytes_written: int
     n_outside: int
     n_nonfinite: int
+    n_still: int
 
 
 def write_run(
@@ -145,11 +150,12 @@ def write_run(
             # the file has been read to its checksum: only now may an older version of the run go
             path = f"runs/{run_id}"
             _make_way(objects, path, attrs, {*ARRAYS, *extras.arrays})
-            written = _write_voxels(objects, path, selection, values, rule, turned, checkpoint)
+            written, n_still = _write_voxels(objects, path, selection, values, rule, turned, checkpoint)
         written += put_array(objects, f"{path}/in_mask", ["voxel"], selection.in_mask)
         written += write_extras(objects, path, extras)
         put_group(objects, path, {ATTRS: attrs})
-    return RunSummary(attrs["digest"], info.n_volumes, reader.bytes_read, written, selection.n_outside, n_nonfinite)
+    counts = selection.n_outside, n_nonfinite, n_still
+    return RunSummary(attrs["digest"], info.n_volumes, reader.bytes_read, written, *counts)
 
 
 def _make_way(objects: Objects, path: str, attrs: Mapping[str, Any], arrays: Collection[str]) -> None:
@@ -206,8 +212,8 @@ def _write_voxels(
     rule: ChunkRule,
     turned: Transposer,
     checkpoint: Callable[[], None],
-) -> int:
-    """Write ``bold`` shard by shard with the mean and tSNR of its voxels; return their raw bytes."""
+) -> tuple[int, int]:
+    """Write ``bold`` shard by shard with the mean and tSNR of its voxels; return their raw bytes, and `n_still`."""
     n, scaled = turned.n_voxels, (values.slope, values.inter) != (1.0, 0.0)
     bold = create_array(
         objects,
@@ -228,7 +234,8 @@ def _write_voxels(
     mean[selection.outside] = tsnr[selection.outside] = np.nan
     written = n * turned.n_times * values.dtype.itemsize
     written += put_array(objects, f"{path}/mean", ["voxel"], mean)
-    return written + put_array(objects, f"{path}/tsnr", ["voxel"], tsnr)
+    written += put_array(objects, f"{path}/tsnr", ["voxel"], tsnr)
+    return written, int(np.count_nonzero(np.isnan(tsnr) & selection.in_mask))
 
 
 def _chunks(

@@ -46,6 +46,13 @@ def outside(ws: Workspace) -> dict[str, int]:
     return {run.id: done[ws.stored_id(run)].details["n_outside"] for run in ws.runs if ws.stored_id(run) in done}
 
 
+def still(ws: Workspace) -> dict[str, int]:
+    """Voxels in the masks of the ingested runs without a signal, by the run's id, of those that count them."""
+    done = ws.done("ingest")
+    details = {run.id: done[ws.stored_id(run)].details for run in ws.runs if ws.stored_id(run) in done}
+    return {run: found["n_still"] for run, found in details.items() if "n_still" in found}
+
+
 def planned_outside(ws: Workspace, inputs: Inputs, grid: Grid, mask: NDArray[np.bool_]) -> dict[str, int]:
     """`outside`, the masks of runs that are not ingested yet read; those that cannot be used become problems."""
     counts = outside(ws)
@@ -67,4 +74,16 @@ def outside_note(counts: Mapping[str, int]) -> str | None:
     return (
         f"voxels outside the study's: {len(some)} of {len(counts)} runs have {sum(some.values())} in all that are "
         f"not kept, most of them {most} ({some[most]})"
+    )
+
+
+def still_note(counts: Mapping[str, int]) -> str | None:
+    """One line on the voxels that have no fit; None where there are none."""
+    some = {run: n for run, n in counts.items() if n}
+    if not some:
+        return None
+    most = max(some, key=lambda run: some[run])
+    return (
+        f"voxels without a signal (constant, zero or not finite): {sum(some.values())} in all, in {len(some)} of "
+        f"{len(counts)} runs, most of them in {most} ({some[most]}); they are NaN there"
     )

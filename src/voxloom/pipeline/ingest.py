@@ -14,7 +14,7 @@ from voxloom.io.nifti import read_header
 from voxloom.io.objects import Objects
 from voxloom.io.runs import members
 from voxloom.io.study import open_study
-from voxloom.pipeline.coverage import outside, outside_note, update_coverage
+from voxloom.pipeline.coverage import outside, outside_note, still, still_note, update_coverage
 from voxloom.pipeline.masks import own_mask
 from voxloom.pipeline.sources import source_bytes, sources_of
 from voxloom.pipeline.workspace import Stage, Workspace
@@ -116,6 +116,7 @@ def ingest_run(
             "n_volumes": summary.n_volumes,
             "n_outside": summary.n_outside,
             "n_nonfinite": summary.n_nonfinite,
+            "n_still": summary.n_still,
             "sources": sources,
         },
         wrote=[f"runs/{run_id}", *(f"runs/{run_id}/{name}" for name in members(objects, f"runs/{run_id}"))],
@@ -123,8 +124,8 @@ def ingest_run(
 
 
 def finish(ws: Workspace) -> None:
-    """Count which voxels the runs cover, and say how many lie outside the study's."""
-    for note in (update_coverage(ws.objects, ws.ledger), outside_note(outside(ws))):
+    """Count which voxels the runs cover, and say how many lie outside the study's or have no signal."""
+    for note in (update_coverage(ws.objects, ws.ledger), outside_note(outside(ws)), still_note(still(ws))):
         if note is not None:
             ws.note(note)
 
