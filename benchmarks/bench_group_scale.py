@@ -123,7 +123,7 @@ def _group(objects: Objects, n_maps: int) -> dict[str, float]:
         first_level=("c",),
         rows=(0,),
         design=design,
-        contrasts=contrasts_of(GroupModel(), design),
+        contrasts=contrasts_of(GroupModel(), design, "group.g"),
     )
     for name in group.GROUP_STATISTICS:
         make_map_array(objects, f"{test.path}/{name}", {"contrast": 1, "group_contrast": 1}, N_VOXELS)

@@ -250,7 +250,7 @@ def group_test(objects: Objects, n_voxels: int, n_subjects: int, n_columns: int)
         first_level=("a",),
         rows=(0,),
         design=matrix,
-        contrasts=contrasts_of(GroupModel(covariates=columns[1:], contrasts=contrasts), matrix),
+        contrasts=contrasts_of(GroupModel(covariates=columns[1:], contrasts=contrasts), matrix, "group.g"),
     )
 
 

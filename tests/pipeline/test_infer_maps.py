@@ -282,7 +282,47 @@ def unknown_block(folder: Path, work: Path) -> list[object]:
     return ["--design", folder / "in_order.tsv", "--contrast", "a - b", "--blocks", "aeg"]
 
 
+def fewer_maps_than_regressors(folder: Path, work: Path) -> list[object]:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.standard_normal((N_MAPS, N_MAPS))).add_prefix("x")
+    table.to_csv(work / "wide.tsv", sep="\t", index=False)
+    return ["--design", work / "wide.tsv", "--contrast", "x0"]
+
+
+def rank_deficient(folder: Path, work: Path) -> list[object]:
+    table = pd.read_csv(folder / "in_order.tsv", sep="\t")
+    table.assign(twice=2 * table.age).to_csv(work / "deficient.tsv", sep="\t", index=False)
+    return ["--design", work / "deficient.tsv", "--contrast", "older = age"]
+
+
+def unknown_term(folder: Path, work: Path) -> list[object]:
+    return ["--design", folder / "in_order.tsv", "--formula", "age + C(a)", "--contrast", "C(b)"]
+
+
+def blocks_of_one(folder: Path, work: Path) -> list[object]:
+    table = pd.read_csv(folder / "in_order.tsv", sep="\t")
+    table.assign(who=np.arange(N_MAPS)).to_csv(work / "who.tsv", sep="\t", index=False)
+    return ["--design", work / "who.tsv", "--contrast", "age", "--blocks", "who"]
+
+
+def unequal_whole_blocks(folder: Path, work: Path) -> list[object]:
+    return ["--design", folder / "in_order.tsv", "--contrast", "age", "--blocks", "whole=a"]
+
+
+def pseudo_f(folder: Path, work: Path) -> list[object]:
+    return ["--design", folder / "in_order.tsv", "--contrast", "any = a - b; age", "--variance-smoothing", 6]
+
+
 BAD = {
+    fewer_maps_than_regressors: (2, "11 maps cannot determine 11 independent regressors"),
+    rank_deficient: (2, "group.maps.contrasts.older: is not estimable: the columns ['twice'] depend on the others"),
+    unknown_term: (2, "Terms: `intercept`, `age`, `C(a)`"),
+    blocks_of_one: (
+        2,
+        "leave 1 distinct rearrangement, the observed order: permuting changes nothing, and the smallest",
+    ),
+    unequal_whole_blocks: (2, "group.maps.blocks: 2 blocks of 5, 6 observations are to be exchanged as wholes"),
+    pseudo_f: (2, "is for tests of t, but `any` is one of F"),
     other_grid: (2, "other.nii: grid of shape"),
     twice: (2, "is given twice"),
     same_values: (2, "hold the same values"),

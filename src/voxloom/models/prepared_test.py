@@ -157,15 +157,10 @@ def with_smoothed_variance(test: PreparedTest, fwhm: float, voxel: NDArray[np.in
     """
     if not fwhm > 0:
         raise InputError("variance_smoothing_fwhm", f"is {fwhm}.", "A width in mm is wanted.")
-    require_t(test)
-    return replace(test, smoothing=VarianceSmoothing(fwhm, voxel, grid.shape, grid.voxel_sizes))
-
-
-def require_t(test: PreparedTest) -> None:
-    """Raise `InputError` unless the test is one of t, whose variance can be smoothed."""
     if test.stat_type != "t":
         what = f"is for tests of t, but {test.contrast!r} is one of {test.stat_type}."
         raise InputError("variance_smoothing_fwhm", what, "Test one contrast row, without variance groups.")
+    return replace(test, smoothing=VarianceSmoothing(fwhm, voxel, grid.shape, grid.voxel_sizes))
 
 
 def prepare_test(

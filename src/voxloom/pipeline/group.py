@@ -151,7 +151,7 @@ def group_test(analysis: Analysis, name: str, subjects: Sequence[str]) -> GroupT
         first_level=chosen,
         rows=tuple(contrasts.index(c) for c in chosen),
         design=design,
-        contrasts=contrasts_of(model, design),
+        contrasts=contrasts_of(model, design, where),
         labels=label_columns(model, rows.loc[design.index], where),
         estimator=model.estimator,
         groups=model.groups,

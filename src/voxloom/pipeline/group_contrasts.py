@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxloom.spec import GroupModel
+    from voxloom.spec.group_contrasts import GroupContrast
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,22 +56,31 @@ class DesignContrast:
         return wanted and self.stat_type == "t"
 
 
-def contrasts_of(model: GroupModel, design: pd.DataFrame) -> dict[str, DesignContrast]:
-    """The contrasts of a model by name.
+def contrasts_of(model: GroupModel, design: pd.DataFrame, where: str) -> dict[str, DesignContrast]:
+    """The contrasts of a model, which `where` names in messages, by name.
 
     Raises
     ------
     ContrastError
         One names what the design has not, has another number of weights, or cannot be estimated.
     """
-    X, columns = design.to_numpy(dtype=np.float64), [str(name) for name in design.columns]
     found = {}
     for name, wanted in model.contrasts.items():
-        rows = in_columns(wanted.expression, columns, design.attrs.get("terms", {}))
-        weights = estimable_rows(X, columns, rows)
-        kind = wanted.stat_type or ("t" if len(weights) == 1 else "F")
-        if kind == "t" and len(weights) > 1:
-            what = f"has {len(weights)} rows, too many for a t."
-            raise ContrastError(f"contrast {wanted.expression!r}", what, "Leave stat_type out, for F.")
-        found[name] = DesignContrast(expression=wanted.expression, weights=weights, stat_type=kind)
+        try:
+            found[name] = over_design(wanted, design)
+        except ContrastError as error:
+            terms = [f"`{term}`" for term in design.attrs.get("terms", {})]
+            remedy = error.remedy or (f"Terms: {', '.join(terms)}." if terms else "")
+            raise ContrastError(f"{where}.contrasts.{name}", error.what, remedy) from None
     return found
+
+
+def over_design(wanted: GroupContrast, design: pd.DataFrame) -> DesignContrast:
+    """A contrast as weights of the columns of a design."""
+    columns = [str(name) for name in design.columns]
+    rows = in_columns(wanted.expression, columns, design.attrs.get("terms", {}))
+    weights = estimable_rows(design.to_numpy(dtype=np.float64), columns, rows)
+    kind = wanted.stat_type or ("t" if len(weights) == 1 else "F")
+    if kind == "t" and len(weights) > 1:
+        raise ContrastError("", f"has {len(weights)} rows, too many for a t.", "Leave stat_type out, for F.")
+    return DesignContrast(expression=wanted.expression, weights=weights, stat_type=kind)

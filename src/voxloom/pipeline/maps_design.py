@@ -71,7 +71,7 @@ def maps_test(analysis: MapsAnalysis, name: str, maps: MapFiles) -> GroupTest:
         first_level=(MAPS,),
         rows=(0,),
         design=design,
-        contrasts=contrasts_of(model, design),
+        contrasts=contrasts_of(model, design, where),
         estimator=model.estimator,
         groups=model.groups,
         visits=model.visits,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from voxloom.errors import InputError
 from voxloom.models.joint import require_comparable
-from voxloom.models.prepared_test import prepare_test, require_t, with_smoothed_variance
+from voxloom.models.prepared_test import prepare_test, with_smoothed_variance
 from voxloom.pipeline.exchange import exchangeability_of
 from voxloom.spec.digests import digest, name_of
 
@@ -147,7 +147,10 @@ def require_nulls(test: GroupTest, wanted: Inference, seed: int) -> None:
         As `prepare_test`; too few permutations for alpha; a joint correction over one test, or over tests that do not
         go through the same rearrangements.
     """
-    nulls = nulls_of(test, wanted, seed)
+    try:
+        nulls = nulls_of(test, wanted, seed)
+    except InputError as error:
+        raise type(error)(f"group.{test.name}.{error.where}", error.what, error.remedy) from None
     require_resolution(test.name, wanted, nulls)
     if wanted.joint is None or not nulls:
         return
@@ -201,8 +204,9 @@ def prepared(test: GroupTest, wanted: Inference, seed: int, column: int) -> Prep
         seed=seed,
         min_n=test.min_n,
     )
-    if wanted.variance_smoothing_fwhm is not None:
-        require_t(setup)
+    if wanted.variance_smoothing_fwhm is not None and setup.stat_type != "t":
+        what = f"is for tests of t, but `{list(test.contrasts)[column]}` is one of {setup.stat_type}."
+        raise InputError("inference.variance_smoothing_fwhm", what, "Leave it out, or F and variance groups.")
     return setup
 
 

@@ -126,7 +126,7 @@ def pooled_test(analysis: SumsAnalysis, name: str, about: AboutSums, design: pd.
         first_level=(MAPS,),
         rows=(0,),
         design=design,
-        contrasts=contrasts_of(model, design),
+        contrasts=contrasts_of(model, design, f"group.{name}"),
         sums=tuple(map(str, analysis.sums.files)),
         min_n=model.min_n,
         gram=about.gram,
