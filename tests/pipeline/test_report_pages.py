@@ -296,3 +296,51 @@ def test_without_matplotlib_pages_say_so_and_keep_their_tables_and_maps(analysis
 def test_the_store_says_no_more_than_which_analysis_it_is_of(analysis, undisturbed_run):
     before, after = (set(Objects(url).list("")) for url in (undisturbed_run.store, analysis.store.path))
     assert {key for key in after - before if not key.startswith("ledger/report/")} <= {"analysis.json", "lock.json"}
+
+
+@pytest.mark.slow
+def test_models_of_every_kind_of_inference_have_their_page(pristine_study, analysis_of, undisturbed_run, tmp_path):
+    """F contrasts, clusters, TFCE, p over several contrasts, pseudo-t: what the store has of them is on the page."""
+    shutil.copytree(undisturbed_run.store, tmp_path / "study.zarr")
+    inference = {"n_perm": 16, "alpha": 0.25}
+    spatial = {
+        "statistics": ["max_stat", {"cluster_size": {"threshold": 0.2}}, "tfce"],
+        "joint": "contrasts",
+        "scheme": "flip",
+    }
+    group = {
+        "sites": {
+            "formula": "C(site)",
+            "contrasts": {"both": ["intercept", "C(site)[T.site2]"], "site": "C(site)[T.site2]"},
+            "first_level_contrasts": ["faceVsHouse"],
+            "inference": inference | spatial,
+        },
+        "mean": {"inference": inference | {"variance_smoothing_fwhm": 12.0}},
+    }
+    result = voxloom.run(analysis_of(pristine_study, tmp_path, group=group), afterwards=reports_after)
+    assert not [note for note in result.warnings if "drawn" in note]
+    study = voxloom.open_study(result.store)
+    found = study.results(result.group_names["sites"]).isel(contrast=0).load()
+    page = Read(result.output / "reports/model-sites.html")
+    np.testing.assert_allclose(
+        page.values("faceVsHouse: both", study), np.nan_to_num(found.z_score.sel(group_contrast="both")), atol=1e-3
+    )
+    left = page.table("correction", "voxels").set_index("correction")
+    for shown, variable in {
+        "p FWE size": "p_cluster_size",
+        "p FWE TFCE": "p_tfce",
+        "p joint": "p_joint_max_stat",
+    }.items():
+        expected = (found[variable].sel(group_contrast="both") <= 0.25).sum()
+        assert int(left.loc[shown, "voxels"]) == int(expected)
+    table = page.table("cluster", "p FWE size", "p joint size")
+    assert "treatment coding of" in page.html
+    assert len(table) == len(
+        voxloom.clusters_table(found.z_score.sel(group_contrast="both"), threshold=0.8416, two_sided=False)
+    )
+    smooth = study.results(result.group_names["mean"]).isel(contrast=0, group_contrast=0).load()
+    np.testing.assert_allclose(
+        Read(result.output / "reports/model-mean.html").values("faceVsHouse", study),
+        np.nan_to_num(smooth.pseudo_t),
+        atol=2e-3,
+    )

@@ -11,7 +11,7 @@ import xarray as xr
 from scipy import special
 
 from voxloom.pipeline.correct import read_map
-from voxloom.pipeline.corrections import BY_GROUPS, nulls_named, p_maps, stat_maps
+from voxloom.pipeline.corrections import BY_GROUPS, PSEUDO_T, nulls_named, p_maps, stat_maps
 from voxloom.pipeline.survivors import of_map
 from voxloom.pipeline.write_group import read_nulls
 from voxloom.report.blocks import Picture, Pictures, Section, Table
@@ -53,13 +53,15 @@ def pair_map(study: Study, test: GroupTest, wanted: Inference, row: int, column:
     def read(variable: str) -> xr.DataArray:
         return as_map(study, read_map(study.objects, test, variable, row, column)).rename(variable)
 
-    z = read(BY_GROUPS if BY_GROUPS in stat_maps(wanted) else "z_score")
+    tested = next((one for one in (BY_GROUPS, PSEUDO_T) if one in stat_maps(wanted)), "z_score")
+    z, unit = read(tested), "pseudo-t" if tested == PSEUDO_T else "z"
     p = xr.Dataset({variable: read(variable) for variable in p_maps(wanted)})
-    levels = marks(z, p, wanted.alpha)
+    # where another statistic than the model's is permuted, FDR is not of the map that is shown
+    levels = marks(z, p if tested == "z_score" else p.drop_vars("p_fdr", errors="ignore"), wanted.alpha)
     start = levels.get(f"FWE p ≤ {wanted.alpha:g}", THRESHOLD)
-    pictures = [surface_picture(z, start)] if can_project(study.grid.space) and np.isfinite(z).any() else []
+    pictures = [surface_picture(z, start, unit)] if can_project(study.grid.space) and np.isfinite(z).any() else []
     two_sided = test.questions[column].two_sided(wanted.two_sided)
-    tables = [surviving(study, p, wanted, two_sided), clusters_of(z, p, wanted, two_sided)]
+    tables = [surviving(study, p, wanted, two_sided), clusters_of(z, p, wanted, two_sided, unit)]
     return stat_map(
         f"pair-{row}-{column}",
         name,
@@ -67,6 +69,7 @@ def pair_map(study: Study, test: GroupTest, wanted: Inference, row: int, column:
         threshold=start,
         marks=levels,
         tables=tables,
+        unit=unit,
         pictures=pictures,
     )
 
@@ -93,13 +96,13 @@ def surviving(study: Study, p: xr.Dataset, wanted: Inference, two_sided: bool) -
     return Table(frame=pd.DataFrame(rows), caption=f"What is left at {wanted.alpha:g}, {sides}.")
 
 
-def clusters_of(z: xr.DataArray, p: xr.Dataset, wanted: Inference, two_sided: bool) -> Table:
+def clusters_of(z: xr.DataArray, p: xr.Dataset, wanted: Inference, two_sided: bool, unit: str) -> Table:
     """Clusters at the threshold of the first cluster statistic that was tested on z, else at p = .001 uncorrected."""
     tested = {name: made.statistic for name, made in p_maps(wanted).items() if made.statistic is not None}
     formed = {name: one for name, one in tested.items() if one.name.startswith("cluster") and vars(one)["on"] == "z"}
     alone = p.drop_vars([name for name, one in tested.items() if one.name.startswith("cluster")])
     if not formed:
-        return cluster_block(z, two_sided=two_sided, p=alone if alone else None)
+        return cluster_block(z, two_sided=two_sided, p=alone if alone else None, unit=unit)
     first = next(iter(formed.values()))
     same = [name for name, one in formed.items() if forming(one) == forming(first)]
     threshold, connectivity = forming(first)

@@ -38,6 +38,10 @@ P_NAMES = {
     "p_uncorrected": "p uncorrected",
     "p_cluster_size": "p FWE, size",
     "p_cluster_mass": "p FWE, mass",
+    "p_joint_max_stat": "p joint",
+    "p_joint_tfce": "p joint, TFCE",
+    "p_joint_cluster_size": "p joint, size",
+    "p_joint_cluster_mass": "p joint, mass",
 }
 COLUMNS = {
     "cluster_id": "cluster",
@@ -133,7 +137,7 @@ def design_blocks(name: str, design: pd.DataFrame, contrasts: Mapping[str, Expre
         "freedom. VIF: variance of the contrast over that with uncorrelated columns; from 5 worth a look, from 10 bad."
     )
     tables = [Table(frame=table.rename(columns={"vif": "VIF"}), caption=caption)]
-    if not can_draw():
+    if not can_draw() or design.shape[1] == 1:  # a mean alone: nothing to correlate
         return [*worries, *tables]
     drawn = Picture(
         markup=svg(design_figure(design, contrasts, rows)),

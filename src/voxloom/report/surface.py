@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,10 @@ def surface_picture(map: xr.DataArray, threshold: float, unit: str = "z") -> Pic
     from nilearn.surface import SurfaceImage
 
     mesh, sulci = load_fsaverage("fsaverage5"), load_fsaverage_data(data_type="sulcal")
-    values = SurfaceImage.from_volume(mesh["pial"], to_nifti(map, fill=0.0))
+    with warnings.catch_warnings():
+        # of vertices outside the volume, which have no value
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        values = SurfaceImage.from_volume(mesh["pial"], to_nifti(map, fill=0.0))
     largest = max(float(np.nanmax(np.abs(map.to_numpy()))), threshold)
     figure: Any = Figure(figsize=(11, 2.1), dpi=100)
     axes = figure.subplots(1, 4, subplot_kw={"projection": "3d"}, gridspec_kw={"wspace": -0.15})
