@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from voxloom.engine.ledger import Ledger
 from voxloom.io.arrays import create_array
@@ -24,6 +25,7 @@ from voxloom.io.study import create_study, open_study
 from voxloom.io.write import make_image, single_file_header, write_nifti, write_volumes
 from voxloom.kernels.ar import from_partial
 from voxloom.kernels.noise_models import NOISE_MODELS
+from voxloom.models.group_sums import group_sums
 from voxloom.pipeline import (
     combine,
     consolidate,
@@ -40,21 +42,25 @@ from voxloom.pipeline import (
     memory,
     noise,
     nulls,
+    pooled,
     rounds,
     smooth,
     spatial,
+    sums,
     whole_maps,
     write_subject,
 )
 from voxloom.pipeline.group_contrasts import contrasts_of
+from voxloom.pipeline.shared_sums import pooled_analysis
 from voxloom.pipeline.stored_fit import make_room
 from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
 from voxloom.pipeline.stored_noise import make_noise_room, write_noise
-from voxloom.schema import MAP_SHARD_VOXELS, Grid, MiB, bold_chunks, shard_slices
+from voxloom.pipeline.stored_sums import save_sums
+from voxloom.schema import MAP_SHARD_VOXELS, Grid, MiB, bold_chunks, shard_slices, voxel_coords
 from voxloom.spec import Contrast, FirstLevel, GroupModel, Inference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -257,10 +263,10 @@ def group_test(objects: Objects, n_voxels: int, n_subjects: int, n_columns: int)
 def make_group_arrays(objects: Objects, test: group.GroupTest, n_voxels: int, values: bool = False) -> None:
     leading = {"contrast": 1, "group_contrast": len(test.contrasts)}
     for name in (*group.GROUP_STATISTICS, *(corrections.p_maps(Inference()) if values else ())):
-        make_map_array(objects, f"results/g/{name}", leading, n_voxels)
+        make_map_array(objects, f"{test.path}/{name}", leading, n_voxels)
         if values:
             maps = np.random.default_rng(5).uniform(0.1, 1, (1, len(test.contrasts), n_voxels))
-            write_block(objects, f"results/g/{name}", (0, 0, 0), maps)
+            write_block(objects, f"{test.path}/{name}", (0, 0, 0), maps)
 
 
 def group_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: int, budget: int = 512 * MiB) -> Case:
@@ -362,18 +368,47 @@ def rearrange_case(folder: Path, n_voxels: int, n_subjects: int) -> Case:
     return Case(whole_maps.write_maps, kwargs, memory.rearrange_memory(n_subjects, n_voxels))
 
 
-def gather_case(folder: Path, n_voxels: int, n_maps: int) -> Case:
-    """A block of given maps."""
+def gather_case(folder: Path, n_voxels: int, n_maps: int, kinds: Sequence[str] = ("effect",)) -> Case:
+    """A block of given maps, maybe with their variances."""
     objects, grid = study(folder, n_voxels)
-    rng, paths = np.random.default_rng(9), [folder / f"map-{i}.nii" for i in range(n_maps)]
-    files = [write_nifti(rng.standard_normal(grid.shape), path, grid) for path in paths]
-    chunk = (min(128, n_maps), 1)
-    make_map_array(objects, "results/m/effect", {"map": n_maps, "contrast": 1}, n_voxels, chunk=chunk)
-    kwargs = {"store": objects.url, "path": "results/m/effect", "files": files, "first": 0}
-    kwargs |= {"labels": [path.name for path in files], "memory_budget": 512 * MiB}
+    rng, chunk, files = np.random.default_rng(9), (min(128, n_maps), 1), {}
+    for kind in kinds:
+        paths = [folder / f"{kind}-{i}.nii" for i in range(n_maps)]
+        files[kind] = [write_nifti(rng.uniform(1, 2, grid.shape), path, grid) for path in paths]
+        make_map_array(objects, f"results/m/{kind}", {"map": n_maps, "contrast": 1}, n_voxels, chunk=chunk)
+    kwargs = {"store": objects.url, "path": "results/m", "files": files, "first": 0}
+    kwargs |= {"labels": [f"{i}" for i in range(n_maps)], "memory_budget": 512 * MiB}
     shard, n_volume = memory.map_voxels(n_voxels), math.prod(grid.shape)
-    piece = min(n_voxels, memory.gather_piece(512 * MiB, n_voxels, n_maps, n_volume))
-    return Case(gather.gather, kwargs, memory.gather_memory(n_maps, piece, n_volume, shard))
+    piece = min(n_voxels, memory.gather_piece(512 * MiB, n_voxels, n_maps, n_volume, len(kinds)))
+    return Case(gather.gather, kwargs, memory.gather_memory(n_maps, piece, n_volume, shard, len(kinds)))
+
+
+def sums_case(folder: Path, n_voxels: int, n_maps: int, n_columns: int, budget: int = 512 * MiB) -> Case:
+    """Sums of given maps over their first shard of voxels."""
+    objects, _ = study(folder, n_voxels)
+    test = group_test(objects, n_voxels, n_maps, n_columns)
+    sums.make_sums(objects, test, n_voxels)
+    kwargs = {"store": objects.url, "test": test, "start": 0, "stop": min(n_voxels, 65_536), "memory_budget": budget}
+    kwargs |= {"min_n": 1, "base": None, "sign": 1}
+    return Case(sums.sum_shard, kwargs, sums.sums_task(n_voxels, test, budget))
+
+
+def pooled_case(folder: Path, n_voxels: int, n_sites: int, n_columns: int) -> Case:
+    """The pooled model of sites on the first shard of voxels."""
+    objects, grid = study(folder, n_voxels)
+    rng, voxel = np.random.default_rng(11), np.arange(n_voxels)
+    design = pd.DataFrame(rng.standard_normal((60, n_columns)), columns=[f"x{i}" for i in range(n_columns)])
+    coords = voxel_coords(grid, voxel)
+    paths = [folder / f"{i}.npz" for i in range(n_sites)]
+    for path in paths:
+        effects = xr.DataArray(rng.standard_normal((60, n_voxels)), dims=("map", "voxel"), coords=coords)
+        save_sums(group_sums(effects, design), path)
+    model = {"contrasts": {"a": "x0", "b": "x1"}, "inference": {"method": ["fdr"]}}
+    wanted = pooled_analysis(paths, output=folder / "out", model=model)
+    test = pooled.planned_pooled(wanted.analysis, wanted.about)[0]
+    make_group_arrays(objects, test, n_voxels)
+    kwargs = {"store": objects.url, "test": test, "start": 0, "stop": min(n_voxels, 65_536), "memory_budget": 0}
+    return Case(pooled.fit_pooled_shard, kwargs, pooled.pooled_memory(n_voxels, wanted.about, wanted.files[0].block, 2))
 
 
 def export_case(folder: Path, n_voxels: int) -> Case:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Make = Callable[..., cases.Case]
 
+BOTH = ("effect", "variance")
 FIVE = {"t": "a", "u": "b", "v": "a - b", "w": "a + b", "f": ["a", "b"]}
 #: Maker of a task, sizes of a tiny one and of those that are measured; each needs more than 40 MiB.
 STAGES: dict[str, tuple[Make, tuple[Any, ...], list[tuple[Any, ...]]]] = {
@@ -61,6 +62,13 @@ STAGES: dict[str, tuple[Make, tuple[Any, ...], list[tuple[Any, ...]]]] = {
     "spatial": (cases.spatial_case, (500, 12), [(120_000, 30), (80_000, 150)]),
     "spatial by stored maps": (cases.stored_spatial_case, (500, 8), [(230_000, 32), (400_000, 8)]),
     "gather": (cases.gather_case, (500, 6), [(65_536, 128), (100_000, 100)]),
+    "gather with variances": (
+        cases.gather_case,
+        (500, 6, ("effect", "variance")),
+        [(65_536, 100, ("effect", "variance"))],
+    ),
+    "sums": (cases.sums_case, (500, 12, 2), [(65_536, 100, 3), (65_536, 40, 20)]),
+    "pooled": (cases.pooled_case, (500, 2, 2), [(20_000, 2, 11)]),
     "correct": (cases.correct_case, (500,), [(1_500_000,)]),
     "export": (cases.export_case, (500,), [(1_200_000,)]),
 }

@@ -249,6 +249,18 @@ def group_piece(budget: int, n_subjects: int, n_numbers: int, work: GroupWork = 
     return most_voxels(lambda voxels: group_memory(n_subjects, voxels, n_numbers, work) <= budget)
 
 
+def sums_memory(n_maps: int, n_voxels: int, width: int, block: int) -> int:
+    """Maps of a stretch of voxels; beside them what reading takes, or a block with its sums and those they join."""
+    effects = FLOAT64 * n_maps * n_voxels
+    numbers = 2 * (width**2 + width + 1) + 1
+    return TASK_OVERHEAD + effects + max(reading(effects), FLOAT64 * block * (3 * n_maps + 3 * numbers))
+
+
+def sums_piece(budget: int, n_maps: int, width: int, block: int) -> int:
+    """Voxels whose maps a task of sums reads at once."""
+    return most_voxels(lambda voxels: sums_memory(n_maps, voxels, width, block) <= budget)
+
+
 def infer_memory(n_subjects: int, n_voxels: int, n_regressors: int, n_perm: int) -> int:
     """All subjects over a stretch of voxels, its counts; rearranged designs, residuals of a sub-block, their products.
 

@@ -175,7 +175,7 @@ def _export(
         shard = memory.map_voxels(len(ws.voxel))
         need = memory.gather_memory(len(maps.labels), shard, math.prod(maps.grid.shape), shard)
         require("maps", need, analysis.memory_budget)
-        require("sums", sums.sums_memory(test), analysis.memory_budget)
+        require("sums", sums.sums_task(len(ws.voxel), test, analysis.memory_budget), analysis.memory_budget)
         client = client or stack.enter_context(connected(analysis))
         return go(ws, client, (gather.STAGE, sums.STAGE))
 

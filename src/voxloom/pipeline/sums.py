@@ -23,11 +23,11 @@ from voxloom.pipeline.gather import MapsWorkspace
 from voxloom.pipeline.given_analysis import MODEL
 from voxloom.pipeline.group import GroupTest, inputs_of, load_effects, places_of
 from voxloom.pipeline.maps_design import rows_and_design
-from voxloom.pipeline.memory import GroupWork, group_memory, group_piece
+from voxloom.pipeline.memory import sums_memory, sums_piece
 from voxloom.pipeline.stored_maps import map_chunks, write_block
 from voxloom.pipeline.stored_sums import about_file, dataset_of
 from voxloom.pipeline.workspace import Stage, content_digest
-from voxloom.schema import MAP_CHUNK_VOXELS, shard_slices
+from voxloom.schema import shard_slices
 from voxloom.spec import digest
 from voxloom.spec.maps import MAPS
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from voxloom.spec import MapsAnalysis
 
 NAME = "sums"
-#: The kernel's copy of the maps of a block, and the maps that are told.
-WORK = GroupWork(copies=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,14 +156,20 @@ def tasks(ws: SumsWorkspace) -> list[Task]:
 def prepare(ws: SumsWorkspace) -> None:
     """Room for the sums."""
     describe_results(ws.objects, ws.test.results, level="sums", coords={"part": ["high", "low"]})
+    make_sums(ws.objects, ws.test, len(ws.voxel))
+
+
+def make_sums(objects: Objects, test: GroupTest, n_voxels: int) -> None:
+    """Create the arrays of sums, a block of voxels a chunk."""
+    width = test.design.shape[1]
     for name, dims in DIMS.items():
-        lengths = [2 if dim == "part" else ws.test.design.shape[1] for dim in dims]
+        lengths = [2 if dim == "part" else width for dim in dims]
         create_array(
-            ws.objects,
-            f"{ws.test.path}/{name}",
+            objects,
+            f"{test.path}/{name}",
             dims=(*dims, "voxel"),
-            shape=(*lengths, len(ws.voxel)),
-            chunks=(*lengths, min(block_voxels(ws.test.design.shape[1]), len(ws.voxel))),
+            shape=(*lengths, n_voxels),
+            chunks=(*lengths, min(block_voxels(width), n_voxels)),
         )
 
 
@@ -182,12 +186,13 @@ def sum_shard(
 ) -> Output:
     """Sum one shard of voxels, a block at a time."""
     objects, file = Objects(store), None if base is None else open_sums(base)
-    step = group_piece(memory_budget, len(test.subjects), 0, WORK)
+    size = block_voxels(test.design.shape[1])
+    step = sums_piece(memory_budget, *test.design.shape, size)
     digests, read, written = list[str](), 0, 0
     for piece in shard_slices(stop - start, step):
         effects = load_effects(objects, test, 0, slice(start + piece.start, start + piece.stop))
         read += effects["effect"].nbytes
-        for block in shard_slices(piece.stop - piece.start, block_voxels(test.design.shape[1])):
+        for block in shard_slices(piece.stop - piece.start, size):
             check_cancelled()
             first = start + piece.start + block.start
             own = group_sums(effects.isel(voxel=block), test.design, min_n=min_n if file is None else 1)
@@ -205,11 +210,11 @@ def sum_shard(
     )
 
 
-def sums_memory(test: GroupTest) -> int:
-    """Maps of the fewest voxels, and sums of a block three times: the maps', those they join, and both."""
-    width, n = test.design.shape[1], len(test.subjects)
-    block = 3 * block_voxels(width) * (2 * (width**2 + width + 1) + 1)
-    return group_memory(n, MAP_CHUNK_VOXELS, block, WORK)
+def sums_task(n_voxels: int, test: GroupTest, budget: int) -> int:
+    """Bytes that a task of sums holds."""
+    n, width = test.design.shape
+    block = block_voxels(width)
+    return sums_memory(n, min(n_voxels, sums_piece(budget, n, width, block)), width, block)
 
 
 def joined(file: SumsFile, own: xr.Dataset, sign: int, voxels: slice) -> xr.Dataset:
