@@ -403,12 +403,12 @@ def pooled_case(folder: Path, n_voxels: int, n_sites: int, n_columns: int) -> Ca
     for path in paths:
         effects = xr.DataArray(rng.standard_normal((60, n_voxels)), dims=("map", "voxel"), coords=coords)
         save_sums(group_sums(effects, design), path)
-    model = {"contrasts": {"a": "x0", "b": "x1"}, "inference": {"method": ["fdr"]}}
+    model = {"contrasts": {f"c{i}": f"x{i}" for i in range(4)}, "inference": {"method": ["fdr"]}}
     wanted = pooled_analysis(paths, output=folder / "out", model=model)
     test = pooled.planned_pooled(wanted.analysis, wanted.about)[0]
     make_group_arrays(objects, test, n_voxels)
     kwargs = {"store": objects.url, "test": test, "start": 0, "stop": min(n_voxels, 65_536), "memory_budget": 0}
-    return Case(pooled.fit_pooled_shard, kwargs, pooled.pooled_memory(n_voxels, wanted.about, wanted.files[0].block, 2))
+    return Case(pooled.fit_pooled_shard, kwargs, pooled.pooled_memory(n_voxels, wanted.about, wanted.files[0].block, 4))
 
 
 def export_case(folder: Path, n_voxels: int) -> Case:

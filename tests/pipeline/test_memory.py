@@ -68,7 +68,7 @@ STAGES: dict[str, tuple[Make, tuple[Any, ...], list[tuple[Any, ...]]]] = {
         [(65_536, 100, ("effect", "variance"))],
     ),
     "sums": (cases.sums_case, (500, 12, 2), [(65_536, 100, 3), (65_536, 40, 20)]),
-    "pooled": (cases.pooled_case, (500, 2, 2), [(20_000, 2, 11)]),
+    "pooled": (cases.pooled_case, (500, 2, 4), [(65_536, 2, 11)]),
     "correct": (cases.correct_case, (500,), [(1_500_000,)]),
     "export": (cases.export_case, (500,), [(1_200_000,)]),
 }

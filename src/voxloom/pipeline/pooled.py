@@ -159,7 +159,7 @@ def pooled_memory(n_voxels: int, about: AboutSums, block: int, n_contrasts: int)
     square = about.width**2
     sums = 2 * (square + about.width + 1) + 1
     statistics = len(GROUP_STATISTICS) * n_contrasts * map_chunks(n_voxels)[1]
-    return TASK_OVERHEAD + FLOAT64 * (statistics + block * (5 * sums + 8 * square))
+    return TASK_OVERHEAD + FLOAT64 * (statistics + block * 4 * (sums + square))
 
 
 def require_pooled_memory(analysis: SumsAnalysis, files: Sequence[SumsFile], about: AboutSums) -> None:
