@@ -30,9 +30,12 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The site, into build/docs. Notebooks run when they have changed; a warning is an error; nothing is fetched.
 docs: schema
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/measured/make_parity.py
-	$(BIN)/python -m pytest tests/test_docs.py tests/test_parity.py tests/test_public.py tests/test_readme.py
+	$(BIN)/python docs/measured/make_benchmarks.py
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs
 
 schema: $(STAMP)
 	$(BIN)/voxloom schema > src/voxloom/analysis.schema.json.new

@@ -65,8 +65,7 @@ def fit_group(
         - ``"unequal-variances"``: least squares with a residual variance of each of the `groups` (patients and
           controls, scanners), tests after Welch and Johansen;
         - ``"random-intercept"``: a random effect of each of the `groups` (site, family, person), by REML per voxel,
-        with
-          Kenward and Roger's degrees of freedom.
+          with Kenward and Roger's degrees of freedom.
     groups : sequence or Series, optional
         Group of each map, in their order or labelled as they are.
     visits : sequence or Series, optional

@@ -33,7 +33,7 @@ class Recovery:
     n_active, n_found, n_false : int
         Voxels active in truth; significant; significant where the population effect is exactly zero.
     dice, sensitivity : float
-        Overlap of significant and active voxels: 2 |both| / (|one| + |other|); share of active voxels found.
+        Overlap of significant and active voxels: ``2 |both| / (|one| + |other|)``; share of active voxels found.
     alpha : float
         Level of the significance test.
     """
