@@ -66,7 +66,7 @@ def model_report(
         Where sliders begin, and at which clusters are formed; by map where they differ.
     two_sided : bool
         List clusters of minus the map as well.
-    connectivity, min_size, min_distance
+    connectivity, min_size, min_distance : int, int, float
         Of the cluster tables; as in `clusters_table`.
     rows : str
         What a row of a design is.
