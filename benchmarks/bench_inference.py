@@ -3,7 +3,7 @@
 One thread. nilearn's cost of a permutation is the difference of two runs of `permuted_ols` with TFCE on the same
 maps, free of what it costs once. What 1,000 maps of 230,000 voxels with 10,000 permutations would take is told from a
 slice of the voxels: the product, which grows with voxels and permutations, and TFCE of whole maps, which grows with
-permutations.
+permutations. v and G, with a variance for each of two or three groups of maps, are timed beside t and F of the same.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from nilearn.mass_univariate import permuted_ols
 
 from benchmarks._harness import one_thread, timed
 from benchmarks.bench_tfce import N_VOXELS, SHAPE, brain
+from voxloom.models.exchangeability import Exchangeability
 from voxloom.models.inference import permutation_test
-from voxloom.models.permutation import null_max_stat, prepare_test
+from voxloom.models.permutation import PreparedTest, null_max_stat, observed_stat, prepare_test, sweep
 from voxloom.schema import Grid, voxel_coords
 
 N_MAPS, N_PERM = 200, 1_000
@@ -28,6 +29,8 @@ N_MAPS, N_PERM = 200, 1_000
 NILEARN = {True: (2, 5), False: (20, 60)}
 #: The large test, and the slice that is measured of it.
 LARGE, SLICE = (1_000, 230_000, 10_000), (1_000, 16_384, 2_000)
+#: Maps, covariates and groups of maps with a variance each; voxels and permutations that are timed.
+GROUPED, GROUPED_SLICE = [(40, 0, 2), (200, 0, 2), (200, 3, 2), (200, 0, 3), (1_000, 0, 2)], (8_192, 500)
 
 
 def maps_and_mask() -> tuple[xr.DataArray, np.ndarray]:
@@ -74,6 +77,41 @@ def large(tfce_per_permutation: float) -> dict[str, Any]:
     }
 
 
+def variance_groups() -> list[dict[str, Any]]:
+    """CPU of v and of G per voxel and permutation beside that of t and of F, maxima and counts; with covariates too."""
+    rng, found = np.random.default_rng(2), []
+    for n_maps, n_covariates, n_groups in GROUPED:
+        side = np.arange(n_maps) % n_groups
+        design = pd.DataFrame({f"g{g}": 1.0 * (side == g) for g in range(n_groups)})
+        for i in range(n_covariates):
+            design[f"c{i}"] = rng.standard_normal(n_maps)
+        contrast = [f"g{g} - g{g + 1}" for g in range(n_groups - 1)]
+        Y = rng.standard_normal((n_maps, GROUPED_SLICE[0]), dtype=np.float32)
+        costs = [
+            sweep_ns(prepare_test(design, contrast, n_perm=GROUPED_SLICE[1], exchangeability=allowed), Y)
+            for allowed in (Exchangeability(scheme="permute"), Exchangeability(scheme="permute", variance_groups=side))
+        ]
+        found.append(
+            {
+                "maps": n_maps,
+                "covariates": n_covariates,
+                "groups": n_groups,
+                "equal_variances_ns": costs[0],
+                "by_group_ns": costs[1],
+                "ratio": costs[1] / costs[0],
+            }
+        )
+    return found
+
+
+def sweep_ns(test: PreparedTest, Y: np.ndarray) -> float:
+    """Nanoseconds of CPU per voxel and permutation."""
+    stat = observed_stat(test, Y)
+    sweep(test, Y, stat, stop=64)  # compiles, makes tables
+    cpu = sorted(timed(lambda: sweep(test, Y, stat)).cpu for _ in range(3))[1]
+    return 1e9 * cpu / (test.n_perm * Y.shape[1])
+
+
 def run() -> dict[str, Any]:
     """CPU of the whole test by statistic, nilearn's for the same, and what a large one would take."""
     maps, mask = maps_and_mask()
@@ -93,4 +131,5 @@ def run() -> dict[str, Any]:
             "times_faster_with_tfce": with_tfce / (both / N_PERM),
             "times_faster_max_t": without / (alone / N_PERM),
             "large": large(spatial),
+            "variance_groups": variance_groups(),
         }

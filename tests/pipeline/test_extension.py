@@ -37,8 +37,8 @@ class Watch:
 @pytest.fixture(autouse=True)
 def _short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four subjects have 16 distinct flips, so random tests are shorter than that."""
+    monkeypatch.setattr(nulls, "BATCH", 6)
     for module in (nulls, infer):
-        monkeypatch.setattr(module, "BATCH", 6)
         monkeypatch.setattr(module, "CHUNK", 2, raising=False)
     monkeypatch.setattr(nulls, "FIRST", 4)
 

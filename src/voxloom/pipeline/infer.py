@@ -19,8 +19,8 @@ from voxloom.io.study import open_study
 from voxloom.models.permutation import observed_stat, sweep, tiles
 from voxloom.pipeline.counts import count_tasks, make_counts
 from voxloom.pipeline.group import GroupTest, group_tests, inputs_of, load_effects
-from voxloom.pipeline.memory import counting_memory, infer_stretch
-from voxloom.pipeline.nulls import BATCH, CHUNK, Null, nulls_of, prepared_for, stops, swept
+from voxloom.pipeline.memory import counting_memory, infer_rows, infer_stretch
+from voxloom.pipeline.nulls import CHUNK, Null, nulls_of, prepared_for, stops, swept
 from voxloom.pipeline.stored_maps import write_block
 from voxloom.pipeline.workspace import GroupWorkspace, Stage, content_digest
 from voxloom.schema import MAP_CHUNK_VOXELS, shard_slices
@@ -131,7 +131,8 @@ def voxel_stretches(n_voxels: int, test: GroupTest, wanted: Inference, budget: i
     """
     if wanted.variance_smoothing_fwhm is not None:
         return [slice(0, n_voxels)]
-    return shard_slices(n_voxels, infer_stretch(budget - counting_memory(wanted.stop_at), *test.design.shape, BATCH))
+    room = budget - counting_memory(wanted.stop_at)
+    return shard_slices(n_voxels, infer_stretch(room, *test.design.shape, infer_rows(wanted)))
 
 
 def null_batch(

@@ -12,7 +12,7 @@ from voxloom.pipeline import infer, memory, spatial
 from voxloom.pipeline.corrections import nulls_named, p_maps, stat_maps
 from voxloom.pipeline.counts import COUNTS
 from voxloom.pipeline.group_sizes import FLOAT64, Work, pairs_of
-from voxloom.pipeline.nulls import BATCH, family, spatial_batches, spatial_statistics, stops, swept
+from voxloom.pipeline.nulls import family, spatial_batches, spatial_statistics, stops, swept
 from voxloom.pipeline.rounds import map_stretches
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ def infer_task(n_voxels: int, test: GroupTest, wanted: Inference, budget: int) -
     n_subjects, n_regressors = test.design.shape
     if wanted.variance_smoothing_fwhm is not None:
         return memory.pseudo_t_memory(n_voxels, n_subjects)
-    counting = memory.counting_memory(wanted.stop_at)
-    stretch = min(n_voxels, memory.infer_stretch(budget - counting, n_subjects, n_regressors, BATCH))
-    return memory.infer_memory(n_subjects, stretch, n_regressors, BATCH) + counting
+    counting, rows = memory.counting_memory(wanted.stop_at), memory.infer_rows(wanted)
+    stretch = min(n_voxels, memory.infer_stretch(budget - counting, n_subjects, n_regressors, rows))
+    return memory.infer_memory(n_subjects, stretch, n_regressors, rows) + counting
 
 
 def rearrange_task(n_voxels: int, test: GroupTest, budget: int) -> int:

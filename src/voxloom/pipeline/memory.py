@@ -22,7 +22,7 @@ from voxloom.kernels.stat_maps import PERMUTATIONS
 from voxloom.kernels.stat_maps import VOXELS as TILE_VOXELS
 from voxloom.models.permutation import BATCH_BYTES
 from voxloom.models.sequential import BATCH_BYTES as COUNT_BYTES
-from voxloom.pipeline.nulls import SPATIAL_BATCH
+from voxloom.pipeline.nulls import BATCH, SPATIAL_BATCH
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
 from voxloom.schema import MAP_CHUNK_MAPS, MAP_CHUNK_VOXELS, MAP_SHARD_VOXELS, TASK_OVERHEAD, MiB, bold_chunks
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from voxloom.io.nifti_info import NiftiInfo
-    from voxloom.spec import Contrast
+    from voxloom.spec import Contrast, Inference
 
 FLOAT64 = 8
 #: Bytes a voxel that the search for clusters holds beside the maps.
@@ -267,11 +267,16 @@ def infer_memory(n_subjects: int, n_voxels: int, n_regressors: int, n_perm: int)
     What reading took is not given back before: it lies among the small arrays of the allocator's heap.
     """
     effects = FLOAT64 * n_subjects * n_voxels
-    rearranged = min(BATCH_BYTES, FLOAT64 * (1 + n_regressors) * n_subjects * n_perm)
+    rearranged = min(BATCH_BYTES, 4 * (1 + n_regressors) * n_subjects * n_perm)
     residuals = 3 * FLOAT64 * VOXELS * n_subjects
     products = 4 * TABLE_ROWS * TABLE_VOXELS
     counts = 3 * FLOAT64 * n_voxels
     return TASK_OVERHEAD + effects + counts + reading(effects) + rearranged + residuals + products
+
+
+def infer_rows(wanted: Inference) -> int:
+    """Rearrangements of a task; with variance groups counted twice, as their designs are float64."""
+    return BATCH if wanted.variance_groups is None else 2 * BATCH
 
 
 def infer_stretch(budget: int, n_subjects: int, n_regressors: int, n_perm: int) -> int:
