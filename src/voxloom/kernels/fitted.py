@@ -34,11 +34,21 @@ def r_squared(X: FloatArray, Y: NDArray[Any], beta: FloatArray, *, percent: bool
     """``1 - |Y - X beta|^2 / |Y - mean|^2`` (V,); NaN where beta is."""
     found = np.empty(Y.shape[1])
     for voxels in sub_blocks(Y.shape[1], block_voxels(len(Y))):
-        signal = as_fitted(Y[:, voxels], percent=percent)
+        signal = np.array(Y[:, voxels].T, dtype=np.float64, order="C")  # a voxel's times side by side: half the time
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            left = ((signal - X @ beta[:, voxels]) ** 2).sum(axis=0)
-            found[voxels] = 1.0 - left / ((signal - signal.mean(axis=0)) ** 2).sum(axis=0)
+            mean = signal.mean(axis=1, keepdims=True)
+            signal -= mean
+            total = np.einsum("vt,vt->v", signal, signal)
+            signal -= _beyond_mean(X, beta[:, voxels], mean, percent)
+            found[voxels] = 1.0 - np.einsum("vt,vt->v", signal, signal) / total
     return found
+
+
+def _beyond_mean(X: FloatArray, beta: FloatArray, mean: FloatArray, percent: bool) -> FloatArray:
+    """What a fit predicts less the mean (V, T), in units of the data; NaN where percent of the mean have no meaning."""
+    if percent:
+        return np.asarray((beta.T * np.where(mean > 0, mean / 100, np.nan)) @ X.T)
+    return np.asarray(beta.T @ X.T - mean)
 
 
 def tsnr(Y: NDArray[Any]) -> FloatArray:
