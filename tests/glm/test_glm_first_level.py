@@ -90,7 +90,7 @@ def test_a_path_is_streamed_and_gives_the_maps_of_the_image(tmp_path, fitted):
     nibabel.save(image(), tmp_path / "bold.nii.gz")
     for given in (tmp_path / "bold.nii.gz", str(tmp_path / "bold.nii.gz"), [tmp_path / "bold.nii.gz"]):
         model = FirstLevelModel(**OPTIONS).fit(given, events())
-        assert model._bold[0].chunks is not None
+        assert model.series_[0].chunks is not None
         found = values(model.compute_contrast("face - house"))
         np.testing.assert_allclose(found, values(fitted.compute_contrast("face - house")), atol=1e-5)
         np.testing.assert_allclose(values(model.r_square[0]), values(fitted.r_square[0]), atol=1e-6)
