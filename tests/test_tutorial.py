@@ -47,7 +47,7 @@ def test_the_page_of_the_store_runs_after_the_tutorial(studied, monkeypatch):
     folder, _ = studied
     monkeypatch.chdir(folder)
     (step,) = follow((PAGES / "reference/store.md").read_text())
-    assert step.output == "(4096, 120)\n"
+    assert step.output == "(8192, 120)\n"
 
 
 def test_folders_of_a_store_are_those_of_its_page(studied):
