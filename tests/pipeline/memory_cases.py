@@ -24,7 +24,9 @@ from voxloom.io.objects import Objects
 from voxloom.io.study import create_study, open_study
 from voxloom.io.write import make_image, single_file_header, write_nifti, write_volumes
 from voxloom.kernels.ar import from_partial
+from voxloom.kernels.group.influence import Totals
 from voxloom.kernels.noise_models import NOISE_MODELS
+from voxloom.models.estimators import ESTIMATORS
 from voxloom.models.group_sums import group_sums
 from voxloom.pipeline import (
     combine,
@@ -36,8 +38,11 @@ from voxloom.pipeline import (
     gather,
     group,
     group_sizes,
+    harmonise,
+    harmonise_sizes,
     infer,
     inference_sizes,
+    influence,
     ingest,
     memory,
     noise,
@@ -51,6 +56,7 @@ from voxloom.pipeline import (
     write_subject,
 )
 from voxloom.pipeline.group_contrasts import contrasts_of
+from voxloom.pipeline.harmony import harmonised
 from voxloom.pipeline.shared_sums import pooled_analysis
 from voxloom.pipeline.stored_fit import make_room
 from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
@@ -281,6 +287,88 @@ def group_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: int, bud
 def tight_group_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: int) -> Case:
     """A group model that is fitted in pieces."""
     return group_case(folder, n_voxels, n_subjects, n_columns, budget=128 * MiB)
+
+
+def estimator_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: int, estimator: str) -> Case:
+    """A group model by another estimator on its first shard of voxels; groups of four."""
+    objects, _ = study(folder, n_voxels)
+    how = ESTIMATORS[estimator]
+    test = replace(group_test(objects, n_voxels, n_subjects, n_columns), estimator=estimator)
+    if how.groups != "none":
+        labels = tuple(i // 4 if estimator != "unequal-variances" else i % 2 for i in range(n_subjects))
+        test = replace(test, groups="site", labels={"site": labels})
+    if how.needs_variance:
+        make_map_array(
+            objects,
+            "results/r/variance",
+            {"subject": n_subjects, "contrast": 1},
+            n_voxels,
+            chunk=(min(128, n_subjects), 1),
+        )
+        for block in shard_slices(n_subjects, 128):
+            values = np.random.default_rng(10).gamma(3, 0.3, (block.stop - block.start, 1, n_voxels))
+            write_block(objects, "results/r/variance", (block.start, 0, 0), values)
+    make_group_arrays(objects, test, n_voxels)
+    kwargs = {"store": objects.url, "test": test, "start": 0, "stop": min(n_voxels, 65_536), "memory_budget": 512 * MiB}
+    return Case(group.fit_group_shard, kwargs, group_sizes.group_task(n_voxels, test, 512 * MiB))
+
+
+def influence_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: int) -> Case:
+    """Influence of every subject on a group model."""
+    objects, _ = study(folder, n_voxels)
+    test = group_test(objects, n_voxels, n_subjects, n_columns)
+    shape = (1, 1, len(test.contrasts), len(Totals._fields), n_subjects)
+    dims = ("shard", "contrast", "group_contrast", "total", "subject")
+    create_array(objects, f"{test.path}/{group.TOTALS}", dims=dims, shape=shape, chunks=shape)
+    kwargs = {"store": objects.url, "test": test, "keep": False, "place": 0, "start": 0, "stop": min(n_voxels, 65_536)}
+    return Case(influence.influence_shard, kwargs, influence.influence_task(n_voxels, test, keep=False))
+
+
+def harmonised_test(folder: Path, n_voxels: int, n_subjects: int, n_sites: int) -> tuple[Any, group.GroupTest]:
+    """A group model whose sites are made alike, and room for what they are."""
+    objects, _ = study(folder, n_voxels)
+    test = group_test(objects, n_voxels, n_subjects, 1)
+    test = replace(test, labels={"site": tuple(i % n_sites for i in range(n_subjects))})
+    model = GroupModel(harmonise="combat")
+    test = harmonised(test, model, pd.DataFrame(index=test.design.index))
+    assert test.harmony is not None
+    site, path = {"contrast": 1, "site": n_sites}, harmonise.path_of(test)
+    leading = harmonise.leading_of(test, test.harmony) | dict.fromkeys(harmonise.SHRUNKEN, site)
+    for name, dims in leading.items():
+        make_map_array(objects, f"{path}/{name}", dims, n_voxels)
+    subjects = {"subject": n_subjects, "contrast": 1}
+    make_map_array(objects, f"{path}/effect", subjects, n_voxels, chunk=(min(128, n_subjects), 1))
+    shape = (1, 1, harmonise.MOMENTS, n_sites)
+    dims = ("contrast", "shard", "moment", "site")
+    create_array(objects, f"{path}/moments", dims=dims, shape=shape, chunks=shape)
+    return objects, test
+
+
+def combat_case(folder: Path, n_voxels: int, n_subjects: int, n_sites: int) -> Case:
+    """What maps tell of their sites, over a shard of voxels."""
+    objects, test = harmonised_test(folder, n_voxels, n_subjects, n_sites)
+    where = {"contrast": 0, "place": 0, "start": 0, "stop": min(n_voxels, 65_536)}
+    kwargs = {"store": objects.url, "test": test, "memory_budget": 512 * MiB}
+    return Case(harmonise.describe_shard, kwargs | where, harmonise_sizes.combat_task(n_voxels, test, 512 * MiB))
+
+
+def harmonise_case(folder: Path, n_voxels: int, n_subjects: int, n_sites: int) -> Case:
+    """Harmonised maps of a shard of voxels."""
+    first = combat_case(folder, n_voxels, n_subjects, n_sites)
+    first.function(**first.kwargs)
+    kwargs = {key: value for key, value in first.kwargs.items() if key != "memory_budget"}
+    predicted = harmonise_sizes.harmonise_task(n_voxels, first.kwargs["test"])
+    return Case(harmonise.harmonise_shard, kwargs, predicted)
+
+
+def partial_case(folder: Path, n_voxels: int, n_subjects: int, n_columns: int, n_perm: int) -> Case:
+    """The same of maps with holes, each voxel's its own."""
+    case, rng = infer_case(folder, n_voxels, n_subjects, n_columns, n_perm), np.random.default_rng(11)
+    for block in shard_slices(n_subjects, 128):
+        values = rng.standard_normal((block.stop - block.start, 1, n_voxels))
+        values[rng.random(values.shape) < 0.03] = np.nan
+        write_block(Objects(case.kwargs["store"]), "results/r/effect", (block.start, 0, 0), values)
+    return case
 
 
 def infer_case(

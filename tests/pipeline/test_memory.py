@@ -53,6 +53,14 @@ STAGES: dict[str, tuple[Make, tuple[Any, ...], list[tuple[Any, ...]]]] = {
     "consolidate": (cases.consolidate_case, (500, 6), [(65_536, 128), (65_536, 100)]),
     "group": (cases.group_case, (500, 12, 2), [(65_536, 120, 3), (40_000, 300, 1)]),
     "group in pieces": (cases.tight_group_case, (500, 12, 2), [(65_536, 300, 1)]),
+    **{
+        f"group by {name}": (cases.estimator_case, (500, 12, 2, name), [(65_536, 120, 3, name)])
+        for name in ("random-intercept", "reml", "sandwich-cr2", "sandwich-homogeneous", "unequal-variances")
+    },
+    "influence": (cases.influence_case, (500, 12, 2), [(40_000, 400, 3)]),
+    "combat": (cases.combat_case, (500, 12, 2), [(65_536, 120, 5)]),
+    "harmonise": (cases.harmonise_case, (500, 12, 2), [(65_536, 120, 5), (65_536, 200, 12)]),
+    "infer with holes": (cases.partial_case, (500, 12, 2, 300), [(16_384, 400, 2, 300)]),
     "infer": (
         cases.infer_case,
         (500, 12, 2, 300),

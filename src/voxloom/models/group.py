@@ -11,6 +11,7 @@ import xarray as xr
 from voxloom.blocks import map_voxels
 from voxloom.errors import InputError
 from voxloom.kernels.group.patterns import group_patterns, pattern_bits
+from voxloom.kernels.linalg import sub_blocks
 from voxloom.models.estimators import DIMS, Estimator, find_estimator, group_numbers
 from voxloom.models.group_design import (
     aligned_design,
@@ -171,6 +172,12 @@ def _bits(effect: NDArray[Any], variance: NDArray[Any] | None = None) -> tuple[N
     """
     if variance is None:
         return (pattern_bits(effect),)
+    blocks = sub_blocks(max(1, effect.shape[1]))  # of all voxels, what is held between would be two more of the maps
+    found = [_bits_of_both(effect[:, block], variance[:, block]) for block in blocks]
+    return tuple(np.concatenate(parts, axis=1) for parts in zip(*found))
+
+
+def _bits_of_both(effect: NDArray[Any], variance: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     outside = (effect == 0) & (variance == 0)
     unusable = np.isfinite(effect) & (variance <= 0) & ~outside
     there = np.where(outside, np.nan, effect + variance)

@@ -279,7 +279,7 @@ def read_block(objects: Objects, before: GroupTest, contrast: int, block: slice,
 def combat_work(test: GroupTest) -> GroupWork:
     """What the first pass holds: residuals and what they are standardised to, and what every voxel tells, twice."""
     assert test.harmony is not None, "asked of models that harmonise"
-    return GroupWork(copies=6, numbers=2 * test.harmony.n_parameters)
+    return GroupWork(copies=5, numbers=2 * test.harmony.n_parameters, n_tests=0)
 
 
 def combat_numbers(n_voxels: int, test: GroupTest) -> int:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from voxloom.spec import GroupAnalysis
 
 #: What a sub-block takes: residuals, and three maps of influence with their sizes.
-WORK = GroupWork(copies=11)
+WORK = GroupWork(copies=14, n_tests=0)
 FLOAT64 = 8
 
 

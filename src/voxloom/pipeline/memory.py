@@ -20,7 +20,7 @@ from voxloom.kernels.noise_models import NOISE_MODELS
 from voxloom.kernels.products import TABLE_ROWS, TABLE_VOXELS, VOXELS
 from voxloom.kernels.stat_maps import PERMUTATIONS
 from voxloom.kernels.stat_maps import VOXELS as TILE_VOXELS
-from voxloom.models.permutation import BATCH_BYTES
+from voxloom.models.permutation import BATCH_BYTES, PARTIAL_TILE
 from voxloom.models.sequential import BATCH_BYTES as COUNT_BYTES
 from voxloom.pipeline.nulls import BATCH, SPATIAL_BATCH
 from voxloom.pipeline.stored_maps import STATISTICS, map_chunks
@@ -217,11 +217,14 @@ class GroupWork(NamedTuple):
         Copies of a sub-block of one of them.
     numbers : int
         Of every voxel beside these.
+    n_tests : int
+        Contrasts whose tails are held.
     """
 
     n_maps: int = 1
     copies: int = 3
     numbers: int = 0
+    n_tests: int = 3
 
 
 def harmonise_memory(n_voxels: int, n_subjects: int, n_parameters: int, n_sites: int) -> int:
@@ -240,7 +243,7 @@ def group_memory(n_subjects: int, n_voxels: int, n_numbers: int, work: GroupWork
     effects = work.n_maps * FLOAT64 * n_subjects * n_voxels
     patterns = effects // 8 + n_voxels * n_subjects // 4  # a byte a value, then two copies of a bit
     block = FLOAT64 * (work.copies * n_subjects + work.numbers) * min(block_size(n_subjects), n_voxels)
-    fitting = max(reading(effects), patterns, block) + 3 * TAIL_MAPS * FLOAT64 * n_voxels
+    fitting = max(reading(effects), patterns, block) + work.n_tests * TAIL_MAPS * FLOAT64 * n_voxels
     return TASK_OVERHEAD + FLOAT64 * n_numbers + effects + fitting
 
 
@@ -271,7 +274,9 @@ def infer_memory(n_subjects: int, n_voxels: int, n_regressors: int, n_perm: int)
     residuals = 3 * FLOAT64 * VOXELS * n_subjects
     products = 4 * TABLE_ROWS * TABLE_VOXELS
     counts = 3 * FLOAT64 * n_voxels
-    return TASK_OVERHEAD + effects + counts + reading(effects) + rearranged + residuals + products
+    tile, width = PARTIAL_TILE
+    partial = FLOAT64 * width * (3 * n_subjects + 10 * tile)
+    return TASK_OVERHEAD + effects + counts + reading(effects) + rearranged + residuals + products + partial
 
 
 def infer_rows(wanted: Inference) -> int:
