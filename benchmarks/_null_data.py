@@ -16,7 +16,7 @@ from scipy.linalg import cholesky, pinv, solve_triangular, toeplitz
 from scipy.stats import norm, t
 
 from voxloom.kernels.expression import contrast_matrix
-from voxloom.models.design import design_matrix, frame_times
+from voxloom.models.design.matrix import design_matrix, frame_times
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,8 @@ import numpy as np
 from nilearn.glm.first_level import run_glm
 
 from benchmarks._harness import one_thread, paired
-from voxloom.kernels.glm import fit_ols
-from voxloom.kernels.trials import lss_weights, weighted_sums
+from voxloom.kernels.first_level.glm import fit_ols
+from voxloom.kernels.first_level.trials import lss_weights, weighted_sums
 
 VOXELS = 45_768
 #: Trials whose refits are measured.

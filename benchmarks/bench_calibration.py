@@ -23,7 +23,7 @@ from benchmarks._harness import RESULTS, machine, one_thread
 from benchmarks._null_data import CONTRASTS, DESIGNS, LEVELS, NOISES, SCENES, Draw, Scene, Tested, draw, passing
 from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import contrast
-from voxloom.models.first_level import fit_first_level
+from voxloom.models.first_level.fit import fit_first_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from benchmarks._harness import one_thread, timed
-from voxloom.kernels.glm import fit_ar, fit_ar1, fit_ar1_yule_walker, fit_arma11, fit_ols
+from voxloom.kernels.first_level.glm import fit_ar, fit_ar1, fit_ar1_yule_walker, fit_arma11, fit_ols
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._harness import whole_process
-from voxloom.io.write import make_image, single_file_header, write_volumes
+from voxloom.io.nifti.write import make_image, single_file_header, write_volumes
 from voxloom.schema import Grid
 
 #: The geometry of a task run of the Human Connectome Project: 2 mm, 405 volumes, TR 0.72 s.

@@ -15,9 +15,9 @@ from nilearn.glm.first_level import run_glm
 
 from benchmarks._harness import one_thread, paired
 from voxloom.kernels.contrast import t_statistics
-from voxloom.kernels.contrast_tables import yule_walker_table
-from voxloom.kernels.glm import fit_ar1, fit_ar1_yule_walker
-from voxloom.kernels.rho_grid import grid_index
+from voxloom.kernels.first_level.contrast_tables import yule_walker_table
+from voxloom.kernels.first_level.glm import fit_ar1, fit_ar1_yule_walker
+from voxloom.kernels.noise.rho_grid import grid_index
 
 VOXELS = 45_768
 

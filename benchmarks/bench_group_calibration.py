@@ -14,7 +14,7 @@ import xarray as xr
 
 from benchmarks._harness import one_thread
 from voxloom.models.contrasts import contrast
-from voxloom.models.group import fit_group
+from voxloom.models.group.fit import fit_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks._harness import one_thread, timed
-from voxloom.io.arrays import create_array
-from voxloom.io.objects import Objects
-from voxloom.io.regions import read_voxels, write_voxels
-from voxloom.io.study import create_study
-from voxloom.pipeline import consolidate, group
-from voxloom.pipeline.group_contrasts import contrasts_of
-from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
+from voxloom.io.store.arrays import create_array
+from voxloom.io.store.objects import Objects
+from voxloom.io.store.regions import read_voxels, write_voxels
+from voxloom.io.study.open import create_study
+from voxloom.pipeline.stages import consolidate, group
+from voxloom.pipeline.stages.group_contrasts import contrasts_of
+from voxloom.pipeline.stored.maps import STATISTICS, make_map_array, make_maps, write_block
 from voxloom.schema import MAP_CHUNK_MAPS, Grid, bold_chunks, shard_slices
 from voxloom.spec import GroupModel
 

@@ -19,9 +19,9 @@ from nilearn.mass_univariate import permuted_ols
 
 from benchmarks._harness import one_thread, timed
 from benchmarks.bench_tfce import N_VOXELS, SHAPE, brain
-from voxloom.models.exchangeability import Exchangeability
-from voxloom.models.inference import permutation_test
-from voxloom.models.permutation import PreparedTest, null_max_stat, observed_stat, prepare_test, sweep
+from voxloom.models.inference.exchangeability import Exchangeability
+from voxloom.models.inference.permutation import PreparedTest, null_max_stat, observed_stat, prepare_test, sweep
+from voxloom.models.inference.permutation_test import permutation_test
 from voxloom.schema import Grid, voxel_coords
 
 N_MAPS, N_PERM = 200, 1_000

@@ -22,9 +22,9 @@ import numpy as np
 from isal import igzip
 
 from benchmarks._harness import one_thread, paired, process_usage, whole_process
-from voxloom.io.ingest import write_run
-from voxloom.io.study import create_study
-from voxloom.io.write import make_image, single_file_header, write_nifti
+from voxloom.io.nifti.write import make_image, single_file_header, write_nifti
+from voxloom.io.study.ingest import write_run
+from voxloom.io.study.open import create_study
 from voxloom.schema import Grid, MiB
 
 if TYPE_CHECKING:

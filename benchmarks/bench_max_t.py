@@ -5,10 +5,10 @@ Everything on one thread. The bare product is A e of the stacked rows alone, int
 What the figures mean. "Times faster" than nilearn is bounded by how much faster the bare product alone is
 (``bare_sgemm_times_faster``): measured three times on two cores under load, that was 70 to 90 for 100 maps by
 sign flips, 42 to 87 for 300, 37 to 47 for 1000, and 27 to 39 with two covariates. Sign flips and comparisons of
-two groups go by tables (`kernels.lookup`), in 0.5 to 1.3 of the bare product. The 80 that was hoped for with
-covariates cannot be had from Freedman and Lane's test: it needs, of every voxel under every permutation, the
-projection on the effect and on each of the q' moving nuisance columns, 1 + q' rows of the product, and 80 would
-take two to three times the machine's rate of float32. What would be cheaper:
+two groups go by tables (`kernels.permutation.lookup`), in 0.5 to 1.3 of the bare product. The 80 that was hoped for
+with covariates cannot be had from Freedman and Lane's test: it needs, of every voxel under every permutation, the
+projection on the effect and on each of the q' moving nuisance columns, 1 + q' rows of the product, and 80 would take
+two to three times the machine's rate of float32. What would be cheaper:
 
 - Exact, but for several contrasts of one design only: with M = Q R, ``Q'P e = Q'P Y - (Q'P Z) Z'Y``, so the
   product Q'P Y of rank(M) rows serves all contrasts in place of 1 + q' rows for each.
@@ -28,7 +28,7 @@ import pandas as pd
 from nilearn.mass_univariate import permuted_ols
 
 from benchmarks._harness import one_thread, paired, timed
-from voxloom.models.permutation import PreparedTest, null_max_stat, prepare_test
+from voxloom.models.inference.permutation import PreparedTest, null_max_stat, prepare_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable

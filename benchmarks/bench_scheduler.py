@@ -19,7 +19,7 @@ from voxloom.engine.events import TaskFinished
 from voxloom.engine.ledger import Ledger
 from voxloom.engine.runner import run_stage
 from voxloom.engine.task import Output, Task
-from voxloom.io.objects import Objects
+from voxloom.io.store.objects import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable

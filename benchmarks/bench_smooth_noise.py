@@ -19,10 +19,10 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 from benchmarks._harness import RESULTS, machine, one_thread
-from voxloom.kernels.smooth import FWHM_PER_SIGMA
+from voxloom.kernels.volumes.smooth import FWHM_PER_SIGMA
 from voxloom.models.contrasts import contrast
-from voxloom.models.first_level import fit_first_level
-from voxloom.models.noise import smooth_noise
+from voxloom.models.first_level.fit import fit_first_level
+from voxloom.models.first_level.noise import smooth_noise
 from voxloom.schema import Grid, voxel_coords
 
 if TYPE_CHECKING:

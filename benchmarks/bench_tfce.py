@@ -15,8 +15,8 @@ from nilearn.mass_univariate._utils import calculate_tfce
 from scipy import ndimage
 
 from benchmarks._harness import one_thread, paired
-from voxloom.kernels.neighbours import neighbourhood
-from voxloom.kernels.tfce import tfce_maxima, tfce_scores
+from voxloom.kernels.maps.neighbours import neighbourhood
+from voxloom.kernels.maps.tfce import tfce_maxima, tfce_scores
 
 SHAPE, N_VOXELS, N_MAPS = (91, 109, 91), 230_000, 8
 SMOOTH, ROUGH = 1.5, 0.0

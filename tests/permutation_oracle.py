@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from voxloom.kernels.partition import split
-from voxloom.kernels.permutation import NUISANCE, Projections
+from voxloom.kernels.permutation.nuisance import NUISANCE, Projections
+from voxloom.kernels.permutation.partition import split
 
 #: Far from both the rounding and the units of the designs under test.
 RCOND = 1e-10

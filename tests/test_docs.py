@@ -89,12 +89,16 @@ def test_contrasts_of_the_page_are_read():
     }
 
 
-def test_the_map_of_the_pipeline_names_every_module_and_no_other():
+def test_the_map_of_the_pipeline_names_every_module_in_its_folder_and_no_other():
     page = (ROOT / "docs/design/003-pipeline.md").read_text().partition("## The map")[2].partition("\n## ")[0]
-    folder = ROOT / "src/voxloom/pipeline"
-    modules = {path.stem for path in folder.rglob("*.py")} - {"__init__"} | {"verification"}
-    functions = {"run", "export", "plan", "status", "remove_run", "verify", "verify_sources", "repair"}
-    assert set(re.findall(r"`([a-z_]+)`", page)) - functions == modules
+    named: dict[str, list[str]] = {}
+    for folder, modules in re.findall(r"^\| (?:`(\w+)`)? ?\| [^|]+\| (.*) \|$", page, re.MULTILINE):
+        named.setdefault(folder, []).extend(re.findall(r"`(\w+)`", modules))
+    root = ROOT / "src/voxloom/pipeline"
+    found = {"" if folder == root else folder.name: folder for folder in [root, *root.glob("[a-z]*/")]}
+    assert {name: sorted(modules) for name, modules in named.items()} == {
+        name: sorted(path.stem for path in folder.glob("[a-z]*.py")) for name, folder in found.items()
+    }
 
 
 def test_the_readme_shows_an_analysis_that_is_part_of_the_demo():

@@ -12,8 +12,8 @@ import pytest
 import xarray as xr
 
 import voxloom
-from voxloom.models.exchangeability import SCHEMES
-from voxloom.models.prepared_test import NUISANCE
+from voxloom.models.inference.exchangeability import SCHEMES
+from voxloom.models.inference.prepared_test import NUISANCE
 from voxloom.schema import Grid, voxel_coords
 from voxloom.spec.statistics import STATISTICS as kinds
 

@@ -11,8 +11,8 @@ import pytest
 
 from voxloom import simulate
 from voxloom.errors import InputError
-from voxloom.kernels.drift import cosine_drift
-from voxloom.kernels.hrf import compute_regressor
+from voxloom.kernels.design.drift import cosine_drift
+from voxloom.kernels.design.hrf import compute_regressor
 
 SMALL = {"n_subjects": 3, "n_sites": 2, "n_runs": 2, "shape": (13, 15, 12), "n_volumes": 60, "seed": 4}
 

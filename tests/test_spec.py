@@ -646,7 +646,7 @@ def test_independent_scans_have_no_noise_to_smooth():
 def test_noise_models_of_the_file_are_those_of_the_kernels():
     from typing import get_args
 
-    from voxloom.kernels.noise_models import NOISE_MODELS
+    from voxloom.kernels.first_level.noise_models import NOISE_MODELS
     from voxloom.spec.first_level import NoiseModel
 
     assert set(get_args(NoiseModel)) == set(NOISE_MODELS)

@@ -13,9 +13,9 @@ from nilearn.glm.first_level import FirstLevelModel
 from nilearn.image import smooth_img
 
 import voxloom
-from voxloom.kernels.smooth import smooth_volume
+from voxloom.kernels.volumes.smooth import smooth_volume
 from voxloom.models.contrasts import combine_f, contrast_rows
-from voxloom.models.design import frame_times
+from voxloom.models.design.matrix import frame_times
 
 N, T_R, SHAPE = 90, 2.0, (6, 5, 4)
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])

@@ -92,7 +92,7 @@ def init(
 ) -> None:
     """Look at a dataset and write a commented analysis file to start from."""
     with session(verbose=verbose):
-        from voxloom.io.starter import write_starter
+        from voxloom.io.bids.starter import write_starter
 
         folders = [*(preprocessed or ()), *(derivatives or ())]
         path = write_starter(bids_dir, folders or None, output, force=force)

@@ -181,6 +181,6 @@ def analysis_of(maps: list[Path] | None, output: Path | None, **options: Any) ->
         raise InputError("MAPS", "are missing.", "Give the maps, or sums of sites with --merge-sums.")
     if output is None:
         raise InputError("--output", "is missing.", "Name a folder for the results.")
-    from voxloom.pipeline.given_analysis import maps_analysis
+    from voxloom.pipeline.given_maps.analysis import maps_analysis
 
     return maps_analysis(maps, output=output, **options)

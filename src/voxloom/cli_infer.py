@@ -69,7 +69,7 @@ def infer(
             stop_at=stop_at,
             tables=tables,
         )
-        from voxloom.pipeline.given_analysis import maps_analysis
+        from voxloom.pipeline.given_maps.analysis import maps_analysis
 
         model = {"formula": formula, "contrasts": given.named_contrasts(contrast), "inference": inference}
         analysis = maps_analysis(

@@ -107,8 +107,8 @@ def inference_of(
 
 def work(listener: Listener, analysis: MapsAnalysis) -> tuple[RunResult, str]:
     """Do an analysis; how it ended, what is left at its level, and where the results are."""
-    from voxloom.pipeline.infer_maps import infer_maps
-    from voxloom.pipeline.survivors import survivors
+    from voxloom.pipeline.given_maps.line import infer_maps
+    from voxloom.pipeline.inference.survivors import survivors
 
     result = infer_maps(analysis, on_event=listener)
     tell(listener, result)
@@ -124,7 +124,7 @@ def show_plan(analysis: MapsAnalysis) -> None:
     MemoryBudgetError
         A task does not fit.
     """
-    from voxloom.pipeline.maps_planning import plan_maps
+    from voxloom.pipeline.given_maps.planning import plan_maps
 
     planned = plan_maps(analysis, calibrate=True)
     typer.echo(planned.render())
@@ -158,7 +158,7 @@ def _columns(given: str, tables: list[Path]) -> list[str]:
     """Columns by name, or those of a table, which is added to the others."""
     if not given.endswith((".tsv", ".csv")):
         return _words(given)
-    from voxloom.io.phenotypes import LABEL_COLUMNS
+    from voxloom.io.maps.phenotypes import LABEL_COLUMNS
     from voxloom.io.tables import read_tsv
 
     table = read_tsv(given, remedy="A table with a row per map is wanted.")

@@ -47,13 +47,13 @@ def export(listener: Listener, maps: list[Path], path: Path, **options: Any) -> 
     """Make a file of sums; how it ended, and where it is."""
     if not maps:
         raise InputError("MAPS", "are missing.", "Give the maps to be summed.")
-    from voxloom.pipeline.shared_sums import export_sums
+    from voxloom.pipeline.site_sums.api import export_sums
 
     result = export_sums(maps, path, on_event=listener, **options)
     tell(listener, result)
     if not result.ok:
         return result, f"store  {result.store}"
-    from voxloom.io.sums_file import open_sums
+    from voxloom.io.maps.sums import open_sums
 
     about = open_sums(path).attrs
     sites = ", ".join(f"{n} of {site}" for site, n in about["sites"].items())
@@ -66,8 +66,8 @@ def pool(
     """Fit a model to sums; how it ended, what is left at its level, and where the results are."""
     if output is None:
         raise InputError("--output", "is missing.", "Name a folder for the results.")
-    from voxloom.pipeline.shared_sums import pooled_analysis, run_pooled
-    from voxloom.pipeline.survivors import survivors
+    from voxloom.pipeline.inference.survivors import survivors
+    from voxloom.pipeline.site_sums.api import pooled_analysis, run_pooled
 
     wanted = pooled_analysis(files, output=output, **options)
     result = run_pooled(wanted, merged, on_event=listener)

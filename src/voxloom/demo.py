@@ -12,11 +12,11 @@ import numpy as np
 
 from voxloom.engine.events import Note, ignore
 from voxloom.errors import StageError
-from voxloom.io.images import to_nifti
-from voxloom.io.objects import Objects
-from voxloom.io.study import open_study
+from voxloom.io.nifti.images import to_nifti
+from voxloom.io.store.objects import Objects
+from voxloom.io.study.open import open_study
 from voxloom.pipeline import run
-from voxloom.pipeline.stored_fit import load_design
+from voxloom.pipeline.stored.fit import load_design
 from voxloom.report.after_run import index_of, reports_after
 from voxloom.report.overview import GroupPicture, overview
 from voxloom.simulate import Recovery, Truth, active, head, recovery, write_bids_study

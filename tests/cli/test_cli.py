@@ -299,7 +299,7 @@ def test_init_hands_over_folders_and_says_what_next(monkeypatch: pytest.MonkeyPa
         calls.append((args, kwargs))
         return Path(args[2])
 
-    monkeypatch.setattr("voxloom.io.starter.write_starter", write_starter)
+    monkeypatch.setattr("voxloom.io.bids.starter.write_starter", write_starter)
     assert invoke("init", "bids").out == "wrote analysis.yaml\nnext: voxloom plan analysis.yaml\n"
     invoke("init", "bids", "--derivatives", "a", "--derivatives", "b", "--output", "x.yaml", "--force")
     invoke("init", "bids", "a", "b")

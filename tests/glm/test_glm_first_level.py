@@ -34,7 +34,7 @@ def events(run: int = 0) -> pd.DataFrame:
 def image(run: int = 0, shape: tuple[int, ...] = SHAPE) -> nibabel.Nifti1Image:
     """Noise, with a response to faces in the first voxel."""
     data = 500 + 5 * np.random.default_rng(10 + run).standard_normal((*shape, N))
-    X = voxloom.design_matrix(voxloom.models.design.frame_times(N, T_R), events(run), hrf_model="glover")
+    X = voxloom.design_matrix(voxloom.models.design.matrix.frame_times(N, T_R), events(run), hrf_model="glover")
     data[0, 0, 0] += 40 * X["face"].to_numpy()
     made = nibabel.Nifti1Image(data.astype(np.float32), AFFINE)
     made.header.set_zooms((3, 3, 3, T_R))
@@ -182,7 +182,7 @@ def test_every_kind_of_response(hrf_model, column, more):
 def test_durations_may_be_blocks_and_impulses():
     mixed = events().assign(duration=np.resize([0.0, 8.0, 3.0], 13))
     model = FirstLevelModel(**OPTIONS).fit(image(), mixed)
-    X = theirs.make_first_level_design_matrix(voxloom.models.design.frame_times(N, T_R), mixed)
+    X = theirs.make_first_level_design_matrix(voxloom.models.design.matrix.frame_times(N, T_R), mixed)
     np.testing.assert_allclose(model.design_matrices_[0], X, atol=1e-12)
 
 
@@ -201,13 +201,13 @@ def test_a_modulation_that_varies_is_a_regressor_of_its_own():
 def test_high_pass_and_drifts_are_those_asked_for():
     for options in ({"high_pass": 0.03}, {"drift_model": "polynomial", "drift_order": 3}, {"drift_model": None}):
         model = FirstLevelModel(**OPTIONS, **options).fit(image(), events())
-        X = theirs.make_first_level_design_matrix(voxloom.models.design.frame_times(N, T_R), events(), **options)
+        X = theirs.make_first_level_design_matrix(voxloom.models.design.matrix.frame_times(N, T_R), events(), **options)
         assert list(model.design_matrices_[0]) == list(X)
         np.testing.assert_allclose(model.design_matrices_[0], X, atol=1e-12)
 
 
 def test_early_events_are_moved_by_nilearns_rule_and_dropped_by_ours():
-    times = voxloom.models.design.frame_times(N, T_R)
+    times = voxloom.models.design.matrix.frame_times(N, T_R)
     early = pd.concat([events(), pd.DataFrame({"onset": [-30.0], "duration": [20.0], "trial_type": ["face"]})])
     with pytest.warns(VoxloomWarning, match="are moved"):
         moved = ours.make_first_level_design_matrix(times, early)
@@ -227,7 +227,7 @@ def test_responses_are_nilearns(name):
 @pytest.mark.parametrize("hrf_model", ["glover + derivative", "fir", None])
 def test_regressors_are_nilearns(hrf_model):
     condition = np.array([[-26.0, 4, 20, 33], [0.0, 3, 5, 0], [1.0, 1, 2, -1]])
-    times = voxloom.models.design.frame_times(N, T_R)
+    times = voxloom.models.design.matrix.frame_times(N, T_R)
     with pytest.warns(VoxloomWarning, match="are moved"):
         found, names = ours.compute_regressor(condition, hrf_model, times, con_id="x", fir_delays=[0, 2])
     with pytest.warns(UserWarning, match="not considered"):
@@ -378,7 +378,7 @@ def test_residuals_and_predictions_are_in_units_of_the_signal():
 
 def test_a_glm_of_arrays_and_its_contrast_are_nilearns():
     Y = values(image()).reshape(-1, N).T
-    X = theirs.make_first_level_design_matrix(voxloom.models.design.frame_times(N, T_R), events()).to_numpy()
+    X = theirs.make_first_level_design_matrix(voxloom.models.design.matrix.frame_times(N, T_R), events()).to_numpy()
     for noise_model in ("ols", "ar1"):
         labels, fit = ours.run_glm(Y, X, noise_model)
         their_labels, results = theirs.run_glm(Y, X, noise_model)

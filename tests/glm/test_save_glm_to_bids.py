@@ -18,7 +18,7 @@ from voxloom.errors import InputError, VoxloomWarning
 from voxloom.glm import save_glm_to_bids
 from voxloom.glm.first_level import FirstLevelModel
 from voxloom.glm.second_level import SecondLevelModel
-from voxloom.io.series import write_series
+from voxloom.io.nifti.series import write_series
 
 AFFINE = np.diag([3.0, 3, 3, 1])
 MASK = nibabel.Nifti1Image(np.ones((5, 5, 5), np.uint8), AFFINE)

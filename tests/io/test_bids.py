@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from voxloom.errors import InputError
-from voxloom.io.bids import index_runs, resolve_t_r
-from voxloom.io.bids_tree import BIDSTree
-from voxloom.io.participants import participants_of, read_participants
+from voxloom.io.bids.participants import participants_of, read_participants
+from voxloom.io.bids.run_table import index_runs, resolve_t_r
+from voxloom.io.bids.tree import BIDSTree
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ import pytest
 from voxloom.engine.ledger import Ledger
 from voxloom.engine.runner import Output, Task, run_stage
 from voxloom.errors import CorruptionError, InputError, StoreAccessError, StoreAwayError
-from voxloom.io import bucket as bucket_module
-from voxloom.io.store import Objects, open_group_dataset, put_array, put_group
+from voxloom.io.store import bucket as bucket_module
+from voxloom.io.store.access import Objects, open_group_dataset, put_array, put_group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,7 +160,7 @@ def test_a_bucket_that_goes_later_is_not_an_empty_store(objects: Objects, s3: Se
 
 def test_without_the_library_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "obstore", None)
-    monkeypatch.delitem(sys.modules, "voxloom.io.bucket")
+    monkeypatch.delitem(sys.modules, "voxloom.io.store.bucket")
     with pytest.raises(StoreAccessError, match=r"obstore is not installed\. Run: pip install 'voxloom\[s3\]'"):
         Objects("s3://bucket/store").get("a")
 
@@ -184,8 +184,8 @@ def test_errors_come_back_from_workers_as_they_are(kind: type[Exception]) -> Non
 
 def test_a_store_on_a_disk_does_not_import_the_library(tmp_path: Path) -> None:
     code = (
-        "import sys, voxloom.pipeline; from voxloom.io.store import Objects; o = Objects(sys.argv[1]);"
+        "import sys, voxloom.pipeline; from voxloom.io.store.access import Objects; o = Objects(sys.argv[1]);"
         "o.put('a', b'1'), o.get('a'), o.list(''), o.strict_store;"
-        "assert not {'obstore', 'voxloom.io.bucket'} & set(sys.modules)"
+        "assert not {'obstore', 'voxloom.io.store.bucket'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)

@@ -11,7 +11,7 @@ import pytest
 from nilearn.interfaces.fmriprep import load_confounds
 
 from voxloom.errors import InputError, VoxloomWarning
-from voxloom.io.confounds import read_confounds, require_rows, select_confounds
+from voxloom.io.bids.confounds import read_confounds, require_rows, select_confounds
 
 FOLDER = "data/fmriprep_confounds/nilearn_test"
 NEW, OLD = "test-v21_desc-confounds_timeseries", "test_desc-confounds_regressors"

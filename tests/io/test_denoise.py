@@ -14,8 +14,8 @@ from nilearn.interfaces.fmriprep import load_confounds as nilearn_load
 from nilearn.interfaces.fmriprep import load_confounds_strategy as nilearn_preset
 
 from voxloom.errors import InputError, VoxloomWarning
-from voxloom.io.confounds import read_confounds
-from voxloom.io.denoise import denoise, load_confounds
+from voxloom.io.bids.confounds import read_confounds
+from voxloom.io.bids.denoise import denoise, load_confounds
 from voxloom.spec import parse_confounds
 
 FOLDER = "data/fmriprep_confounds/nilearn_test"

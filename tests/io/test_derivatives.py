@@ -17,8 +17,8 @@ from nilearn.interfaces.bids import parse_bids_filename
 
 from voxloom import __version__
 from voxloom.errors import InputError
-from voxloom.io.derivative_dataset import write_dataset
-from voxloom.io.derivatives import (
+from voxloom.io.bids.derivative_dataset import write_dataset
+from voxloom.io.bids.derivatives import (
     STATISTICS,
     design_name,
     group_design_name,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from voxloom.errors import InputError
-from voxloom.io.events import read_events
+from voxloom.io.bids.events import read_events
 
 
 @pytest.mark.parametrize("dataset", ["haxby_pseudo6_bids", "ds005_bids_layout"])

@@ -11,7 +11,7 @@ import xarray as xr
 from nilearn.masking import apply_mask, unmask
 
 from voxloom.errors import GridError, InputError
-from voxloom.io.images import from_nifti, to_nifti, write_nifti
+from voxloom.io.nifti.images import from_nifti, to_nifti, write_nifti
 from voxloom.schema import Grid, grid_of, validate, voxel_coords
 
 if TYPE_CHECKING:

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from nilearn.image import smooth_img
 
 from voxloom.errors import CorruptionError, GridError, InputError, MemoryBudgetError, StoreError
-from voxloom.io.ingest import write_run
-from voxloom.io.nifti import read_header
-from voxloom.io.run_memory import RunMemory
-from voxloom.io.run_values import RunValues
-from voxloom.io.store import Objects, read_voxels
-from voxloom.io.study import Study, create_study, open_study, read_bold, read_run
-from voxloom.io.transpose import Transposer
-from voxloom.io.write import write_nifti
+from voxloom.io.nifti.volumes import read_header
+from voxloom.io.nifti.write import write_nifti
+from voxloom.io.store.access import Objects, read_voxels
+from voxloom.io.study.ingest import write_run
+from voxloom.io.study.open import Study, create_study, open_study, read_bold, read_run
+from voxloom.io.study.run_memory import RunMemory
+from voxloom.io.study.run_values import RunValues
+from voxloom.io.study.transpose import Transposer
 from voxloom.schema import Grid, MiB
 
 AFFINE = np.array([[-3, 0, 0, 30], [0, 3, 0, -40], [0, 0, 3.5, 12], [0, 0, 0, 1.0]])
@@ -199,7 +199,7 @@ def test_non_finite_values_are_counted_and_kept(tmp_path: Path, study: Study, da
 
 @pytest.mark.parametrize("times", [1, 3, 5, 12])
 def test_turning_in_slabs_equals_a_transpose(data: np.ndarray, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voxloom.io.transpose.STRETCH_BYTES", 100)
+    monkeypatch.setattr("voxloom.io.study.transpose.STRETCH_BYTES", 100)
     rows = data.reshape(-1, 12).T
     with Transposer(rows.shape[1], 12, rows.dtype, times * rows[0].nbytes + 1) as turned:
         for row in rows:
@@ -317,8 +317,8 @@ def test_bad_input(tmp_path: Path, study: Study, data: np.ndarray) -> None:
 MEASURE = """
 import sys
 from pathlib import Path
-from voxloom.io.ingest import write_run
-from voxloom.io.study import open_study
+from voxloom.io.study.ingest import write_run
+from voxloom.io.study.open import open_study
 
 def peak():  # of this program; ru_maxrss would begin with that of the parent
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from voxloom.errors import CorruptionError, InputError
-from voxloom.io.nifti import VolumeReader, read_header, read_mask, volumes
-from voxloom.io.write import write_nifti
+from voxloom.io.nifti.volumes import VolumeReader, read_header, read_mask, volumes
+from voxloom.io.nifti.write import write_nifti
 from voxloom.schema import Grid
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def test_written_bytes_are_the_same_each_time_and_nibabel_reads_them(tmp_path: P
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, series: np.ndarray) -> None:
-    from voxloom.io.write import write_volumes
+    from voxloom.io.nifti.write import write_volumes
 
     path = write_nifti(series[..., 0], tmp_path / "a.nii.gz", Grid.of(series.shape, AFFINE))
     before = path.read_bytes()

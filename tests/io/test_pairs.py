@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from voxloom.errors import CorruptionError, InputError, VoxloomWarning
-from voxloom.io.images import from_nifti
-from voxloom.io.ingest import write_run
-from voxloom.io.nifti import VolumeReader, read_header, volumes
-from voxloom.io.pairs import image_files
-from voxloom.io.study import create_study
+from voxloom.io.nifti.images import from_nifti
+from voxloom.io.nifti.pairs import image_files
+from voxloom.io.nifti.volumes import VolumeReader, read_header, volumes
+from voxloom.io.study.ingest import write_run
+from voxloom.io.study.open import create_study
 
 if TYPE_CHECKING:
     from pathlib import Path

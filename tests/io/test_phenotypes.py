@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from voxloom.errors import InputError
-from voxloom.io.given_maps import MapFiles, list_maps
-from voxloom.io.phenotypes import entities_of, join, known_of, read_phenotypes
+from voxloom.io.maps.files import MapFiles, list_maps
+from voxloom.io.maps.phenotypes import entities_of, join, known_of, read_phenotypes
 from voxloom.schema import Grid
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import voxloom
 from voxloom.errors import InputError
-from voxloom.io.bids import index_runs
-from voxloom.io.confounds import read_confounds, select_confounds
-from voxloom.io.starter import starter, write_starter
+from voxloom.io.bids.confounds import read_confounds, select_confounds
+from voxloom.io.bids.run_table import index_runs
+from voxloom.io.bids.starter import starter, write_starter
 from voxloom.simulate import write_bids_study
 from voxloom.spec import load_analysis
 

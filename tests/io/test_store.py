@@ -13,9 +13,7 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from voxloom.errors import CorruptionError, InputError, StoreError
-from voxloom.io.integrity import damage_of
-from voxloom.io.shard import CLEVEL, CNAME, encode_shard
-from voxloom.io.store import (
+from voxloom.io.store.access import (
     Objects,
     clean_partial,
     create_array,
@@ -30,6 +28,8 @@ from voxloom.io.store import (
     write_shard,
     write_voxels,
 )
+from voxloom.io.store.integrity import damage_of
+from voxloom.io.store.shard import CLEVEL, CNAME, encode_shard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from voxloom.errors import CorruptionError, GridError, InputError, StoreError
-from voxloom.io.store import Objects, create_array, read_voxels, write_voxels
-from voxloom.io.study import create_study, describe_results, is_study, open_study
+from voxloom.io.store.access import Objects, create_array, read_voxels, write_voxels
+from voxloom.io.study.open import create_study, describe_results, is_study, open_study
 from voxloom.schema import SCHEMA_VERSION, Grid, grid_of
 from voxloom.sealed import BLANK, KEY, seal
 

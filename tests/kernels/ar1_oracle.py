@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from voxloom.kernels.segments import FAR
+from voxloom.kernels.noise.segments import FAR
 
 
 def scans_of(starts, T):

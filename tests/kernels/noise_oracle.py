@@ -33,7 +33,7 @@ def log_reml(X, y, V):
 
 
 def derivatives(Q, theta, V, h=1e-5):
-    """W, A, B and traces of `kernels.dof.Derivatives` from V(theta), by central differences."""
+    """W, A, B and traces of `kernels.first_level.dof.Derivatives` from V(theta), by central differences."""
     theta = np.asarray(theta, dtype=float)
 
     def D(at):

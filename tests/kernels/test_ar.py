@@ -11,7 +11,12 @@ from scipy.optimize import minimize
 from statsmodels.tsa.arima_process import ArmaProcess
 
 from voxloom.errors import DesignError
-from voxloom.kernels.ar import (
+from voxloom.kernels.contrast import f_statistics, t_statistics
+from voxloom.kernels.first_level.contrast_tables import ar1_table
+from voxloom.kernels.first_level.dof import Derivatives, kenward_roger, small_sample
+from voxloom.kernels.first_level.glm import fit_ar, fit_ar1
+from voxloom.kernels.linalg import reduce_design
+from voxloom.kernels.noise.ar import (
     ar_design,
     autocorrelations,
     coefficients,
@@ -24,14 +29,9 @@ from voxloom.kernels.ar import (
     partial_autocorrelations,
     series_of,
 )
-from voxloom.kernels.ar_table import WIDTHS, _ar_pieces, _cells, ar_contrasts, ar_derivatives
-from voxloom.kernels.contrast import f_statistics, t_statistics
-from voxloom.kernels.contrast_tables import ar1_table
-from voxloom.kernels.dof import Derivatives, kenward_roger, small_sample
-from voxloom.kernels.glm import fit_ar, fit_ar1
-from voxloom.kernels.linalg import reduce_design
-from voxloom.kernels.rho_grid import grid_index
-from voxloom.kernels.segments import segments_of
+from voxloom.kernels.noise.ar_table import WIDTHS, _ar_pieces, _cells, ar_contrasts, ar_derivatives
+from voxloom.kernels.noise.rho_grid import grid_index
+from voxloom.kernels.noise.segments import segments_of
 
 #: Scans of 70: all; three runs; single ones and bursts left out; two runs with gaps that begin and end near their ends.
 SERIES = {

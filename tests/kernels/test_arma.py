@@ -10,7 +10,11 @@ from noise_oracle import covariance, derivatives, log_reml, noise, weights_of
 from statsmodels.tsa.arima_process import ArmaProcess
 
 from voxloom.errors import DesignError
-from voxloom.kernels.arma import (
+from voxloom.kernels.contrast import t_statistics
+from voxloom.kernels.first_level.glm import fit_arma11
+from voxloom.kernels.first_level.noise_models import require_estimable
+from voxloom.kernels.first_level.ols_residuals import ols_residuals
+from voxloom.kernels.noise.arma import (
     ARMA_GRID,
     apply_precision,
     arma_index,
@@ -19,14 +23,10 @@ from voxloom.kernels.arma import (
     innovations,
     sum_of_squares,
 )
-from voxloom.kernels.arma_reml import ArmaGrid, arma_reml, solve_arma
-from voxloom.kernels.arma_table import arma_derivatives, arma_table
-from voxloom.kernels.contrast import t_statistics
-from voxloom.kernels.glm import fit_arma11
-from voxloom.kernels.lags import lag_design
-from voxloom.kernels.noise_models import require_estimable
-from voxloom.kernels.ols_residuals import ols_residuals
-from voxloom.kernels.segments import segments_of
+from voxloom.kernels.noise.arma_reml import ArmaGrid, arma_reml, solve_arma
+from voxloom.kernels.noise.arma_table import arma_derivatives, arma_table
+from voxloom.kernels.noise.lags import lag_design
+from voxloom.kernels.noise.segments import segments_of
 
 AB = [(0.8, -0.5), (0.0, 0.3), (0.0, 0.0), (0.5, 0.4), (0.95, -0.9)]
 SCANS = [

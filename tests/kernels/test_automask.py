@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voxloom.kernels.automask import compute_brain_mask, otsu_threshold
+from voxloom.kernels.volumes.automask import compute_brain_mask, otsu_threshold
 
 
 def ball(shape: tuple[int, int, int], radius: float) -> np.ndarray:

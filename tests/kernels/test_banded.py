@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voxloom.kernels.banded import add_products, factor_bands, invert_bands, solve_bands
+from voxloom.kernels.noise.banded import add_products, factor_bands, invert_bands, solve_bands
 
 
 def random_bands(n, m, p, seed=0):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from voxloom.errors import InputError
-from voxloom.kernels.exchangeability import block_tree, free_block, moves_of, orbits, require_equal_parts
-from voxloom.kernels.rearrange import plan_rearrangements
+from voxloom.kernels.permutation.exchangeability import block_tree, free_block, moves_of, orbits, require_equal_parts
+from voxloom.kernels.permutation.rearrange import plan_rearrangements
 
 TREES = {
     "free": [[1]] * 5,

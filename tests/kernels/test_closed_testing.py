@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from voxloom.kernels.closed_testing import hommel_value, true_discoveries
+from voxloom.kernels.maps.closed_testing import hommel_value, true_discoveries
 
 P = st.sampled_from([0.0, 1e-9, 0.001, 0.01, 0.02, 0.04, 0.05, 0.1, 0.3, 0.7, 1.0]) | st.floats(0, 1)
 

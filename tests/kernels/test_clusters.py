@@ -10,9 +10,9 @@ from nilearn.mass_univariate._utils import calculate_cluster_measures
 from scipy import ndimage
 
 from spatial_oracle import AXES_APART, cluster_values, labels
-from voxloom.kernels.clusters import cluster_maxima, find_clusters
-from voxloom.kernels.component_tree import NONE, grow, make_scratch
-from voxloom.kernels.neighbours import neighbourhood
+from voxloom.kernels.maps.clusters import cluster_maxima, find_clusters
+from voxloom.kernels.maps.component_tree import NONE, grow, make_scratch
+from voxloom.kernels.maps.neighbours import neighbourhood
 
 
 def smooth_noise(shape, seed=0, sigma=1.0):

@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from scipy.linalg import toeplitz
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
-from voxloom.kernels.collinearity import condition_number, correlation, efficiency, variance_inflation, whiten_ar1
-from voxloom.kernels.segments import FAR
+from voxloom.kernels.design.collinearity import (
+    condition_number,
+    correlation,
+    efficiency,
+    variance_inflation,
+    whiten_ar1,
+)
+from voxloom.kernels.noise.segments import FAR
 
 
 def design(seed, T=40, K=5):

@@ -14,7 +14,7 @@ from voxloom.kernels.contrast import (
     fixed_effects,
     t_statistics,
 )
-from voxloom.kernels.contrast_tables import ols_table, pattern_table
+from voxloom.kernels.first_level.contrast_tables import ols_table, pattern_table
 
 
 def table_of(rng, cases, q):

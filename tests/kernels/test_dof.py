@@ -7,14 +7,14 @@ import pytest
 from ar1_oracle import confounded_design, covariance, noise, scans_of
 from scipy import stats
 
-from voxloom.kernels import contrast_tables
 from voxloom.kernels.contrast import f_statistics, t_statistics
-from voxloom.kernels.contrast_tables import ar1_table, yule_walker_table
-from voxloom.kernels.dof import _match_moments, ar1_derivatives, kenward_roger, small_sample
-from voxloom.kernels.glm import fit_ar1, fit_ar1_yule_walker
-from voxloom.kernels.lags import lag_design
-from voxloom.kernels.rho_grid import RHO_GRID, grid_index
-from voxloom.kernels.segments import segments_of
+from voxloom.kernels.first_level import contrast_tables
+from voxloom.kernels.first_level.contrast_tables import ar1_table, yule_walker_table
+from voxloom.kernels.first_level.dof import _match_moments, ar1_derivatives, kenward_roger, small_sample
+from voxloom.kernels.first_level.glm import fit_ar1, fit_ar1_yule_walker
+from voxloom.kernels.noise.lags import lag_design
+from voxloom.kernels.noise.rho_grid import RHO_GRID, grid_index
+from voxloom.kernels.noise.segments import segments_of
 
 T, K = 45, 6
 SINGLE = np.arange(T) + np.arange(T) // 9
@@ -142,7 +142,7 @@ def test_a_table_is_the_same_when_no_pieces_are_kept(monkeypatch):
     X, C = confounded_design(3), np.eye(33)[:1]
     expected = ar1_table(X, C)
     contrast_tables._ar1_pieces.cache_clear()
-    monkeypatch.setattr("voxloom.kernels.pieces.PIECES_BYTES", 10 * 3 * 8 * 33**2)
+    monkeypatch.setattr("voxloom.kernels.first_level.pieces.PIECES_BYTES", 10 * 3 * 8 * 33**2)
     for found, wanted in zip(ar1_table(X, C), expected):
         np.testing.assert_array_equal(found, wanted)
     _, pieces = contrast_tables._ar1_pieces(X.tobytes(), X.shape, np.arange(150).tobytes())

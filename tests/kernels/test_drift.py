@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from nilearn.glm.first_level.design_matrix import _make_drift
 
 from voxloom.errors import DesignError
-from voxloom.kernels.drift import cosine_drift, polynomial_drift
-from voxloom.kernels.gram_schmidt import dependent, orthogonalize
+from voxloom.kernels.design.drift import cosine_drift, polynomial_drift
+from voxloom.kernels.design.gram_schmidt import dependent, orthogonalize
 
 frames = st.builds(
     lambda n, t_r, reference: np.linspace(reference * t_r, (n - 1 + reference) * t_r, n),

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from nilearn.glm.first_level import run_glm
 
 from voxloom.errors import DesignError
-from voxloom.kernels.contrast_tables import ar1_table, ols_table, yule_walker_table
-from voxloom.kernels.glm import fit_ar1, fit_ar1_yule_walker, fit_ols
-from voxloom.kernels.noise_models import NOISE_MODELS
+from voxloom.kernels.first_level.contrast_tables import ar1_table, ols_table, yule_walker_table
+from voxloom.kernels.first_level.glm import fit_ar1, fit_ar1_yule_walker, fit_ols
+from voxloom.kernels.first_level.noise_models import NOISE_MODELS
 
 #: One of each kind.
 NAMES = ["ols", "ar1", "ar1-yule-walker", "ar3", "arma11"]

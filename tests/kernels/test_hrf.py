@@ -14,8 +14,8 @@ from scipy import stats
 from scipy.io import loadmat
 
 from voxloom.errors import DesignError
-from voxloom.kernels.convolve import convolve_events, fine_grid
-from voxloom.kernels.hrf import (
+from voxloom.kernels.design.convolve import convolve_events, fine_grid
+from voxloom.kernels.design.hrf import (
     GLOVER,
     HRF_MODELS,
     SPM,

@@ -7,9 +7,9 @@ import pytest
 from ar1_oracle import covariance, scans_of, whitening_from_zero
 
 from voxloom.errors import DesignError
-from voxloom.kernels.lag_sums import block_size, lag_sums
-from voxloom.kernels.lags import lag_design, neighbours
-from voxloom.kernels.segments import segments_of
+from voxloom.kernels.noise.lag_sums import block_size, lag_sums
+from voxloom.kernels.noise.lags import lag_design, neighbours
+from voxloom.kernels.noise.segments import segments_of
 
 T = 40
 SCANS = {

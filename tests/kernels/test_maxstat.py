@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from permutation_oracle import projections, refitted
-from voxloom.kernels import maxstat
-from voxloom.kernels.permutation import stat_of_cosine
-from voxloom.kernels.products import MatrixProducts, TableProducts, products_of
-from voxloom.kernels.rearrange import plan_rearrangements
-from voxloom.kernels.rows import Rows, part_of, rows_of
+from voxloom.kernels.permutation import maxstat
+from voxloom.kernels.permutation.nuisance import stat_of_cosine
+from voxloom.kernels.permutation.products import MatrixProducts, TableProducts, products_of
+from voxloom.kernels.permutation.rearrange import plan_rearrangements
+from voxloom.kernels.permutation.rows import Rows, part_of, rows_of
 
 ONE_SAMPLE = np.ones((1, 1))
 
@@ -188,7 +188,7 @@ def test_tables_and_products_give_the_same_bits(case, monkeypatch):
     assert isinstance(products_of(rows_of(model, indices)), TableProducts)
     Y = np.random.default_rng(2).standard_normal((len(M), 1300))
     by_tables = maxstat.extremes(Y, indices, model)
-    monkeypatch.setattr("voxloom.kernels.products.WORTH_TABLES", 10**9)
+    monkeypatch.setattr("voxloom.kernels.permutation.products.WORTH_TABLES", 10**9)
     by_products = maxstat.extremes(Y, indices, model)
     np.testing.assert_array_equal(by_tables.greatest, by_products.greatest)
     np.testing.assert_array_equal(by_tables.least, by_products.least)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from statsmodels.stats.multitest import multipletests
 
-from voxloom.kernels.multiplicity import bky, bonferroni, fdr
+from voxloom.kernels.maps.multiplicity import bky, bonferroni, fdr
 
 
 @pytest.mark.parametrize(("correct", "name"), [(fdr, "fdr_bh"), (bonferroni, "bonferroni")])

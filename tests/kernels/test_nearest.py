@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nilearn.image import resample_img
 
-from voxloom.kernels.nearest import nearest
+from voxloom.kernels.volumes.nearest import nearest
 
 
 def affine(*sizes: float, origin: tuple[float, ...] = (0, 0, 0), turn: float = 0.0) -> np.ndarray:

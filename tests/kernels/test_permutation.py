@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from permutation_oracle import projections, refitted
-from voxloom.kernels.partition import concerns_a_mean, interchangeable, partition
-from voxloom.kernels.permutation import stat_of_cosine
-from voxloom.kernels.rearrange import plan_rearrangements
+from voxloom.kernels.permutation.nuisance import stat_of_cosine
+from voxloom.kernels.permutation.partition import concerns_a_mean, interchangeable, partition
+from voxloom.kernels.permutation.rearrange import plan_rearrangements
 
 ONE, SIDE = np.ones(8), np.repeat([1.0, 0.0], 4)
 AGE = np.array([3.0, -1, 4, 1, -5, 9, 2, -6])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from voxloom.kernels.permutation.rearrange import arrangement_rank, n_arrangements, plan_rearrangements
 from voxloom.kernels.philox import random_words
-from voxloom.kernels.rearrange import arrangement_rank, n_arrangements, plan_rearrangements
 
 
 def distinct(n: int) -> np.ndarray:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from ar1_oracle import log_reml, noise, scans_of
 
-from voxloom.kernels.glm import fit_ar1
-from voxloom.kernels.lag_sums import lag_sums
-from voxloom.kernels.lags import lag_design
-from voxloom.kernels.reml import reml_index, reml_weights
-from voxloom.kernels.rho_grid import RHO_GRID, grid_index, grid_inverse, solve_on_grid
-from voxloom.kernels.segments import FAR, segments_of
+from voxloom.kernels.first_level.glm import fit_ar1
+from voxloom.kernels.noise.lag_sums import lag_sums
+from voxloom.kernels.noise.lags import lag_design
+from voxloom.kernels.noise.reml import reml_index, reml_weights
+from voxloom.kernels.noise.rho_grid import RHO_GRID, grid_index, grid_inverse, solve_on_grid
+from voxloom.kernels.noise.segments import FAR, segments_of
 
 
 def design_of(K, T=150, seed=0):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxloom.kernels.rounding import MAX_ERROR_SD, round_to_sd
+from voxloom.kernels.volumes.rounding import MAX_ERROR_SD, round_to_sd
 from voxloom.spec.data import Data
 
 TYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]

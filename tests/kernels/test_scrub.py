@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nilearn.interfaces.fmriprep.load_confounds_scrub import optimize_scrub
 
-from voxloom.kernels.scrub import scrub
-from voxloom.kernels.segments import segments_of
+from voxloom.kernels.noise.scrub import scrub
+from voxloom.kernels.noise.segments import segments_of
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(0, 8))

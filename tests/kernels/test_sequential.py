@@ -8,7 +8,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from voxloom.kernels.sequential import Counts, advance, sequential_p
+from voxloom.kernels.permutation.sequential import Counts, advance, sequential_p
 
 LENGTH = 10
 #: Every sequence of reached or not, (2^LENGTH, LENGTH).

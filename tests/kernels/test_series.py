@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voxloom.kernels.series import moments, pick
+from voxloom.kernels.volumes.series import moments, pick
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.uint64, np.float32, np.float64])

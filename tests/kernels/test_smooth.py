@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nilearn.image import smooth_img
 
-from voxloom.kernels.smooth import smooth_volume
+from voxloom.kernels.volumes.smooth import smooth_volume
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from voxloom.kernels.tail_fit import BEYOND, REPLACED, anderson_darling, fit_tail, tail_p
+from voxloom.kernels.permutation.tail_fit import BEYOND, REPLACED, anderson_darling, fit_tail, tail_p
 
 SHAPES = {"uniform": 1.0, "bounded": 0.3, "exponential": 0.0, "long": -0.3}
 

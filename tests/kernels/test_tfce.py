@@ -12,8 +12,8 @@ from nilearn.mass_univariate._utils import calculate_tfce
 from scipy import ndimage
 
 from spatial_oracle import AXES_APART, stepped_tfce, tfce
-from voxloom.kernels.neighbours import neighbourhood
-from voxloom.kernels.tfce import tfce_maxima, tfce_scores
+from voxloom.kernels.maps.neighbours import neighbourhood
+from voxloom.kernels.maps.tfce import tfce_maxima, tfce_scores
 
 PARAMETERS = [(0.5, 2.0, 6), (1.0, 0.0, 18), (0.3, 1.7, 26), (0.0, 1.0, 26)]
 

@@ -12,9 +12,9 @@ from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 
 import voxloom
 from voxloom.errors import DesignError, InputError, VoxloomWarning
-from voxloom.models.beta_series import beta_series
-from voxloom.models.design import design_matrix
-from voxloom.models.first_level import fit_first_level
+from voxloom.models.design.matrix import design_matrix
+from voxloom.models.first_level.beta_series import beta_series
+from voxloom.models.first_level.fit import fit_first_level
 from voxloom.schema import Grid, voxel_coords
 
 T, T_R = 120, 2.0

@@ -13,8 +13,8 @@ from nilearn.glm import cluster_level_inference
 from scipy import stats
 
 from voxloom.errors import InputError
-from voxloom.models.cluster_table import COLUMNS, clusters_table
-from voxloom.models.true_discoveries import true_discovery_proportion
+from voxloom.models.inference.cluster_table import COLUMNS, clusters_table
+from voxloom.models.inference.true_discoveries import true_discovery_proportion
 from voxloom.schema import Grid, voxel_coords
 
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 4, 5], [0, 0, 0, 1]])

@@ -9,9 +9,9 @@ import xarray as xr
 from test_first_level import bold, design
 
 from voxloom.errors import DesignError, InputError
-from voxloom.models.concatenation import concatenate_runs
 from voxloom.models.contrasts import contrast
-from voxloom.models.first_level import fit_first_level
+from voxloom.models.design.concatenation import concatenate_runs
+from voxloom.models.first_level.fit import fit_first_level
 
 SHARED = ["face", "house"]
 

@@ -16,10 +16,10 @@ from scipy import stats
 from test_first_level import MODELS, bold, design
 
 from voxloom.errors import ContrastError, InputError
-from voxloom.kernels.contrast_tables import ar1_table
-from voxloom.kernels.rho_grid import grid_index
+from voxloom.kernels.first_level.contrast_tables import ar1_table
+from voxloom.kernels.noise.rho_grid import grid_index
 from voxloom.models.contrasts import combine_f, contrast, contrast_rows
-from voxloom.models.first_level import fit_first_level, fixed_effects
+from voxloom.models.first_level.fit import fit_first_level, fixed_effects
 from voxloom.schema import validate
 
 

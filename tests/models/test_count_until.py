@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from voxloom.errors import InputError
-from voxloom.kernels.sequential import sequential_p
-from voxloom.models import sequential
-from voxloom.models.permutation import observed_stat, prepare_test, rearranged_stat, uncorrected_p
-from voxloom.models.sequential import count_until
+from voxloom.kernels.permutation.sequential import sequential_p
+from voxloom.models.inference import sequential
+from voxloom.models.inference.permutation import observed_stat, prepare_test, rearranged_stat, uncorrected_p
+from voxloom.models.inference.sequential import count_until
 
 N, V = 16, 70
 

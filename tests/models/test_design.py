@@ -14,9 +14,9 @@ from nilearn.glm.first_level import make_first_level_design_matrix, spm_hrf
 from scipy.io import loadmat
 
 from voxloom.errors import DesignError, VoxloomWarning
-from voxloom.kernels.hrf import HRF_MODELS
+from voxloom.kernels.design.hrf import HRF_MODELS
 from voxloom.kernels.linalg import reduce_design
-from voxloom.models.design import dependent_columns, design_matrix, frame_times
+from voxloom.models.design.matrix import dependent_columns, design_matrix, frame_times
 
 TIMES = frame_times(100, 2.0)
 

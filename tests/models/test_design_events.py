@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from voxloom.errors import DesignError, VoxloomWarning
-from voxloom.models.events import check_events
+from voxloom.models.design.events import check_events
 
 WHERE = "sub-01_events.tsv"
 

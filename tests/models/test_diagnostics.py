@@ -9,7 +9,7 @@ from matplotlib.image import imread
 
 from voxloom import design_diagnostics, design_matrix, plot_design
 from voxloom.errors import ContrastError, DesignError
-from voxloom.models.design import frame_times
+from voxloom.models.design.matrix import frame_times
 
 TIMES = frame_times(100, 2.0)
 

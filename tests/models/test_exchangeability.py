@@ -13,9 +13,9 @@ from scipy import stats
 
 from permutation_oracle import refitted
 from voxloom.errors import InputError
-from voxloom.kernels.permutation import NUISANCE
-from voxloom.models.exchangeability import Exchangeability
-from voxloom.models.permutation import (
+from voxloom.kernels.permutation.nuisance import NUISANCE
+from voxloom.models.inference.exchangeability import Exchangeability
+from voxloom.models.inference.permutation import (
     count_reached,
     fwe_p,
     null_max_stat,

@@ -12,9 +12,9 @@ from nilearn.glm.contrasts import compute_contrast
 from nilearn.glm.first_level import mean_scaling, run_glm
 
 from voxloom.errors import DesignError, GridError, InputError
-from voxloom.kernels.glm import fit_ar1
+from voxloom.kernels.first_level.glm import fit_ar1
 from voxloom.models.contrasts import contrast
-from voxloom.models.first_level import fit_first_level, fixed_effects
+from voxloom.models.first_level.fit import fit_first_level, fixed_effects
 from voxloom.schema import Grid, grid_of, validate, voxel_coords
 
 GRID = Grid.of((30, 30, 20), np.diag([3.0, 3, 3, 1]), "MNI")

@@ -9,8 +9,8 @@ import xarray as xr
 from nilearn.glm.first_level import run_glm
 
 from voxloom.errors import InputError
-from voxloom.models.first_level import fit_first_level
-from voxloom.models.fitted import predicted, r_squared, residuals
+from voxloom.models.first_level.fit import fit_first_level
+from voxloom.models.first_level.fitted import predicted, r_squared, residuals
 from voxloom.schema import Grid, voxel_coords
 
 T = 60

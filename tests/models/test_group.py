@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from voxloom.errors import DesignError, VoxloomWarning
 from voxloom.models.contrasts import contrast
-from voxloom.models.group import fit_group
-from voxloom.models.group_design import group_design
+from voxloom.models.group.design import group_design
+from voxloom.models.group.fit import fit_group
 from voxloom.schema import Grid, validate, voxel_coords
 
 SUBJECTS = [f"sub-{i:02d}" for i in range(1, 15)]

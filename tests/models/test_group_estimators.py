@@ -12,9 +12,9 @@ from scipy import stats
 
 from voxloom.errors import DesignError, InputError, VoxloomWarning
 from voxloom.models.contrasts import contrast
-from voxloom.models.estimators import ESTIMATORS
-from voxloom.models.group import fit_group
-from voxloom.models.group_design import group_design
+from voxloom.models.group.design import group_design
+from voxloom.models.group.estimators import ESTIMATORS
+from voxloom.models.group.fit import fit_group
 
 MAPS = [f"sub-{i:02d}" for i in range(18)]
 

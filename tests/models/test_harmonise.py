@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from voxloom.errors import InputError
-from voxloom.models.harmonise import apply_combat, fit_combat
+from voxloom.models.group.harmonise import apply_combat, fit_combat
 
 NAMES = [f"sub-{i:02d}" for i in range(24)]
 

@@ -15,15 +15,15 @@ from scipy import stats
 
 from voxloom.errors import ContrastError, DesignError, InputError, VoxloomWarning
 from voxloom.models.contrasts import contrast
-from voxloom.models.exchangeability import Exchangeability
-from voxloom.models.group import fit_group
-from voxloom.models.inference import permutation_test
-from voxloom.models.permutation import (
+from voxloom.models.group.fit import fit_group
+from voxloom.models.inference.exchangeability import Exchangeability
+from voxloom.models.inference.permutation import (
     fwe_p,
     null_max_stat,
     observed_stat,
     prepare_test,
 )
+from voxloom.models.inference.permutation_test import permutation_test
 from voxloom.schema import Grid, grid_of, voxel_coords
 
 
@@ -160,7 +160,7 @@ def test_any_dtype_is_read_exactly(dtype):
 
 
 def test_lazy_maps_are_read_in_stretches(monkeypatch):
-    monkeypatch.setattr("voxloom.models.run_test.MAP_SHARD_VOXELS", 100)
+    monkeypatch.setattr("voxloom.models.inference.run_test.MAP_SHARD_VOXELS", 100)
     maps = group_maps(12, 400)
     for chunks in (30, 99, 100, 150):
         found = permutation_test(maps.chunk(voxel=chunks), n_perm=50)

@@ -9,8 +9,8 @@ import statsmodels.api as sm
 import xarray as xr
 
 from voxloom.errors import ContrastError, InputError
-from voxloom.models.group import fit_group
-from voxloom.models.influence import group_influence, influential_maps
+from voxloom.models.group.fit import fit_group
+from voxloom.models.group.influence import group_influence, influential_maps
 
 
 @pytest.fixture

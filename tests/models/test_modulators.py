@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from nilearn.glm.first_level import make_first_level_design_matrix
 
 from voxloom.errors import DesignError, InputError, VoxloomWarning
-from voxloom.models.design import design_matrix, frame_times
-from voxloom.pipeline.design import RunTables, build
+from voxloom.models.design.matrix import design_matrix, frame_times
+from voxloom.pipeline.stages.design import RunTables, build
 from voxloom.spec import FirstLevel
 
 TIMES = frame_times(100, 2.0)

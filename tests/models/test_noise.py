@@ -9,13 +9,13 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 from voxloom.errors import InputError
-from voxloom.kernels.ar import is_stationary
-from voxloom.kernels.glm import fit_ar, fit_ar1
-from voxloom.kernels.noise_models import NOISE_MODELS
-from voxloom.kernels.smooth import FWHM_PER_SIGMA
+from voxloom.kernels.first_level.glm import fit_ar, fit_ar1
+from voxloom.kernels.first_level.noise_models import NOISE_MODELS
+from voxloom.kernels.noise.ar import is_stationary
+from voxloom.kernels.volumes.smooth import FWHM_PER_SIGMA
 from voxloom.models.contrasts import contrast
-from voxloom.models.first_level import fit_first_level
-from voxloom.models.noise import smooth_noise
+from voxloom.models.first_level.fit import fit_first_level
+from voxloom.models.first_level.noise import smooth_noise
 from voxloom.schema import Grid, voxel_coords
 
 SHAPE = (9, 8, 7)

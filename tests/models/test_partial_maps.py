@@ -13,11 +13,11 @@ from scipy import stats
 from permutation_oracle import refitted, refitted_partial
 from voxloom.errors import InputError, VoxloomWarning
 from voxloom.kernels.tails import f_to_z, t_to_z
-from voxloom.models.exchangeability import Exchangeability
-from voxloom.models.inference import permutation_test
-from voxloom.models.permutation import observed_stat, prepare_test, rearranged_stat, sweep
-from voxloom.models.sequential import count_until
-from voxloom.models.tfce import tfce
+from voxloom.models.inference.exchangeability import Exchangeability
+from voxloom.models.inference.permutation import observed_stat, prepare_test, rearranged_stat, sweep
+from voxloom.models.inference.permutation_test import permutation_test
+from voxloom.models.inference.sequential import count_until
+from voxloom.models.inference.tfce import tfce
 from voxloom.schema import Grid, voxel_coords
 
 CONTRASTS = {"t": [[0.0, 1, -1, 0]], "F": [[0.0, 1, -1, 0], [0.0, 0, 0, 1]]}

@@ -8,14 +8,14 @@ import xarray as xr
 
 from spatial_oracle import cluster_values, tfce
 from voxloom.errors import InputError
-from voxloom.kernels.sequential import sequential_p
+from voxloom.kernels.permutation.sequential import sequential_p
 from voxloom.kernels.tails import z_to_t
-from voxloom.models.group_design import aligned_design
-from voxloom.models.inference import permutation_test
-from voxloom.models.null_p import p_of_null
-from voxloom.models.permutation import observed_stat, prepare_test, rearranged_stat
-from voxloom.models.prepared_test import with_smoothed_variance
-from voxloom.models.sequential import count_until
+from voxloom.models.group.design import aligned_design
+from voxloom.models.inference.null_p import p_of_null
+from voxloom.models.inference.permutation import observed_stat, prepare_test, rearranged_stat
+from voxloom.models.inference.permutation_test import permutation_test
+from voxloom.models.inference.prepared_test import with_smoothed_variance
+from voxloom.models.inference.sequential import count_until
 from voxloom.schema import Grid, voxel_coords
 
 SHAPE, N = (7, 6, 5), 12

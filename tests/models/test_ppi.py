@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 
 from voxloom.errors import ContrastError, DesignError
-from voxloom.kernels.convolve import convolve_events, fine_grid, place_events
-from voxloom.kernels.deconvolve import deconvolve, observe, observed_cosines
-from voxloom.kernels.hrf import HrfBasis, hrf_kernels
-from voxloom.models.design import design_matrix, frame_times
-from voxloom.models.ppi import ppi_regressors
+from voxloom.kernels.design.convolve import convolve_events, fine_grid, place_events
+from voxloom.kernels.design.deconvolve import deconvolve, observe, observed_cosines
+from voxloom.kernels.design.hrf import HrfBasis, hrf_kernels
+from voxloom.models.design.matrix import design_matrix, frame_times
+from voxloom.models.design.ppi import ppi_regressors
 
 T_R, N = 2.0, 240
 TIMES = frame_times(N, T_R, 0.5)

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from voxloom.errors import InputError
-from voxloom.models.quality import quality_series, tsnr
+from voxloom.models.first_level.quality import quality_series, tsnr
 
 V, T = 30, 25
 

@@ -10,8 +10,8 @@ from test_first_level import bold, design
 
 from voxloom.errors import ContrastError, InputError, VoxloomWarning
 from voxloom.models.contrasts import combine_f, contrast, contrast_rows
-from voxloom.models.first_level import fit_first_level, fixed_effects
-from voxloom.models.runs import conjunction, contrast_over_runs
+from voxloom.models.first_level.fit import fit_first_level, fixed_effects
+from voxloom.models.first_level.runs import conjunction, contrast_over_runs
 from voxloom.schema import validate
 
 

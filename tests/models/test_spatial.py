@@ -16,9 +16,9 @@ from scipy import ndimage, stats
 from spatial_oracle import cluster_values, labels, stepped_tfce, tfce
 from voxloom import TFCE, ClusterMass, ClusterSize, Exchangeability, MaxStat
 from voxloom.errors import InputError
-from voxloom.models.inference import permutation_test
-from voxloom.models.permutation import observed_stat, prepare_test, rearranged_stat
-from voxloom.models.spatial import SpatialTest, null_spatial, observed_spatial, spatial_maxima
+from voxloom.models.inference.permutation import observed_stat, prepare_test, rearranged_stat
+from voxloom.models.inference.permutation_test import permutation_test
+from voxloom.models.inference.spatial import SpatialTest, null_spatial, observed_spatial, spatial_maxima
 from voxloom.schema import Grid, voxel_coords
 from voxloom.spec import as_statistics, by_result_name
 
@@ -253,7 +253,7 @@ def test_workers_give_the_same_bits(client, statistics):
 @pytest.mark.parametrize("statistics", [(), ("max_stat",)])
 def test_workers_stop_counting_at_the_same_rearrangements(client, monkeypatch, statistics):
     """Voxels are counted in parts; some stop, some do not."""
-    monkeypatch.setattr("voxloom.models.run_test.VOXELS", 16)
+    monkeypatch.setattr("voxloom.models.inference.run_test.VOXELS", 16)
     maps, design = smooth_maps(10), groups(10, 4)
     alone, together = (
         permutation_test(maps, design, "a - b", n_perm=200, statistics=statistics, stop_at=9, client=c)

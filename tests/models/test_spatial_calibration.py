@@ -8,9 +8,9 @@ import pytest
 from scipy import ndimage, stats
 
 from voxloom import TFCE, ClusterMass, ClusterSize, Exchangeability
-from voxloom.models.null_p import counted_p
-from voxloom.models.permutation import observed_stat, prepare_test
-from voxloom.models.spatial import SpatialTest, null_spatial, observed_spatial
+from voxloom.models.inference.null_p import counted_p
+from voxloom.models.inference.permutation import observed_stat, prepare_test
+from voxloom.models.inference.spatial import SpatialTest, null_spatial, observed_spatial
 from voxloom.spec import by_result_name
 
 SHAPE, N_SIMS, N_PERM = (8, 8, 6), 3_000, 100

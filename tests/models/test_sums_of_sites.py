@@ -9,8 +9,8 @@ import xarray as xr
 
 from voxloom.errors import InputError
 from voxloom.models.contrasts import contrast
-from voxloom.models.group import fit_group
-from voxloom.models.group_sums import fit_sums, group_sums, merge_sums, subtract_sums
+from voxloom.models.group.fit import fit_group
+from voxloom.models.group.sums import fit_sums, group_sums, merge_sums, subtract_sums
 from voxloom.schema import Grid, voxel_coords
 
 SITES = np.repeat(["a", "b", "c"], [8, 6, 10])

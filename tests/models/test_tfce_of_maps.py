@@ -9,8 +9,8 @@ from scipy import ndimage
 
 import voxloom
 from voxloom.errors import InputError
-from voxloom.kernels.neighbours import neighbourhood
-from voxloom.kernels.tfce import tfce_scores
+from voxloom.kernels.maps.neighbours import neighbourhood
+from voxloom.kernels.maps.tfce import tfce_scores
 from voxloom.schema import Grid, voxel_coords
 
 RNG = np.random.default_rng(0)

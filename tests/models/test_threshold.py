@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from voxloom.errors import InputError
-from voxloom.models.multiplicity import bonferroni, fdr, threshold
+from voxloom.models.inference.multiplicity import bonferroni, fdr, threshold
 from voxloom.schema import Grid, voxel_coords
 
 

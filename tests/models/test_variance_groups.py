@@ -13,11 +13,11 @@ from scipy import stats
 
 from permutation_oracle import refitted_welch
 from voxloom.errors import InputError
-from voxloom.kernels.residuals import residuals
+from voxloom.kernels.permutation.residuals import residuals
+from voxloom.kernels.permutation.variance_groups import as_z, refit
 from voxloom.kernels.tails import f_to_z, t_to_z
-from voxloom.kernels.variance_groups import as_z, refit
-from voxloom.models.exchangeability import Exchangeability
-from voxloom.models.permutation import (
+from voxloom.models.inference.exchangeability import Exchangeability
+from voxloom.models.inference.permutation import (
     count_reached,
     null_max_stat,
     observed_stat,

@@ -8,10 +8,10 @@ import pytest
 from scipy import ndimage
 
 from voxloom.errors import InputError
-from voxloom.kernels.permutation import NUISANCE
-from voxloom.models.exchangeability import Exchangeability
-from voxloom.models.permutation import observed_stat, prepare_test, rearranged_stat, sweep
-from voxloom.models.prepared_test import with_smoothed_variance
+from voxloom.kernels.permutation.nuisance import NUISANCE
+from voxloom.models.inference.exchangeability import Exchangeability
+from voxloom.models.inference.permutation import observed_stat, prepare_test, rearranged_stat, sweep
+from voxloom.models.inference.prepared_test import with_smoothed_variance
 from voxloom.schema import Grid
 
 SHAPE, SIZES, N = (13, 12, 11), (2.0, 2.5, 3.0), 14

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from voxloom.io.objects import Objects
+from voxloom.io.store.objects import Objects
 from voxloom.simulate import write_bids_study
 
 if TYPE_CHECKING:

@@ -17,51 +17,45 @@ import pandas as pd
 import xarray as xr
 
 from voxloom.engine.ledger import Ledger
-from voxloom.io.arrays import create_array
-from voxloom.io.bids import RunFile
-from voxloom.io.nifti import read_header
-from voxloom.io.objects import Objects
-from voxloom.io.study import create_study, open_study
-from voxloom.io.write import make_image, single_file_header, write_nifti, write_volumes
-from voxloom.kernels.ar import from_partial
+from voxloom.io.bids.run_table import RunFile
+from voxloom.io.nifti.volumes import read_header
+from voxloom.io.nifti.write import make_image, single_file_header, write_nifti, write_volumes
+from voxloom.io.store.arrays import create_array
+from voxloom.io.store.objects import Objects
+from voxloom.io.study.open import create_study, open_study
+from voxloom.kernels.first_level.noise_models import NOISE_MODELS
 from voxloom.kernels.group.influence import Totals
-from voxloom.kernels.noise_models import NOISE_MODELS
-from voxloom.models.estimators import ESTIMATORS
-from voxloom.models.group_sums import group_sums
-from voxloom.pipeline import (
+from voxloom.kernels.noise.ar import from_partial
+from voxloom.models.group.estimators import ESTIMATORS
+from voxloom.models.group.sums import group_sums
+from voxloom.pipeline.given_maps import gather
+from voxloom.pipeline.inference import corrections, nulls, rounds, whole_maps
+from voxloom.pipeline.planning import group_sizes, harmonise_sizes, inference_sizes, memory
+from voxloom.pipeline.site_sums import export as sums
+from voxloom.pipeline.site_sums import pooled
+from voxloom.pipeline.site_sums.api import pooled_analysis
+from voxloom.pipeline.site_sums.stored import save_sums
+from voxloom.pipeline.stages import (
     combine,
     consolidate,
     correct,
-    corrections,
     design,
     fit,
-    gather,
     group,
-    group_sizes,
     harmonise,
-    harmonise_sizes,
     infer,
-    inference_sizes,
     influence,
     ingest,
-    memory,
     noise,
-    nulls,
-    pooled,
-    rounds,
     smooth,
     spatial,
-    sums,
-    whole_maps,
     write_subject,
 )
-from voxloom.pipeline.group_contrasts import contrasts_of
-from voxloom.pipeline.harmony import harmonised
-from voxloom.pipeline.shared_sums import pooled_analysis
-from voxloom.pipeline.stored_fit import make_room
-from voxloom.pipeline.stored_maps import STATISTICS, make_map_array, make_maps, write_block
-from voxloom.pipeline.stored_noise import make_noise_room, write_noise
-from voxloom.pipeline.stored_sums import save_sums
+from voxloom.pipeline.stages.group_contrasts import contrasts_of
+from voxloom.pipeline.stages.harmony import harmonised
+from voxloom.pipeline.stored.fit import make_room
+from voxloom.pipeline.stored.maps import STATISTICS, make_map_array, make_maps, write_block
+from voxloom.pipeline.stored.noise import make_noise_room, write_noise
 from voxloom.schema import MAP_SHARD_VOXELS, Grid, MiB, bold_chunks, shard_slices, voxel_coords
 from voxloom.spec import Contrast, FirstLevel, GroupModel, Inference
 

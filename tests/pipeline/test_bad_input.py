@@ -292,7 +292,7 @@ def test_changed_mask_rule_needs_another_store(bids, tmp_path, analysis_of):
 @pytest.mark.usefixtures("already_run")
 def test_changed_source_is_ingested_again_and_only_what_depends_on_it(bids, tmp_path, analysis_of):
     from voxloom.engine.ledger import Ledger
-    from voxloom.io.store import Objects
+    from voxloom.io.store.access import Objects
 
     analysis = analysis_of(bids, tmp_path)
     store = voxloom.run(analysis).store

@@ -11,7 +11,7 @@ import pytest
 
 import voxloom
 from bids_validator import errors
-from voxloom.pipeline.stored_fit import load_design
+from voxloom.pipeline.stored.fit import load_design
 
 SPACE = "space-MNI152NLin2009cAsym"
 

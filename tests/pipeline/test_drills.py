@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from voxloom.engine.ledger import Record
-from voxloom.io.objects import Objects
+from voxloom.io.store.objects import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

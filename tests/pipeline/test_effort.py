@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import voxloom
-from voxloom.pipeline import calibration, effort, planning
-from voxloom.pipeline.sizes import stage_sizes
+from voxloom.pipeline.planning import calibration, effort
+from voxloom.pipeline.planning import plan as planning
+from voxloom.pipeline.planning.sizes import stage_sizes
 
 #: Nothing costs anything, but for what a test sets.
 FREE = calibration.Rates(*[0.0] * len(calibration.Rates._fields))

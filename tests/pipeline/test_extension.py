@@ -10,7 +10,8 @@ import pytest
 
 import voxloom
 from voxloom.engine.events import TaskFinished
-from voxloom.pipeline import infer, nulls
+from voxloom.pipeline.inference import nulls
+from voxloom.pipeline.stages import infer
 
 if TYPE_CHECKING:
     from pathlib import Path

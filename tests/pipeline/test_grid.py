@@ -17,8 +17,8 @@ import voxloom
 from voxloom.cli import app
 from voxloom.engine.ledger import Ledger
 from voxloom.errors import GridError, StoreError, VoxloomWarning
-from voxloom.io.coverage import coverage_state
-from voxloom.io.store import Objects
+from voxloom.io.store.access import Objects
+from voxloom.io.study.coverage import coverage_state
 from voxloom.pipeline import removal
 from voxloom.schema import grid_of
 

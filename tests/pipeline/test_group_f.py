@@ -13,7 +13,7 @@ from scipy import special
 
 import voxloom
 from voxloom.errors import InputError
-from voxloom.pipeline.infer_maps import infer_maps
+from voxloom.pipeline.given_maps.line import infer_maps
 from voxloom.spec import parse_maps_analysis
 
 if TYPE_CHECKING:
@@ -166,8 +166,8 @@ def test_files_tell_f_and_have_no_effect(folder: Path, done: Any) -> None:
 def test_no_byte_depends_on_the_layout(
     folder: Path, done: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digests_of: Any
 ) -> None:
-    monkeypatch.setattr("voxloom.pipeline.spatial.map_fits", lambda *_: False)
-    monkeypatch.setattr("voxloom.pipeline.spatial.map_rows", lambda *_: 16)
+    monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_fits", lambda *_: False)
+    monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_rows", lambda *_: 16)
     assert digests_of(infer_maps(analysis(folder, tmp_path)).output) == digests_of(done.output)
 
 

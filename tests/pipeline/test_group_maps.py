@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import voxloom
 from voxloom.cli import app
 from voxloom.errors import InputError
-from voxloom.pipeline import gather
+from voxloom.pipeline.given_maps import gather
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,7 +136,7 @@ def test_no_number_depends_on_how_maps_and_variances_are_cut(
     whole = voxloom.group_maps(folder / "*_cope.nii.gz", output=tmp_path / "whole", cluster="threads", **options)
     for module in ("stored_maps", "group", "gather"):
         monkeypatch.setattr(f"voxloom.pipeline.{module}.MAP_SHARD_VOXELS", 64)
-    monkeypatch.setattr("voxloom.pipeline.stored_maps.MAP_CHUNK_VOXELS", 32)
+    monkeypatch.setattr("voxloom.pipeline.stored.maps.MAP_CHUNK_VOXELS", 32)
     monkeypatch.setattr(gather, "MAP_CHUNK_MAPS", 5)
     monkeypatch.setattr(gather, "gather_piece", lambda *_: 64)
     cut = voxloom.group_maps(folder / "*_cope.nii.gz", output=tmp_path / "cut", cluster="threads", **options)

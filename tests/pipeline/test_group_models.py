@@ -12,7 +12,7 @@ import pytest
 import voxloom
 from voxloom.engine.ledger import Ledger
 from voxloom.errors import DesignError, InputError, VoxloomWarning
-from voxloom.models.estimators import ALIASES, ESTIMATORS
+from voxloom.models.group.estimators import ALIASES, ESTIMATORS
 from voxloom.simulate import write_bids_study
 from voxloom.spec import parse_analysis
 from voxloom.spec.group import Estimator

@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 import voxloom
 from voxloom.cli import app
-from voxloom.pipeline import gather, infer, nulls
-from voxloom.pipeline.infer_maps import infer_maps
-from voxloom.pipeline.nulls import prepared
+from voxloom.pipeline.given_maps import gather
+from voxloom.pipeline.given_maps.line import infer_maps
+from voxloom.pipeline.inference import nulls
+from voxloom.pipeline.inference.nulls import prepared
+from voxloom.pipeline.stages import infer
 from voxloom.spec import parse_maps_analysis
 
 if TYPE_CHECKING:
@@ -109,8 +111,8 @@ def test_uncorrected_p_counts_refits(folder: Path, done: Any) -> None:
 
 
 def planned(folder: Path) -> Any:
-    from voxloom.io.given_maps import find_maps
-    from voxloom.pipeline.maps_design import planned_tests
+    from voxloom.io.maps.files import find_maps
+    from voxloom.pipeline.given_maps.design import planned_tests
 
     return planned_tests(analysis(folder, folder), find_maps(sorted(folder.glob("sub-*.nii.gz"))))
 
@@ -128,9 +130,9 @@ def test_no_number_depends_on_how_maps_come_and_are_cut(
     if cut:
         for module in (gather, infer):
             monkeypatch.setattr(module, "MAP_CHUNK_VOXELS", 32, raising=False)
-        monkeypatch.setattr("voxloom.pipeline.stored_maps.MAP_CHUNK_VOXELS", 32)
-        monkeypatch.setattr("voxloom.pipeline.stored_maps.MAP_SHARD_VOXELS", 64)
-        monkeypatch.setattr("voxloom.pipeline.group.MAP_SHARD_VOXELS", 64)
+        monkeypatch.setattr("voxloom.pipeline.stored.maps.MAP_CHUNK_VOXELS", 32)
+        monkeypatch.setattr("voxloom.pipeline.stored.maps.MAP_SHARD_VOXELS", 64)
+        monkeypatch.setattr("voxloom.pipeline.stages.group.MAP_SHARD_VOXELS", 64)
         monkeypatch.setattr(gather, "MAP_SHARD_VOXELS", 64)
         monkeypatch.setattr(gather, "MAP_CHUNK_MAPS", 4)
         monkeypatch.setattr(gather, "gather_piece", lambda *_: 64)

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 import voxloom
 from voxloom.cli import app
 from voxloom.errors import InputError, MemoryBudgetError
-from voxloom.pipeline import nulls
-from voxloom.pipeline.infer_maps import infer_maps
+from voxloom.pipeline.given_maps.line import infer_maps
+from voxloom.pipeline.inference import nulls
 from voxloom.spec import parse_maps_analysis
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def test_no_byte_depends_on_cuts_or_a_kill(
     monkeypatch.setattr(nulls, "BATCH", 70)
     for module in ("nulls", "infer"):
         monkeypatch.setattr(f"voxloom.pipeline.{module}.CHUNK", 2)
-    monkeypatch.setattr("voxloom.pipeline.infer.infer_stretch", lambda *_: 4096)
-    monkeypatch.setattr("voxloom.pipeline.spatial.map_fits", lambda *_: False)
-    monkeypatch.setattr("voxloom.pipeline.spatial.map_rows", lambda *_: 16)
+    monkeypatch.setattr("voxloom.pipeline.stages.infer.infer_stretch", lambda *_: 4096)
+    monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_fits", lambda *_: False)
+    monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_rows", lambda *_: 16)
     seen: list[str] = []
 
     def kill(event: Any) -> None:
@@ -204,7 +204,7 @@ def test_what_cannot_be_is_told_before_anything_is_made(folder: Path, tmp_path: 
 def test_smoothed_variances_want_whole_maps_in_memory_and_say_how_much(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voxloom.pipeline.memory.CLUSTER_BYTES", 100_000)
+    monkeypatch.setattr("voxloom.pipeline.planning.memory.CLUSTER_BYTES", 100_000)
     with pytest.raises(MemoryBudgetError, match=r"permutations of group.m: a task needs \d+ MiB"):
         infer_maps(analysis(folder, tmp_path, budget="64MiB", variance_smoothing_fwhm=6))
 

@@ -15,10 +15,10 @@ import voxloom
 from voxloom.cli import app
 from voxloom.engine.ledger import Ledger
 from voxloom.errors import InputError, StoreError, VoxloomWarning
-from voxloom.io.bids import RunFile, index_runs
-from voxloom.io.objects import Objects
-from voxloom.io.run_files import run_files
-from voxloom.io.write import write_nifti
+from voxloom.io.bids.run_table import RunFile, index_runs
+from voxloom.io.nifti.write import write_nifti
+from voxloom.io.store.objects import Objects
+from voxloom.io.study.run_files import run_files
 from voxloom.schema import Grid
 
 RUN = "sub-01_task-faces_run-1"

@@ -14,9 +14,9 @@ from scipy import stats
 
 import voxloom
 from voxloom.engine.ledger import Ledger
-from voxloom.io.objects import Objects
-from voxloom.models.runs import conjunction, contrast_over_runs
-from voxloom.pipeline.stored_fit import load_fit
+from voxloom.io.store.objects import Objects
+from voxloom.models.first_level.runs import conjunction, contrast_over_runs
+from voxloom.pipeline.stored.fit import load_fit
 
 LEVEL = {
     "confounds": ["trans_?"],

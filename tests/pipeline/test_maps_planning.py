@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from voxloom.cli import app
 from voxloom.engine.ledger import Ledger
 from voxloom.errors import InputError
-from voxloom.io.objects import Objects
-from voxloom.pipeline import maps_planning
-from voxloom.pipeline.infer_maps import infer_maps
-from voxloom.pipeline.maps_planning import plan_maps
+from voxloom.io.store.objects import Objects
+from voxloom.pipeline.given_maps import planning as maps_planning
+from voxloom.pipeline.given_maps.line import infer_maps
+from voxloom.pipeline.given_maps.planning import plan_maps
 from voxloom.spec import parse_maps_analysis
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ CASES: dict[str, tuple[dict[str, Any], bool]] = {
 def test_plan_is_what_the_records_count(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], stored: bool
 ) -> None:
-    monkeypatch.setattr("voxloom.pipeline.spatial.map_fits", lambda *_: not stored)
+    monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_fits", lambda *_: not stored)
     wanted = analysis(folder, tmp_path, **settings)
     planned = plan_maps(wanted)
     assert not any(tmp_path.iterdir())

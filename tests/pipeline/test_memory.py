@@ -9,8 +9,8 @@ import pytest
 
 import voxloom
 from voxloom.errors import MemoryBudgetError
-from voxloom.io.run_memory import RunMemory
-from voxloom.pipeline import memory
+from voxloom.io.study.run_memory import RunMemory
+from voxloom.pipeline.planning import memory
 from voxloom.schema import MiB
 from voxloom.spec import parse_analysis
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 import voxloom
-from voxloom.io.objects import Objects
+from voxloom.io.store.objects import Objects
 from voxloom.models.contrasts import contrast
-from voxloom.models.design import design_matrix
-from voxloom.models.first_level import fit_first_level
-from voxloom.pipeline.stored_fit import load_design
+from voxloom.models.design.matrix import design_matrix
+from voxloom.models.first_level.fit import fit_first_level
+from voxloom.pipeline.stored.fit import load_design
 from voxloom.spec import parse_analysis
 
 RUN = "sub-01_task-faces_run-1"

@@ -13,8 +13,8 @@ import voxloom
 from voxloom import schema
 from voxloom.engine.events import TaskFinished
 from voxloom.engine.ledger import Ledger
-from voxloom.io.objects import Objects
-from voxloom.kernels.noise_models import NOISE_MODELS
+from voxloom.io.store.objects import Objects
+from voxloom.kernels.first_level.noise_models import NOISE_MODELS
 from voxloom.pipeline import repair, status, verify
 from voxloom.pipeline.line import STAGES
 from voxloom.spec import parse_analysis

@@ -22,9 +22,9 @@ import voxloom
 from voxloom.cli import app
 from voxloom.engine.ledger import Ledger
 from voxloom.engine.lock import StoreLock
-from voxloom.io.bids import index_runs
-from voxloom.io.export import export_run
-from voxloom.io.store import Objects
+from voxloom.io.bids.run_table import index_runs
+from voxloom.io.store.access import Objects
+from voxloom.io.study.export import export_run
 from voxloom.pipeline import remove_run
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def test_a_server_that_is_away_ends_a_run_before_it_begins(refused, monkeypatch)
 
 def test_a_missing_library_ends_a_run_before_it_begins(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
-    monkeypatch.delitem(sys.modules, "voxloom.io.bucket", raising=False)
+    monkeypatch.delitem(sys.modules, "voxloom.io.store.bucket", raising=False)
     assert "Run: pip install 'voxloom[s3]'" in refused("s3://bucket/study")
 
 

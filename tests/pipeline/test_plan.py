@@ -12,7 +12,7 @@ import pytest
 import voxloom
 from voxloom.engine.ledger import Ledger
 from voxloom.engine.plan import size
-from voxloom.io.store import Objects
+from voxloom.io.store.access import Objects
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ def test_plan_is_what_the_ledger_counts_and_the_files_are_those_written(bids, tm
 
 @pytest.mark.usefixtures("already_run")
 def test_plan_of_spatial_statistics_through_the_store(bids, tmp_path, analysis_of, monkeypatch):
-    monkeypatch.setattr("voxloom.pipeline.spatial.map_fits", lambda *_: False)
+    monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_fits", lambda *_: False)
     inference = {"n_perm": 16, "statistics": ["tfce", "cluster_mass"], "method": "permutation"}
     analysis = analysis_of(bids, tmp_path, group={"mean": {"inference": inference}})
     plan = voxloom.plan(analysis)

@@ -20,9 +20,9 @@ import voxloom
 from voxloom.cli import app
 from voxloom.engine.events import StageFinished
 from voxloom.errors import StoreError
-from voxloom.io.objects import Objects
-from voxloom.models.diagnostics import design_diagnostics
-from voxloom.pipeline.stored_fit import load_design
+from voxloom.io.store.objects import Objects
+from voxloom.models.design.diagnostics import design_diagnostics
+from voxloom.pipeline.stored.fit import load_design
 from voxloom.report.after_run import reports_after
 from voxloom.report.kept import kept_analysis
 from voxloom.report.series import run_series

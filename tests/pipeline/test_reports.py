@@ -10,7 +10,7 @@ import pytest
 from voxloom.engine import reports
 from voxloom.engine.cluster import connect
 from voxloom.engine.ledger import Ledger
-from voxloom.io.objects import Objects
+from voxloom.io.store.objects import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from voxloom.engine.ledger import Ledger
-from voxloom.io.store import Objects
+from voxloom.io.store.access import Objects
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from nilearn.image import smooth_img
 
 import voxloom
 from voxloom.engine.ledger import Ledger
-from voxloom.io.store import Objects
+from voxloom.io.store.access import Objects
 
 
 def done(store: str, stage: str) -> dict[str, str]:

@@ -13,14 +13,14 @@ import pytest
 import voxloom
 from voxloom.engine.ledger import Ledger
 from voxloom.errors import InputError
-from voxloom.io.confounds import sidecar_of
-from voxloom.io.objects import Objects
-from voxloom.io.runs import read_run
+from voxloom.io.bids.confounds import sidecar_of
+from voxloom.io.store.objects import Objects
+from voxloom.io.study.runs import read_run
 from voxloom.models.contrasts import contrast
-from voxloom.models.design import design_matrix, frame_times
-from voxloom.models.first_level import fit_first_level
-from voxloom.pipeline.design import RunTables, build
-from voxloom.pipeline.stored_fit import load_design, load_fit
+from voxloom.models.design.matrix import design_matrix, frame_times
+from voxloom.models.first_level.fit import fit_first_level
+from voxloom.pipeline.stages.design import RunTables, build
+from voxloom.pipeline.stored.fit import load_design, load_fit
 from voxloom.spec import FirstLevel, parse_analysis
 
 if TYPE_CHECKING:

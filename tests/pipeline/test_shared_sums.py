@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import voxloom
 from voxloom.cli import app
 from voxloom.errors import CorruptionError, InputError
-from voxloom.io import sums_file
-from voxloom.pipeline.shared_sums import pooled_analysis
+from voxloom.io.maps import sums as sums_file
+from voxloom.pipeline.site_sums.api import pooled_analysis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ def test_sums_in_memory_and_in_files_are_the_same(folder: Path, whole: Any, tmp_
 def test_no_sum_depends_on_blocks_or_stretches(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("stored_maps", "group", "gather"):
         monkeypatch.setattr(f"voxloom.pipeline.{module}.MAP_SHARD_VOXELS", 64)
-    monkeypatch.setattr("voxloom.pipeline.stored_maps.MAP_CHUNK_VOXELS", 32)
+    monkeypatch.setattr("voxloom.pipeline.stored.maps.MAP_CHUNK_VOXELS", 32)
     monkeypatch.setattr(sums_file, "LEAST", 16)
     monkeypatch.setattr(sums_file, "BLOCK_BYTES", 1)
     assert export(folder, tmp_path / "rome.npz", folder / "rome.tsv").ok

@@ -14,10 +14,10 @@ import pytest
 import voxloom
 from voxloom.engine.ledger import Ledger
 from voxloom.errors import DesignError, InputError, VoxloomWarning
-from voxloom.io.participants import participants_of_sites
-from voxloom.io.store import Objects
-from voxloom.models.group_design import group_design
-from voxloom.pipeline.group import group_test
+from voxloom.io.bids.participants import participants_of_sites
+from voxloom.io.store.access import Objects
+from voxloom.models.group.design import group_design
+from voxloom.pipeline.stages.group import group_test
 from voxloom.simulate import write_bids_study
 from voxloom.spec import parse_analysis
 

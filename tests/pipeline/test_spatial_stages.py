@@ -14,8 +14,10 @@ import voxloom
 from voxloom.engine.events import TaskFinished
 from voxloom.engine.task import Task
 from voxloom.engine.turns import Turns
-from voxloom.pipeline import group_sizes, memory, nulls, rounds, spatial, whole_maps
-from voxloom.pipeline.infer_maps import infer_maps
+from voxloom.pipeline.given_maps.line import infer_maps
+from voxloom.pipeline.inference import nulls, rounds, whole_maps
+from voxloom.pipeline.planning import group_sizes, memory
+from voxloom.pipeline.stages import spatial
 from voxloom.spec import parse_maps_analysis
 
 if TYPE_CHECKING:
@@ -62,9 +64,9 @@ def in_memory(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 def through_store(monkeypatch: pytest.MonkeyPatch) -> None:
     """No map fits; two stretches of voxels."""
-    monkeypatch.setattr("voxloom.pipeline.spatial.map_fits", lambda *_: False)
-    monkeypatch.setattr("voxloom.pipeline.rounds.rearrange_stretch", lambda *_: 4096)
-    monkeypatch.setattr("voxloom.pipeline.spatial.map_rows", lambda *_: 16)
+    monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_fits", lambda *_: False)
+    monkeypatch.setattr("voxloom.pipeline.inference.rounds.rearrange_stretch", lambda *_: 4096)
+    monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_rows", lambda *_: 16)
 
 
 def test_numbers_are_those_of_permutation_test(folder: Path, in_memory: Any) -> None:

@@ -14,7 +14,7 @@ import voxloom
 from voxloom.engine.events import StageStarted
 from voxloom.engine.ledger import Ledger
 from voxloom.errors import CorruptionError, StoreError
-from voxloom.io.store import Objects
+from voxloom.io.store.access import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ import pytest
 from voxloom.engine.ledger import Ledger
 from voxloom.engine.worker import execute
 from voxloom.errors import Cancelled
-from voxloom.io.objects import Objects
+from voxloom.io.store.objects import Objects
 from voxloom.simulate import write_bids_study
 from voxloom.spec import parse_analysis
 
@@ -150,7 +150,7 @@ def test_every_long_stage_looks_whether_to_stop(
     from voxloom.pipeline.line import STAGES, recall
     from voxloom.pipeline.running import at_work
 
-    monkeypatch.setattr("voxloom.pipeline.spatial.map_fits", lambda *_: False)  # so that maps have a stage too
+    monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_fits", lambda *_: False)  # so that maps have a stage too
     sites = "\n".join(f"sub-{i:02d}\t{site}" for i, site in enumerate("aabb", 1))
     (tmp_path / "sites.tsv").write_text(f"participant_id\tsite\n{sites}\n")
     model = {"influence": True, "harmonise": "combat", "table": str(tmp_path / "sites.tsv")}

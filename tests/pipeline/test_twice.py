@@ -10,8 +10,8 @@ import pytest
 
 from voxloom.engine.ledger import Ledger
 from voxloom.engine.worker import execute
-from voxloom.io.objects import Objects
-from voxloom.io.store import create_array, read_region, write_region
+from voxloom.io.store.access import create_array, read_region, write_region
+from voxloom.io.store.objects import Objects
 from voxloom.spec import parse_analysis
 
 if TYPE_CHECKING:

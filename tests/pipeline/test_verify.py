@@ -20,11 +20,11 @@ from conftest import make_analysis
 from voxloom.engine.events import TaskFinished
 from voxloom.engine.ledger import Record
 from voxloom.errors import StoreError, VoxloomError
-from voxloom.io.arrays import open_array
-from voxloom.io.integrity import node_of
-from voxloom.io.objects import Objects
-from voxloom.io.regions import read_voxels, write_voxels
-from voxloom.io.shard import is_intact
+from voxloom.io.store.arrays import open_array
+from voxloom.io.store.integrity import node_of
+from voxloom.io.store.objects import Objects
+from voxloom.io.store.regions import read_voxels, write_voxels
+from voxloom.io.store.shard import is_intact
 from voxloom.pipeline import repair, verify, verify_sources
 from voxloom.pipeline.verification.mending import covers
 from voxloom.sealed import is_sealed
@@ -252,7 +252,7 @@ def test_equal_values_in_other_bytes_are_no_difference(
     objects, path = Objects(analysis["store"]["path"]), "runs/sub-01_task-faces_run-1/bold"
     values, before = read_voxels(objects, path, slice(None)), objects.get(f"{path}/c/0/0")
     with monkeypatch.context() as patch:
-        patch.setattr("voxloom.io.shard.CLEVEL", 0)
+        patch.setattr("voxloom.io.store.shard.CLEVEL", 0)
         write_voxels(objects, path, slice(0, len(values)), values)
     assert objects.get(f"{path}/c/0/0") != before
     assert verify_sources(analysis) == []

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import voxloom
 from voxloom.cli import app
-from voxloom.io.bids import index_runs
+from voxloom.io.bids.run_table import index_runs
 
 if TYPE_CHECKING:
     from pathlib import Path

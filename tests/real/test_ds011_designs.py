@@ -15,8 +15,8 @@ import pytest
 from scipy import stats
 from scipy.io import loadmat
 
-from voxloom.kernels.drift import cosine_drift
-from voxloom.models.design import design_matrix, frame_times
+from voxloom.kernels.design.drift import cosine_drift
+from voxloom.models.design.matrix import design_matrix, frame_times
 
 if TYPE_CHECKING:
     from pathlib import Path

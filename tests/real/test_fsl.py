@@ -14,7 +14,7 @@ import xarray as xr
 
 import voxloom
 from voxloom.kernels.tails import t_to_z
-from voxloom.models.design import design_matrix, frame_times
+from voxloom.models.design.matrix import design_matrix, frame_times
 
 
 def over_voxels(**maps) -> xr.Dataset:

@@ -12,11 +12,11 @@ import xarray as xr
 from scipy import stats
 
 from voxloom import TFCE, ClusterMass, ClusterSize, Exchangeability, permutation_test
-from voxloom.kernels.clusters import cluster_maxima, find_clusters
-from voxloom.kernels.neighbours import neighbourhood
-from voxloom.kernels.tfce import tfce_maxima, tfce_scores
-from voxloom.models.null_p import TIE_RTOL, counted_p
-from voxloom.models.permutation import prepare_test, rearranged_stat
+from voxloom.kernels.maps.clusters import cluster_maxima, find_clusters
+from voxloom.kernels.maps.neighbours import neighbourhood
+from voxloom.kernels.maps.tfce import tfce_maxima, tfce_scores
+from voxloom.models.inference.null_p import TIE_RTOL, counted_p
+from voxloom.models.inference.permutation import prepare_test, rearranged_stat
 from voxloom.schema import Grid, voxel_coords
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from voxloom.kernels.tails import t_to_z
-from voxloom.models.null_p import p_of_null
+from voxloom.models.inference.null_p import p_of_null
 
 if TYPE_CHECKING:
     from pathlib import Path

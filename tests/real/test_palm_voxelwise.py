@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from voxloom.models.exchangeability import Exchangeability
-from voxloom.models.permutation import (
+from voxloom.models.inference.exchangeability import Exchangeability
+from voxloom.models.inference.permutation import (
     fwe_p,
     null_max_stat,
     observed_stat,

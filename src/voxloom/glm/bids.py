@@ -12,9 +12,9 @@ import numpy as np
 from voxloom.glm.answers import answers, designs_of, inputs_digest, is_group, named_contrasts, settings_of
 from voxloom.glm.cluster_tables import Clusters
 from voxloom.glm.outputs import VARIABLES
-from voxloom.io.derivative_dataset import write_dataset
-from voxloom.io.derivatives import entities_text, mask_sidecar, sidecar, write_design, write_sidecar
-from voxloom.io.series import write_series
+from voxloom.io.bids.derivative_dataset import write_dataset
+from voxloom.io.bids.derivatives import entities_text, mask_sidecar, sidecar, write_design, write_sidecar
+from voxloom.io.nifti.series import write_series
 from voxloom.models.contrasts import contrast_text
 from voxloom.spec.labels import require_distinct_labels
 

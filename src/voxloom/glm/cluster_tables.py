@@ -9,8 +9,8 @@ import numpy as np
 
 from voxloom.errors import InputError
 from voxloom.glm.thresholding import CONNECTIVITY, Threshold, cut_of, require_control
-from voxloom.io.derivatives import write_sidecar
-from voxloom.models.cluster_table import clusters_table
+from voxloom.io.bids.derivatives import write_sidecar
+from voxloom.models.inference.cluster_table import clusters_table
 from voxloom.spec.section import did_you_mean
 
 if TYPE_CHECKING:

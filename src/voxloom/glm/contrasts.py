@@ -12,8 +12,8 @@ from voxloom.errors import ContrastError, InputError, VoxloomWarning
 from voxloom.glm.images import Masker
 from voxloom.kernels.expression import parse_contrast
 from voxloom.models.contrasts import contrast
-from voxloom.models.first_level import fixed_effects
-from voxloom.models.runs import contrast_over_runs
+from voxloom.models.first_level.fit import fixed_effects
+from voxloom.models.first_level.runs import contrast_over_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

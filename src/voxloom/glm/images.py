@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from voxloom.errors import InputError
-from voxloom.io.images import from_nifti, to_nifti
-from voxloom.io.write import make_image
+from voxloom.io.nifti.images import from_nifti, to_nifti
+from voxloom.io.nifti.write import make_image
 from voxloom.schema import Grid, grid_of, voxel_coords
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import numpy as np
 from voxloom.errors import InputError
 from voxloom.glm.images import is_many, load
 from voxloom.glm.parameters import is_number
-from voxloom.kernels.smooth import smooth_volume
+from voxloom.kernels.volumes.smooth import smooth_volume
 from voxloom.schema import grid_of
 
 if TYPE_CHECKING:

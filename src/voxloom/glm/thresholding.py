@@ -11,10 +11,10 @@ import xarray as xr
 from voxloom.errors import InputError, VoxloomWarning
 from voxloom.glm.images import Masker
 from voxloom.glm.parameters import is_number
-from voxloom.models.clusters import map_clusters
-from voxloom.models.multiplicity import fdr_height
-from voxloom.models.multiplicity import threshold as threshold_map
-from voxloom.models.true_discoveries import true_discovery_proportion
+from voxloom.models.inference.clusters import map_clusters
+from voxloom.models.inference.multiplicity import fdr_height
+from voxloom.models.inference.multiplicity import threshold as threshold_map
+from voxloom.models.inference.true_discoveries import true_discovery_proportion
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -17,6 +17,6 @@ class VoxelAccessor:
     def to_nifti(self, *, fill: float = 0.0, dtype: Any = "float32") -> Any:
         """Image of this array; see `voxloom.to_nifti`."""
         # imported here because importing either of the two modules must register the accessor
-        from voxloom.io.images import to_nifti
+        from voxloom.io.nifti.images import to_nifti
 
         return to_nifti(self._data, fill=fill, dtype=dtype)

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from voxloom.errors import InputError
-from voxloom.kernels.ar import MAX_ORDER
-from voxloom.kernels.ar_table import ar_contrasts
-from voxloom.kernels.arma import arma_index
-from voxloom.kernels.arma_table import arma_table
 from voxloom.kernels.contrast import ContrastTable
-from voxloom.kernels.contrast_tables import ar1_table, ols_table, pattern_table, yule_walker_table
+from voxloom.kernels.first_level.contrast_tables import ar1_table, ols_table, pattern_table, yule_walker_table
+from voxloom.kernels.first_level.noise_models import NOISE_MODELS
 from voxloom.kernels.group.homogeneous import homogeneous_degrees
 from voxloom.kernels.group.random_intercept import random_intercept_case, random_intercept_table
 from voxloom.kernels.group.sandwich import sandwich_degrees
 from voxloom.kernels.group.unequal_variances import unequal_variances_table
 from voxloom.kernels.linalg import ESTIMABLE_RTOL, is_estimable, reduce_design
-from voxloom.kernels.noise_models import NOISE_MODELS
-from voxloom.kernels.rho_grid import grid_index
-from voxloom.models.estimators import ESTIMATORS, sandwich_form
+from voxloom.kernels.noise.ar import MAX_ORDER
+from voxloom.kernels.noise.ar_table import ar_contrasts
+from voxloom.kernels.noise.arma import arma_index
+from voxloom.kernels.noise.arma_table import arma_table
+from voxloom.kernels.noise.rho_grid import grid_index
+from voxloom.models.group.estimators import ESTIMATORS, sandwich_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable

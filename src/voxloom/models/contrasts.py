@@ -11,13 +11,13 @@ import xarray as xr
 from voxloom.blocks import map_voxels
 from voxloom.errors import ContrastError
 from voxloom.kernels import contrast as kernel
+from voxloom.kernels.design.gram_schmidt import orthonormal_rows
 from voxloom.kernels.expression import contrast_matrix
-from voxloom.kernels.gram_schmidt import orthonormal_rows
 from voxloom.kernels.linalg import is_estimable, reduce_design
 from voxloom.models.contrast_lookup import design_values, noise_model_of
-from voxloom.models.design import dependent_columns
-from voxloom.models.first_level import stack_runs
-from voxloom.models.group_design import in_columns
+from voxloom.models.design.matrix import dependent_columns
+from voxloom.models.first_level.fit import stack_runs
+from voxloom.models.group.design import in_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,8 +56,8 @@ def contrast(
     Dataset
         Of kind "contrast" (`schema.SCHEMAS`): ``effect`` and ``variance`` (t alone), ``stat``, ``z_score``,
         ``p_value`` (upper tail; for t one-sided) and ``dof``, each ``(voxel)``. Where parameters of the noise were
-        estimated dof and variance are those of Satterthwaite, Kenward and Roger (`kernels.dof`), so dof is a map.
-        Attribute ``df1`` for F.
+        estimated dof and variance are those of Satterthwaite, Kenward and Roger (`kernels.first_level.dof`), so dof
+        is a map. Attribute ``df1`` for F.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from voxloom.engine.status import Status
 from voxloom.pipeline.line import RunResult
-from voxloom.pipeline.planning import plan
+from voxloom.pipeline.planning.plan import plan
 from voxloom.pipeline.removal import remove_run
 from voxloom.pipeline.running import export, run
 from voxloom.pipeline.state import status

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.errors import CorruptionError
-from voxloom.io.coverage import PATH, coverage_state, write_coverage
+from voxloom.io.study.coverage import PATH, coverage_state, write_coverage
 from voxloom.pipeline.masks import readable_mask
 from voxloom.spec import digest
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxloom.engine.ledger import Ledger
-    from voxloom.io.objects import Objects
+    from voxloom.io.store.objects import Objects
     from voxloom.pipeline.prepare import Inputs
     from voxloom.pipeline.workspace import Workspace
     from voxloom.schema import Grid

@@ -8,9 +8,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from voxloom.errors import InputError, StageError, VoxloomWarning
-from voxloom.io.objects import Objects
-from voxloom.io.run_files import run_files
-from voxloom.io.study import is_study, open_study
+from voxloom.io.store.objects import Objects
+from voxloom.io.study.open import is_study, open_study
+from voxloom.io.study.run_files import run_files
 from voxloom.pipeline.line import go, stages_of
 from voxloom.pipeline.running import at_work
 from voxloom.schema import MEMORY_BUDGET
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import distributed
 
     from voxloom.engine.events import OnEvent
-    from voxloom.io.bids import RunFile
-    from voxloom.io.study import Study
+    from voxloom.io.bids.run_table import RunFile
+    from voxloom.io.study.open import Study
     from voxloom.pipeline.line import RunResult
 
 
@@ -51,7 +51,7 @@ def ingest(
     images : path, RunFile, DataFrame, or sequence of paths, RunFile or mappings
         One run or several. A table has a row per run with a column ``bold`` (path), optional ``mask``,
         ``events`` and ``confounds`` (paths), ``t_r`` (s, as a sidecar has it) and ``id``, and BIDS entities; what
-        `voxloom.io.bids.index_runs` gives are such runs.
+        `voxloom.io.bids.run_table.index_runs` gives are such runs.
     store : path-like or str
         Folder or address of the store.
     mask : path-like, mapping, or {"union", "intersection"}, optional

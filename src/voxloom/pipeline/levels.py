@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from voxloom.io.bids import RunFile
+    from voxloom.io.bids.run_table import RunFile
     from voxloom.spec import Contrast
 
 

@@ -10,7 +10,8 @@ from voxloom.engine.events import Note, ignore
 from voxloom.engine.reports import NO_PAGE, draws_pages, performance_page, write_summary
 from voxloom.engine.runner import run_stage
 from voxloom.errors import InputError
-from voxloom.pipeline import (
+from voxloom.pipeline.planning.refusal import require_memory
+from voxloom.pipeline.stages import (
     combine,
     consolidate,
     correct,
@@ -26,7 +27,6 @@ from voxloom.pipeline import (
     spatial,
     write,
 )
-from voxloom.pipeline.refusal import require_memory
 from voxloom.pipeline.workspace import GroupWorkspace
 from voxloom.spec.section import did_you_mean
 

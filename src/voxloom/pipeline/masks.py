@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.errors import GridError, InputError, StoreError
-from voxloom.io.bids_tree import parse_name
-from voxloom.io.nifti import read_mask, volumes
-from voxloom.kernels.automask import compute_brain_mask
-from voxloom.kernels.nearest import nearest
+from voxloom.io.bids.tree import parse_name
+from voxloom.io.nifti.volumes import read_mask, volumes
+from voxloom.kernels.volumes.automask import compute_brain_mask
+from voxloom.kernels.volumes.nearest import nearest
 from voxloom.spec import MASK_RULES, Template
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxloom.io.bids import RunFile
-    from voxloom.io.study import Study
+    from voxloom.io.bids.run_table import RunFile
+    from voxloom.io.study.open import Study
     from voxloom.pipeline.prepare import Inputs
     from voxloom.pipeline.workspace import Workspace
     from voxloom.schema import Grid

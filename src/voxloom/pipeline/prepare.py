@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from voxloom.errors import GridError, InputError
-from voxloom.io.nifti import read_header, read_mask
-from voxloom.io.study import create_study, is_study, open_study
+from voxloom.io.nifti.volumes import read_header, read_mask
+from voxloom.io.study.open import create_study, is_study, open_study
 from voxloom.pipeline.masks import require_mask, study_mask
 from voxloom.pipeline.sources import check_sources
 from voxloom.schema import Grid
@@ -16,9 +16,9 @@ from voxloom.spec import MASK_RULES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from voxloom.io.bids import RunFile
-    from voxloom.io.nifti_info import NiftiInfo
-    from voxloom.io.study import Study
+    from voxloom.io.bids.run_table import RunFile
+    from voxloom.io.nifti.info import NiftiInfo
+    from voxloom.io.study.open import Study
     from voxloom.pipeline.workspace import Workspace
     from voxloom.spec import Template
 

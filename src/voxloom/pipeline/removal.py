@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from voxloom.engine.ledger import Ledger
 from voxloom.engine.lock import StoreLock
 from voxloom.errors import StoreError, VoxloomWarning
-from voxloom.io.bids import subject_of
-from voxloom.io.runs import ATTRS, members, run_of
-from voxloom.io.store import get_attrs
-from voxloom.io.study import open_study
+from voxloom.io.bids.run_table import subject_of
+from voxloom.io.store.access import get_attrs
+from voxloom.io.study.open import open_study
+from voxloom.io.study.runs import ATTRS, members, run_of
 from voxloom.pipeline.coverage import update_coverage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from voxloom.io.objects import Objects
+    from voxloom.io.store.objects import Objects
 
 
 def remove_run(store: str | PathLike[str], run: str) -> list[str]:

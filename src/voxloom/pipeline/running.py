@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from voxloom.engine.cluster import connect
 from voxloom.engine.ledger import Record
 from voxloom.engine.lock import StoreLock
-from voxloom.io.objects import Objects, clean_partial
-from voxloom.io.sites import find_runs
-from voxloom.io.study import open_study
-from voxloom.pipeline import group, ingest
+from voxloom.io.bids.sites import find_runs
+from voxloom.io.store.objects import Objects, clean_partial
+from voxloom.io.study.open import open_study
 from voxloom.pipeline.line import go, recall, stages_of
+from voxloom.pipeline.planning.refusal import require_ingest_memory
 from voxloom.pipeline.prepare import prepare_study
-from voxloom.pipeline.refusal import require_ingest_memory
+from voxloom.pipeline.stages import group, ingest
 from voxloom.pipeline.workspace import Workspace
 from voxloom.spec import Analysis, Output, load_analysis, parse_analysis
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from voxloom.engine.events import OnEvent
     from voxloom.errors import InputError
-    from voxloom.io.bids import RunFile
+    from voxloom.io.bids.run_table import RunFile
     from voxloom.pipeline.line import RunResult
     from voxloom.pipeline.workspace import Stage
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxloom.errors import InputError
-from voxloom.io.confounds import sidecar_of
-from voxloom.io.pairs import image_files
+from voxloom.io.bids.confounds import sidecar_of
+from voxloom.io.nifti.pairs import image_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from voxloom.io.bids import RunFile
+    from voxloom.io.bids.run_table import RunFile
     from voxloom.pipeline.prepare import Inputs
     from voxloom.pipeline.workspace import Workspace
 

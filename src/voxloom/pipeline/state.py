@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from voxloom.engine.lock import StoreLock
 from voxloom.engine.status import StageStatus, Status
-from voxloom.io.objects import Objects
-from voxloom.io.sites import find_runs
-from voxloom.io.study import is_study, open_study
+from voxloom.io.bids.sites import find_runs
+from voxloom.io.store.objects import Objects
+from voxloom.io.study.open import is_study, open_study
 from voxloom.pipeline.coverage import outside, outside_note
 from voxloom.pipeline.line import recall, stages_of
 from voxloom.pipeline.running import PREPARE, as_analysis

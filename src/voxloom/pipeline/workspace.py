@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from voxloom.engine.ledger import Ledger, Record
-from voxloom.io.runs import stored_name
+from voxloom.io.study.runs import stored_name
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from voxloom.engine.events import OnEvent
     from voxloom.engine.runner import Task
     from voxloom.errors import InputError
-    from voxloom.io.bids import RunFile
-    from voxloom.io.objects import Objects
-    from voxloom.io.study import Study
+    from voxloom.io.bids.run_table import RunFile
+    from voxloom.io.store.objects import Objects
+    from voxloom.io.study.open import Study
     from voxloom.spec import Analysis, GroupAnalysis
 
 

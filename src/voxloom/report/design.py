@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxloom.kernels.expression import contrast_matrix
-from voxloom.models.diagnostics import NOTABLE, SEVERE, design_diagnostics
+from voxloom.models.design.diagnostics import NOTABLE, SEVERE, design_diagnostics
 from voxloom.report.figures import figure_class
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from voxloom.models.diagnostics import DesignDiagnostics, Expression
+    from voxloom.models.design.diagnostics import DesignDiagnostics, Expression
 
 #: Colours of a variance inflation: fine, worth a look, severe.
 FINE, WATCH, BAD = "#4c78a8", "#f2a900", "#c0392b"

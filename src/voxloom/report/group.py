@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from voxloom.io.coverage import count_coverage
-from voxloom.io.regions import read_voxels
-from voxloom.io.study import open_study
-from voxloom.pipeline.correct import read_map
+from voxloom.io.store.regions import read_voxels
+from voxloom.io.study.coverage import count_coverage
+from voxloom.io.study.open import open_study
+from voxloom.pipeline.stages.correct import read_map
 from voxloom.report import methods
 from voxloom.report.analysis_text import analysis_text
 from voxloom.report.blocks import Code, Maps, Page, Section, Table, Text
@@ -28,8 +28,8 @@ from voxloom.report.sections import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from voxloom.io.study import Study
-    from voxloom.pipeline.group import GroupTest
+    from voxloom.io.study.open import Study
+    from voxloom.pipeline.stages.group import GroupTest
     from voxloom.report.blocks import Block
     from voxloom.report.set_aside import SetAside
     from voxloom.spec import Analysis

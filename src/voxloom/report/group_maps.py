@@ -10,10 +10,10 @@ import pandas as pd
 import xarray as xr
 from scipy import special
 
-from voxloom.pipeline.correct import read_map
-from voxloom.pipeline.corrections import BY_GROUPS, PSEUDO_T, nulls_named, p_maps, stat_maps
-from voxloom.pipeline.survivors import of_map
-from voxloom.pipeline.write_group import read_nulls
+from voxloom.pipeline.inference.corrections import BY_GROUPS, PSEUDO_T, nulls_named, p_maps, stat_maps
+from voxloom.pipeline.inference.survivors import of_map
+from voxloom.pipeline.stages.correct import read_map
+from voxloom.pipeline.stages.write_group import read_nulls
 from voxloom.report.blocks import Picture, Pictures, Section, Table
 from voxloom.report.figures import MISSING, can_draw, null_figure, svg
 from voxloom.report.maps_of import as_map
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxloom.io.study import Study
-    from voxloom.pipeline.group import GroupTest
+    from voxloom.io.study.open import Study
+    from voxloom.pipeline.stages.group import GroupTest
     from voxloom.report.blocks import Block, Map
     from voxloom.spec import Inference
     from voxloom.spec.statistics import Statistic

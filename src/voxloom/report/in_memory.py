@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from voxloom.models.diagnostics import Expression
+    from voxloom.models.design.diagnostics import Expression
 
 
 def model_report(

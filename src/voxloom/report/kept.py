@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from voxloom.errors import StoreError
-from voxloom.io.objects import Objects
+from voxloom.io.store.objects import Objects
 from voxloom.spec import parse_analysis
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from voxloom.io.regions import read_voxels
-from voxloom.kernels.noise_models import NOISE_MODELS
+from voxloom.io.store.regions import read_voxels
+from voxloom.kernels.first_level.noise_models import NOISE_MODELS
 from voxloom.report.sections import background_of, quality_map
 from voxloom.schema import voxel_coords
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxloom.io.study import Study
+    from voxloom.io.study.open import Study
     from voxloom.report.blocks import Map
     from voxloom.report.volumes import Volume
 

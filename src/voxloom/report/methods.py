@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from voxloom.io.derivatives import software_versions
+from voxloom.io.bids.derivatives import software_versions
 from voxloom.report.blocks import Text
 from voxloom.report.references import REFERENCES
 

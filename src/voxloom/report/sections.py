@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxloom.io.derivatives import software_versions
-from voxloom.models.cluster_table import clusters_table
-from voxloom.models.diagnostics import design_diagnostics
+from voxloom.io.bids.derivatives import software_versions
+from voxloom.models.design.diagnostics import design_diagnostics
+from voxloom.models.inference.cluster_table import clusters_table
 from voxloom.report.blocks import Code, Facts, Map, Picture, Section, Table, Text
 from voxloom.report.design import design_figure
 from voxloom.report.figures import MISSING, can_draw, svg
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-    from voxloom.models.diagnostics import Expression
+    from voxloom.models.design.diagnostics import Expression
     from voxloom.report.blocks import Block
 
 #: z of p = .001 in one tail: where sliders begin, and what clusters of tables are formed at.

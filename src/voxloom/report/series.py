@@ -8,17 +8,17 @@ import numpy as np
 import pandas as pd
 
 from voxloom.engine.worker import check_cancelled
-from voxloom.io.arrays import open_array
-from voxloom.io.regions import read_voxels
-from voxloom.io.runs import read_bold, read_run
-from voxloom.models.quality import DISPLACEMENT
+from voxloom.io.store.arrays import open_array
+from voxloom.io.store.regions import read_voxels
+from voxloom.io.study.runs import read_bold, read_run
+from voxloom.models.first_level.quality import DISPLACEMENT
 from voxloom.schema import shard_slices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxloom.io.objects import Objects
-    from voxloom.pipeline.stored_fit import StoredDesign
+    from voxloom.io.store.objects import Objects
+    from voxloom.pipeline.stored.fit import StoredDesign
 
 
 def run_series(objects: Objects, run_id: str, design: StoredDesign) -> pd.DataFrame:

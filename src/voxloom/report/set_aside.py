@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from voxloom.engine.ledger import Ledger
-from voxloom.pipeline.group import NAME as GROUP
 from voxloom.pipeline.line import stages_of
 from voxloom.pipeline.running import PREPARE
+from voxloom.pipeline.stages.group import NAME as GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from voxloom.engine.ledger import Record
-    from voxloom.pipeline.group import GroupTest
+    from voxloom.pipeline.stages.group import GroupTest
     from voxloom.pipeline.workspace import Workspace
 
 #: Stages of single runs and subjects, after which there are maps.

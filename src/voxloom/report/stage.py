@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from voxloom._version import __version__
 from voxloom.engine.runner import Output, Task, run_stage
 from voxloom.errors import InputError
-from voxloom.io.derivatives import write_text
-from voxloom.io.study import open_study
-from voxloom.pipeline.group import group_tests, outcome_of
+from voxloom.io.bids.derivatives import write_text
+from voxloom.io.study.open import open_study
 from voxloom.pipeline.line import recall, stages_of
 from voxloom.pipeline.running import as_analysis, at_work
-from voxloom.pipeline.write_subject import LevelRun
+from voxloom.pipeline.stages.group import group_tests, outcome_of
+from voxloom.pipeline.stages.write_subject import LevelRun
 from voxloom.report.after_run import index_of
 from voxloom.report.group import group_page
 from voxloom.report.index import index_page
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import distributed
 
     from voxloom.engine.events import OnEvent
-    from voxloom.pipeline.group import GroupTest
+    from voxloom.pipeline.stages.group import GroupTest
     from voxloom.pipeline.workspace import Workspace
     from voxloom.spec import Analysis
 

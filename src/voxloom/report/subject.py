@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from voxloom.io.regions import read_region
-from voxloom.io.runs import read_run
-from voxloom.io.study import open_study
-from voxloom.models.quality import DISPLACEMENT
+from voxloom.io.store.regions import read_region
+from voxloom.io.study.open import open_study
+from voxloom.io.study.runs import read_run
+from voxloom.models.first_level.quality import DISPLACEMENT
 from voxloom.pipeline.levels import why_not
-from voxloom.pipeline.stored_fit import load_design
-from voxloom.pipeline.write_subject import rows_of, subject_maps
+from voxloom.pipeline.stages.write_subject import rows_of, subject_maps
+from voxloom.pipeline.stored.fit import load_design
 from voxloom.report import methods
 from voxloom.report.analysis_text import analysis_text
 from voxloom.report.blocks import Maps, Page, Picture, Pictures, Section, Table, Text
@@ -33,11 +33,11 @@ from voxloom.report.series import run_series
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from voxloom.io.objects import Objects
-    from voxloom.io.runs import Run
-    from voxloom.io.study import Study
-    from voxloom.pipeline.stored_fit import StoredDesign
-    from voxloom.pipeline.write_subject import LevelRun
+    from voxloom.io.store.objects import Objects
+    from voxloom.io.study.open import Study
+    from voxloom.io.study.runs import Run
+    from voxloom.pipeline.stages.write_subject import LevelRun
+    from voxloom.pipeline.stored.fit import StoredDesign
     from voxloom.report.blocks import Block, Map
     from voxloom.spec import Analysis, Contrast
 

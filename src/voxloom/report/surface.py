@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from voxloom.io.images import to_nifti
+from voxloom.io.nifti.images import to_nifti
 from voxloom.report.blocks import Picture
 from voxloom.report.figures import png
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from voxloom.kernels.drift import cosine_drift
+from voxloom.kernels.design.drift import cosine_drift
 from voxloom.simulate.phantom import CENTRE, CSF, WHITE
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from voxloom.errors import InputError
-from voxloom.kernels.hrf import compute_regressor
+from voxloom.kernels.design.hrf import compute_regressor
 from voxloom.simulate.bold import simulate_bold, smooth_normal
 from voxloom.simulate.confounds import confound_table, head_motion, motion_maps
 from voxloom.simulate.files import write_json, write_nifti, write_table

@@ -10,7 +10,7 @@ import xarray as xr
 
 from voxloom.glm.first_level.fitted import labels_of
 from voxloom.glm.first_level.rules import noise_model_of, require_rules
-from voxloom.models.first_level import fit_first_level
+from voxloom.models.first_level.fit import fit_first_level
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

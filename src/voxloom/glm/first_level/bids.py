@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from voxloom.errors import InputError
 from voxloom.glm.first_level.model import FirstLevelModel
-from voxloom.io.bids import index_runs
-from voxloom.io.confounds import read_confounds
-from voxloom.io.denoise import load_confounds
-from voxloom.io.events import read_events
+from voxloom.io.bids.confounds import read_confounds
+from voxloom.io.bids.denoise import load_confounds
+from voxloom.io.bids.events import read_events
+from voxloom.io.bids.run_table import index_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from voxloom.io.bids import RunFile
+    from voxloom.io.bids.run_table import RunFile
 
 PREFIX = "confounds_"
 

@@ -17,12 +17,12 @@ from voxloom.errors import InputError, VoxloomWarning
 from voxloom.glm.images import Masker, is_many, load, mask_of
 from voxloom.glm.parameters import is_number
 from voxloom.glm.smoothing import smoothed
-from voxloom.io.header import t_r_of
-from voxloom.io.nifti import volumes
-from voxloom.io.run_files import run_file
-from voxloom.io.runs import read_run, stored_name
-from voxloom.io.write import make_image
-from voxloom.kernels.automask import compute_brain_mask
+from voxloom.io.nifti.header import t_r_of
+from voxloom.io.nifti.volumes import volumes
+from voxloom.io.nifti.write import make_image
+from voxloom.io.study.run_files import run_file
+from voxloom.io.study.runs import read_run, stored_name
+from voxloom.kernels.volumes.automask import compute_brain_mask
 from voxloom.pipeline.ingest_images import ingest
 from voxloom.pipeline.masks import MASK_VOLUMES
 from voxloom.schema import Grid

@@ -10,8 +10,8 @@ import pandas as pd
 
 from voxloom.errors import DesignError, VoxloomWarning
 from voxloom.glm.first_level.rules import require_rules
-from voxloom.kernels import hrf
-from voxloom.models.design import design_matrix
+from voxloom.kernels.design import hrf
+from voxloom.models.design.matrix import design_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from voxloom.errors import InputError
 from voxloom.glm.first_level.scaling import scaled
 from voxloom.glm.parameters import Parameters
 from voxloom.glm.report import Reported
-from voxloom.io.images import to_nifti
-from voxloom.models.fitted import predicted, r_squared, residuals
+from voxloom.io.nifti.images import to_nifti
+from voxloom.models.first_level.fitted import predicted, r_squared, residuals
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voxloom.kernels.hrf import GLOVER, LENGTH, SPM, dispersion_derivative, sampled, time_derivative
+from voxloom.kernels.design.hrf import GLOVER, LENGTH, SPM, dispersion_derivative, sampled, time_derivative
 
 if TYPE_CHECKING:
     import numpy as np

@@ -21,9 +21,9 @@ from voxloom.glm.first_level.tables import confounds_of, events_of, masks_per_ru
 from voxloom.glm.images import load, require_no_resampling
 from voxloom.glm.outputs import outputs_of, require_output
 from voxloom.glm.smoothing import require_fwhm
-from voxloom.io.run_files import run_file
-from voxloom.models.design import frame_times
-from voxloom.models.first_level import fit_first_level
+from voxloom.io.study.run_files import run_file
+from voxloom.models.design.matrix import frame_times
+from voxloom.models.first_level.fit import fit_first_level
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ import pandas as pd
 
 from voxloom.errors import InputError, VoxloomWarning
 from voxloom.glm.images import is_many
-from voxloom.io.confounds import fill_leading, numeric, read_confounds
-from voxloom.io.events import read_events
+from voxloom.io.bids.confounds import fill_leading, numeric, read_confounds
+from voxloom.io.bids.events import read_events
 
 
 def per_run(given: Any, n_runs: int, name: str) -> list[Any]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from voxloom.glm.second_level.design import chosen_contrast, with_intercept
 from voxloom.glm.second_level.model import SecondLevelModel
-from voxloom.models.exchangeability import Exchangeability
-from voxloom.models.inference import permutation_test
+from voxloom.models.inference.exchangeability import Exchangeability
+from voxloom.models.inference.permutation_test import permutation_test
 from voxloom.spec.statistics import TFCE, ClusterMass, ClusterSize, MaxStat
 
 if TYPE_CHECKING:

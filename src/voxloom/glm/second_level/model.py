@@ -16,8 +16,8 @@ from voxloom.glm.second_level.design import chosen_contrast, design_of
 from voxloom.glm.second_level.inputs import images_of, is_choice, labels_of
 from voxloom.glm.smoothing import require_fwhm, smoothed
 from voxloom.models.contrasts import contrast
-from voxloom.models.group import fit_group
-from voxloom.models.group_fitted import group_predicted, group_r_squared, group_residuals
+from voxloom.models.group.fit import fit_group
+from voxloom.models.group.fitted import group_predicted, group_r_squared, group_residuals
 
 if TYPE_CHECKING:
     import pandas as pd

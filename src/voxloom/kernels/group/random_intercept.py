@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from voxloom.kernels.contrast_tables import empty_table
-from voxloom.kernels.dof import Derivatives, kenward_roger, small_sample
+from voxloom.kernels.first_level.contrast_tables import empty_table
+from voxloom.kernels.first_level.dof import Derivatives, kenward_roger, small_sample
 from voxloom.kernels.group.patterns import solve_by_pattern
 from voxloom.kernels.linalg import NO_VARIANCE, Basis, is_estimable, reduce_design
 
@@ -218,7 +218,7 @@ def random_intercept_case(pattern: NDArray[np.integer], icc: FloatArray) -> IntA
 def random_intercept_table(
     X: FloatArray, groups: IntArray, present: BoolArray, C: FloatArray, cases: IntArray
 ) -> ContrastTable:
-    """Tabulate Kenward and Roger's covariance, dof and scale (`kernels.dof`) of the contrast rows C (q, K).
+    """Tabulate Kenward and Roger's covariance, dof and scale (`kernels.first_level.dof`) of the contrast rows C (q, K).
 
     Parameters
     ----------

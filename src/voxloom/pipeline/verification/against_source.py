@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from voxloom.engine.ledger import Forgetful, Ledger
 from voxloom.engine.runner import Output, Task, run_stage
 from voxloom.errors import InputError
-from voxloom.io.integrity import Damage, metadata_key
-from voxloom.io.objects import Objects
-from voxloom.io.retrace import Retrace
-from voxloom.io.runs import ATTRS, members, run_attrs
-from voxloom.pipeline import ingest
+from voxloom.io.store.integrity import Damage, metadata_key
+from voxloom.io.store.objects import Objects
+from voxloom.io.study.retrace import Retrace
+from voxloom.io.study.runs import ATTRS, members, run_attrs
+from voxloom.pipeline.stages import ingest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

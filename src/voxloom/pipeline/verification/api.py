@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from voxloom.engine.cluster import connect
 from voxloom.engine.lock import StoreLock
-from voxloom.io.objects import Objects
-from voxloom.io.sites import find_runs
-from voxloom.io.study import open_study
+from voxloom.io.bids.sites import find_runs
+from voxloom.io.store.objects import Objects
+from voxloom.io.study.open import open_study
 from voxloom.pipeline.line import stages_of
 from voxloom.pipeline.running import as_analysis, at_work
 from voxloom.pipeline.verification.against_source import compare_runs
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import distributed
 
     from voxloom.engine.events import OnEvent
-    from voxloom.io.integrity import Damage
+    from voxloom.io.store.integrity import Damage
 
 
 def verify(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.errors import StoreError
-from voxloom.io.arrays import get_attrs
-from voxloom.io.integrity import metadata_key, open_if_array
-from voxloom.io.regions import read_region, read_voxels
-from voxloom.io.retrace import Retrace
-from voxloom.io.runs import ATTRS
-from voxloom.io.shard import is_intact
-from voxloom.io.study import describe_study, write_axis
+from voxloom.io.store.arrays import get_attrs
+from voxloom.io.store.integrity import metadata_key, open_if_array
+from voxloom.io.store.regions import read_region, read_voxels
+from voxloom.io.store.shard import is_intact
+from voxloom.io.study.open import describe_study, write_axis
+from voxloom.io.study.retrace import Retrace
+from voxloom.io.study.runs import ATTRS
 from voxloom.pipeline.masks import study_mask
 from voxloom.pipeline.prepare import read_headers, study_grid
 from voxloom.schema import Grid
@@ -22,12 +22,12 @@ from voxloom.sealed import is_sealed
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from voxloom.io.objects import Objects
+    from voxloom.io.store.objects import Objects
     from voxloom.pipeline.prepare import Inputs
     from voxloom.pipeline.workspace import Workspace
 
 ROOT = metadata_key("")
-#: The arrays of the axis (`io.study.AXIS`) are one shard each.
+#: The arrays of the axis (`io.study.open.AXIS`) are one shard each.
 SHARDS = {"voxel": "voxel/c/0", "ijk": "ijk/c/0/0", "mask": "mask/c/0/0/0"}
 
 

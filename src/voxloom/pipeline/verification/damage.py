@@ -9,16 +9,16 @@ from voxloom.engine.ledger import Forgetful, Ledger
 from voxloom.engine.runner import Output, Task, run_stage
 from voxloom.engine.worker import check_cancelled
 from voxloom.errors import StoreError
-from voxloom.io.coverage import PATH as COVERAGE
-from voxloom.io.integrity import (
+from voxloom.io.store.integrity import (
     Damage,
     damage_of,
     damaged_documents,
     metadata_key,
     node_of,
 )
-from voxloom.io.objects import Objects
-from voxloom.io.study import AXIS
+from voxloom.io.store.objects import Objects
+from voxloom.io.study.coverage import PATH as COVERAGE
+from voxloom.io.study.open import AXIS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,7 +70,7 @@ def done_records(objects: Objects) -> list[Record]:
 
 
 def claimed(records: Iterable[Record]) -> dict[str, list[str]]:
-    """What should be there, by group or array: places of its shards, as `io.integrity.damage_of` takes them."""
+    """What should be there, by group or array: places of its shards, as `io.store.integrity.damage_of` takes them."""
     found: dict[str, list[str]] = defaultdict(list, {name: [""] for name in (*AXIS, COVERAGE)})
     for record in records:
         for text in record.wrote:

@@ -10,12 +10,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from voxloom.engine.ledger import is_done
-from voxloom.io.arrays import put_group
-from voxloom.io.coverage import PATH as COVERAGE
-from voxloom.io.integrity import Damage, metadata_key, node_of
-from voxloom.pipeline import group
+from voxloom.io.store.arrays import put_group
+from voxloom.io.store.integrity import Damage, metadata_key, node_of
+from voxloom.io.study.coverage import PATH as COVERAGE
 from voxloom.pipeline.coverage import update_coverage
 from voxloom.pipeline.line import recall, run_tasks, stages_of
+from voxloom.pipeline.stages import group
 from voxloom.pipeline.verification.against_source import mend_runs, sources, unusable
 from voxloom.pipeline.verification.damage import claimed, done_records, find_damage, groups_above, parse_claim
 

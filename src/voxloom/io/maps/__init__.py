@@ -1,0 +1,1 @@
+"""What comes with maps that are given: the files, people, rearrangements, sums."""

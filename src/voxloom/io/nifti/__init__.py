@@ -1,0 +1,1 @@
+"""Images as files: headers, streams of volumes, writing."""

@@ -1,0 +1,1 @@
+"""The store as keys and bytes, and as arrays."""

@@ -1,0 +1,1 @@
+"""Studies in a store: their voxels, runs and fits."""

@@ -1,0 +1,1 @@
+"""What is made of a whole map: neighbours, clusters, TFCE, and corrections for its many voxels."""

@@ -1,0 +1,1 @@
+"""Rearrangements of maps and what each makes of a voxel."""

@@ -1,0 +1,1 @@
+"""Volumes on their way into and out of a store."""

@@ -1,0 +1,1 @@
+"""Designs of runs: events, modulators, interactions, confounds, drifts; what they can answer."""

@@ -1,0 +1,1 @@
+"""Runs: their fits, and what is told from these."""

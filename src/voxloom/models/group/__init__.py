@@ -1,0 +1,1 @@
+"""Models over maps of many people."""

@@ -1,0 +1,1 @@
+"""Permutation tests, corrections for many voxels, clusters and tables of them."""

@@ -1,0 +1,1 @@
+"""The line for people who come with maps only."""

@@ -1,0 +1,1 @@
+"""Sites that share sums in place of maps."""
