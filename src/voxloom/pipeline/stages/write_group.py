@@ -199,7 +199,7 @@ def export_group(
         read += values.nbytes
         written += write_map(study, folder / path, values, content)
         files.append(path)
-        if stat == "z":
+        if variable == "z_score":  # once: what was permuted may be a z of its own
             files.append(group_mask_name(test.name, contrast=first, test=second, entities=entities))
             written += write_mask(study, folder / files[-1], np.isfinite(values), inputs)
     if nulls:
