@@ -127,6 +127,22 @@ def test_plan_and_status_agree_with_what_was_done(joint):
     assert voxloom.pipeline.status(analysis).complete
 
 
+def test_runs_of_each_site_that_cover_a_voxel_are_counted_in_a_file(joint):
+    analysis, result = joint
+    study, runs = voxloom.open_study(result.store), voxloom.open_study(result.store).runs
+    for site in SITES:
+        (path,) = result.output.glob(f"group/site-{site}_*_stat-runs_statmap.nii.gz")
+        own = [study.run(run)["in_mask"].to_numpy() for run in runs.index[runs.site == site]]
+        np.testing.assert_array_equal(load(path).ravel()[study.voxel], np.sum(own, axis=0))
+        assert load(path).max() == 3
+        assert json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())["NumberOfMaps"] == 3
+    done = Ledger(Objects(result.store)).read("export").values()
+    analysis = {**analysis, "store": {"path": result.store + "-none"}}
+    planned = next(stage for stage in voxloom.plan(analysis).stages if stage.name == "export")
+    counted = len(done), sum(r.bytes_read for r in done), sum(r.bytes_written for r in done)
+    assert (planned.n_tasks, planned.bytes_read, planned.bytes_written) == counted
+
+
 def test_site_added_later_refits_nothing(two_sites, tmp_path, analysis_of, joint, digests_of):
 
     analysis = analysis_of(two_sites["london"], tmp_path, group={"mean": models()["mean"]})

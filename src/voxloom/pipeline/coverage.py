@@ -12,11 +12,12 @@ from voxloom.pipeline.masks import readable_mask
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from voxloom.engine.ledger import Ledger
+    from voxloom.io.bids.run_table import RunFile
     from voxloom.io.store.objects import Objects
     from voxloom.pipeline.prepare import Inputs
     from voxloom.pipeline.workspace import Workspace
@@ -38,6 +39,14 @@ def update_coverage(objects: Objects, ledger: Ledger) -> str | None:
         objects.delete_tree(PATH)
         return f"coverage: cannot be counted: {error}"
     return None
+
+
+def runs_of_sites(runs: Iterable[RunFile]) -> dict[str, list[RunFile]]:
+    """Runs by site of a study of several; of one there is no difference to tell."""
+    found: dict[str, list[RunFile]] = {}
+    for run in runs:
+        found.setdefault(run.site, []).append(run)
+    return found if len(found) > 1 else {}
 
 
 def outside(ws: Workspace) -> dict[str, int]:

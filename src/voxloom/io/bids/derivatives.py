@@ -43,6 +43,7 @@ STATISTICS = {
     "p": Statistic("p value; of a t statistic the upper tail unless Correction says otherwise", "1"),
     "dof": Statistic("Degrees of freedom of the error", "1"),
     "n": Statistic("Number of maps that have a value", "1"),
+    "runs": Statistic("Number of runs whose mask covers the voxel", "runs"),
     "rearrangements": Statistic("Random rearrangements until the voxel stopped", "1"),
     "rsquared": Statistic("Share of the variance over time that the model explains", "1"),
     "errorts": Statistic("What the model leaves of the signal, over time or maps", SIGNAL),
@@ -134,6 +135,12 @@ def null_name(model: str, *, contrast: str, test: str, entities: Mapping[str, st
 def influence_name(model: str, *, contrast: str, test: str, entities: Mapping[str, str] | None = None) -> str:
     """Relative path of the table of influential subjects of a group test; see `group_name`."""
     return null_name(model, contrast=contrast, test=test, entities=entities).replace("_null", "_influence")
+
+
+def coverage_name(site: str, entities: Mapping[str, str]) -> str:
+    """Relative path of the map of how many runs of a site cover each voxel; entities as in `group_name`."""
+    parts = {"site": bids_label(site), **_run_parts(entities), "stat": _known("runs")}
+    return str(PurePosixPath("group", _file_name(parts, "statmap", ".nii.gz")))
 
 
 def entities_text(entities: Mapping[str, str]) -> str:

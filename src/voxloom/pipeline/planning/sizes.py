@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from voxloom.engine.plan import Problem, StagePlan
 from voxloom.errors import InputError
 from voxloom.io.study.runs import raw_bytes
+from voxloom.pipeline.coverage import runs_of_sites
 from voxloom.pipeline.levels import levels_of
 from voxloom.pipeline.planning import memory
 from voxloom.pipeline.planning.group_sizes import FLOAT64, Work, group_export_size, group_stages, map_shards
@@ -282,12 +283,15 @@ def consolidate_size(survey: Survey) -> StagePlan:
 def export_size(survey: Survey) -> StagePlan:
     """Maps and designs in, values of the volumes out."""
     groups, images = group_export_size(survey.work, survey.n_volume), subject_images(survey)
-    masks = n_levels(survey)
+    masks, runs = n_levels(survey), list(chain.from_iterable(survey.answered.values()))
+    sites = runs_of_sites(runs) if survey.tests else {}
+    images += len(sites)
     read = n_levels(survey) * subject_maps(survey)
-    read += sum(design_bytes(survey, run) + survey.one_map() for runs in survey.answered.values() for run in runs)
+    read += sum(design_bytes(survey, run) + survey.one_map() for run in runs)
+    read += sum(map(len, sites.values())) * survey.n_voxels  # masks, a byte a voxel
     return replace(
         groups,
-        n_tasks=groups.n_tasks + len(survey.answered),
+        n_tasks=groups.n_tasks + len(survey.answered) + len(sites),
         bytes_read=groups.bytes_read + read,
         bytes_written=groups.bytes_written
         + survey.n_volume * (images * MAP_DTYPE.itemsize + masks * MASK_DTYPE.itemsize),

@@ -1,4 +1,4 @@
-"""Stage `export`: maps in the store become NIfTI files with sidecars; one task per subject and per group test."""
+"""Stage `export`: maps in the store become NIfTI files with sidecars; one task per subject, group test and site."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from voxloom.io.bids.derivative_dataset import write_dataset
 from voxloom.io.bids.derivatives import read_sidecar
 from voxloom.io.nifti.write import clean_partial
 from voxloom.pipeline.stages.group import group_tests
+from voxloom.pipeline.stages.write_coverage import coverage_tasks
 from voxloom.pipeline.stages.write_group import group_tasks
 from voxloom.pipeline.stages.write_subject import subject_tasks
 from voxloom.pipeline.stored.map_files import NAME, planned_files
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def tasks(ws: Workspace) -> list[Task]:
-    """Tasks of all subjects and group tests that are done."""
-    return [*subject_tasks(ws), *group_tasks(ws)]
+    """Tasks of all subjects and group tests that are done, and of the sites."""
+    return [*subject_tasks(ws), *group_tasks(ws), *coverage_tasks(ws)]
 
 
 def prepare(ws: Workspace) -> None:

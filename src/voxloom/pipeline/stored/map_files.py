@@ -11,6 +11,7 @@ import xarray as xr
 from voxloom.engine.worker import check_cancelled
 from voxloom.io.bids.derivative_dataset import DESCRIPTION, IGNORED
 from voxloom.io.bids.derivatives import (
+    coverage_name,
     design_name,
     group_design_name,
     group_mask_name,
@@ -24,6 +25,7 @@ from voxloom.io.bids.derivatives import (
     write_sidecar,
 )
 from voxloom.io.nifti.images import to_nifti, write_nifti
+from voxloom.pipeline.coverage import runs_of_sites
 from voxloom.pipeline.inference.corrections import nulls_named, p_maps, stat_maps
 from voxloom.pipeline.levels import levels_of
 from voxloom.schema import voxel_coords
@@ -71,7 +73,9 @@ def planned_files(ws: Workspace, runs: Sequence[RunFile], tests: Sequence[GroupT
     yield from (
         f"{folder}{name}" for folder in ("", *(f"{site}/" for site in ws.analysis.data.sites)) for name in DATASET
     )
-    yield from with_sidecars((*planned_subject_files(ws, runs), *planned_group_files(ws, runs, tests)))
+    sites = runs_of_sites(runs) if tests else ()
+    covered = [coverage_name(site, group_entities(runs)) for site in sites]
+    yield from with_sidecars((*planned_subject_files(ws, runs), *planned_group_files(ws, runs, tests), *covered))
 
 
 def with_sidecars(names: Iterable[str]) -> Iterator[str]:
