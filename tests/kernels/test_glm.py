@@ -100,6 +100,51 @@ def test_ols_t_is_nilearns():
     np.testing.assert_allclose(t, results[0.0].Tcontrast(c[0]).t.ravel(), rtol=1e-8)
 
 
+def direct_r_squared(X, Y, beta):
+    return 1 - ((Y - X @ beta) ** 2).sum(axis=0) / ((Y - Y.mean(axis=0)) ** 2).sum(axis=0)
+
+
+@MODELS
+@pytest.mark.parametrize("constant", [True, False], ids=["constant", "no_constant"])
+@pytest.mark.parametrize("percent", [False, True], ids=["units", "percent"])
+@pytest.mark.parametrize(
+    "scans", [GAPS["none"], scans_of((0, 20, 50), 80), GAPS["single"]], ids=["one", "runs", "gaps"]
+)
+def test_r_squared_is_that_of_the_coefficients(fit, constant, percent, scans):
+    X, Y = data(V=30)
+    X = X if constant else X[:, :-1]
+    found = fit(X, Y, scans=scans, percent=percent)
+    signal = 100 * (Y / Y.mean(axis=0) - 1) if percent else Y
+    left = 1 - direct_r_squared(X, signal, found.beta)
+    np.testing.assert_allclose(1 - found.r_squared, left, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "ols"])
+@pytest.mark.parametrize("offset", [0.0, 1e5])
+def test_r_squared_holds_for_given_noise_thin_voxels_and_high_means(name, offset):
+    """A regressor leaves 1e-12 of the squares of the first voxels; the noise is not the voxels' own."""
+    (X, Y), model = data(V=30), NOISE_MODELS[name]
+    Y[:, :10] += 1e6 * X[:, [0]]
+    Y += offset
+    noise = np.full((len(model.parameters), 30), 0.3)
+    for design in (X, X[:, :-1]):
+        found = model.fit(design, Y, noise=noise)
+        left = 1 - direct_r_squared(design, Y, found.beta)
+        np.testing.assert_allclose(1 - found.r_squared, left, rtol=1e-9, atol=1e-14)
+        ols = NOISE_MODELS["ols"].fit(design, Y).r_squared
+        assert (found.r_squared[10:] < ols[10:]).all()
+
+
+@MODELS
+def test_r_squared_is_nan_where_beta_is_and_1_where_nothing_is_left(fit):
+    X, Y = data()
+    Y[:, 0], Y[3, 1], Y[:, 2], Y[:, 3] = 7.0, np.nan, -Y[:, 2], X @ np.arange(1.0, 9)
+    for percent in (False, True):
+        found = fit(X, Y, percent=percent)
+        np.testing.assert_array_equal(np.isnan(found.r_squared), np.isnan(found.beta[0]))
+    np.testing.assert_allclose(fit(X, Y).r_squared[3], 1.0, rtol=1e-14)
+
+
 @MODELS
 def test_lost_voxels_are_nan_and_leave_the_others_alone(fit):
     X, Y = data()

@@ -66,7 +66,7 @@ def searched(Y, K, scans):
     inverse, sums = grid_inverse(design), lag_sums(design, Y)
     weights = reml_weights(design, inverse)
     cases = np.ones(Y.shape[1], dtype=np.int64)
-    every = [w * solve_on_grid(sums, inverse, g * cases) for g, w in enumerate(weights)]
+    every = [w * solve_on_grid(sums, inverse, g * cases)[0] for g, w in enumerate(weights)]
     return reml_index(sums, inverse, weights), np.argmin(every, axis=0), np.array(every)
 
 

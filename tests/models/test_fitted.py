@@ -60,6 +60,19 @@ def test_ols_residuals_and_r_squared_are_nilearns():
     np.testing.assert_allclose((residuals(data, fit) ** 2).sum("time"), fit["sigma2"] * (T - 4), rtol=1e-10)
 
 
+@pytest.mark.parametrize("noise_model", MODELS)
+@pytest.mark.parametrize("columns", [slice(None), slice(0, 3)], ids=["constant", "no_constant"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"sample_mask": KEEP, "signal_scaling": 0}, {"run_starts": (0, 25)}],
+    ids=["all", "scrubbed_percent", "runs"],
+)
+def test_the_share_that_a_fit_keeps_is_that_of_its_data(noise_model, columns, options):
+    data = bold()
+    fit = fit_first_level(data, design().iloc[:, columns], noise_model=noise_model, **options)
+    np.testing.assert_allclose(1 - fit["r_squared"], 1 - r_squared(data, fit), rtol=1e-9)
+
+
 def test_ar_residuals_are_not_whitened_and_explain_no_more_than_least_squares():
     data = bold(dtype=np.float64)
     ols, ar1 = (fit_first_level(data, design(), noise_model=name) for name in ("ols", "ar1"))

@@ -12,7 +12,7 @@ from voxloom.glm.first_level.scaling import scaled
 from voxloom.glm.parameters import Parameters
 from voxloom.glm.report import Reported
 from voxloom.io.nifti.images import to_nifti
-from voxloom.models.first_level.fitted import predicted, r_squared, residuals
+from voxloom.models.first_level.fitted import predicted, residuals
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,7 +53,8 @@ class Fitted(Reported, Parameters):
     @property
     def r_square(self) -> list[Any]:
         """Share of the variance that the fits explain, an image per run."""
-        return [self._image(r_squared(signal, fit)) for signal, fit in self._fitted()]
+        self._require_fit()
+        return [self._image(fit["r_squared"]) for fit in self.results_]
 
     #: nilearn's newer names.
     residuals_, predicted_, r_square_ = residuals, predicted, r_square

@@ -17,7 +17,7 @@ from voxloom.kernels.noise.arma_reml import ArmaGrid, arma_reml, search_voxels, 
 from voxloom.kernels.noise.lag_sums import LagSums, block_size, lag_sums
 from voxloom.kernels.noise.lags import LagDesign, lag_design
 from voxloom.kernels.noise.reml import reml_index, reml_weights
-from voxloom.kernels.noise.rho_grid import RHO_GRID, grid_index, grid_inverse, solve_on_grid
+from voxloom.kernels.noise.rho_grid import RHO_GRID, GridInverse, grid_index, grid_inverse, solve_on_grid
 from voxloom.kernels.noise.segments import segments_of
 
 if TYPE_CHECKING:
@@ -46,20 +46,37 @@ class GLSFit(NamedTuple):
         voxel perfectly.
     noise : (m, V) array
         Parameters of the noise (`kernels.first_level.noise_models`); none for OLS.
+    r_squared : (V,) array
+        ``1 - |Y - X beta|^2 / |Y - mean|^2``, never whitened; NaN where beta is. With Q an orthonormal basis of X and
+        gamma the coefficients in it, ``|Y - X beta|^2 = |Y - X beta_ols|^2 + |gamma - gamma_ols|^2``.
     """
 
     beta: FloatArray
     sigma2: FloatArray
     noise: FloatArray
+    r_squared: FloatArray
 
 
 class BlockFit(NamedTuple):
-    """Fit of n voxels in the basis Q: coefficients (n, r), whitened rss (n,), noise (m, n), and which are lost."""
+    """Fit of n voxels in the basis Q.
+
+    Attributes
+    ----------
+    gamma : (n, r) array
+    rss : (n,) array
+        Whitened.
+    noise : (m, n) array
+    lost : (n,) array of bool
+    left, total : (n,) array
+        Squares of ``Y - X beta``, not whitened, and of Y about its mean.
+    """
 
     gamma: FloatArray
     rss: FloatArray
     noise: FloatArray
     lost: NDArray[np.bool_]
+    left: FloatArray
+    total: FloatArray
 
 
 def fit_ols(X: ArrayLike, Y: NDArray[Any], *, scans: ArrayLike | None = None, percent: bool = False) -> GLSFit:
@@ -86,7 +103,8 @@ def fit_ols(X: ArrayLike, Y: NDArray[Any], *, scans: ArrayLike | None = None, pe
 
     def solve(voxels: slice) -> BlockFit:
         sums = lag_sums(design, Y[:, voxels], percent=percent)
-        return BlockFit(sums.gamma, sums.ss[:, 0], np.empty((0, len(sums.ss))), _lost(sums))
+        rss = sums.ss[:, 0]
+        return BlockFit(sums.gamma, rss, np.empty((0, rss.size)), _lost(sums), rss, sums.total)
 
     return _fit(design, Y.shape[1], 0, block_size(design), solve)
 
@@ -112,7 +130,7 @@ def fit_ar1(
     def solve(voxels: slice) -> BlockFit:
         sums = lag_sums(design, Y[:, voxels], percent=percent)
         index = reml_index(sums, inverse, weights) if noise is None else grid_index(noise[0, voxels])
-        return BlockFit(sums.gamma, solve_on_grid(sums, inverse, index), RHO_GRID[index][None], _lost(sums))
+        return _solve_sums(sums, inverse, index)
 
     return _fit(design, Y.shape[1], 1, block_size(design), solve, noise)
 
@@ -145,7 +163,7 @@ def fit_ar1_yule_walker(
     def solve(voxels: slice) -> BlockFit:
         sums = lag_sums(design, Y[:, voxels], percent=percent)
         index = estimate(sums) if noise is None else grid_index(noise[0, voxels])
-        return BlockFit(sums.gamma, solve_on_grid(sums, inverse, index), RHO_GRID[index][None], _lost(sums))
+        return _solve_sums(sums, inverse, index)
 
     return _fit(design, Y.shape[1], 1, block_size(design), solve, noise)
 
@@ -205,6 +223,12 @@ def fit_arma11(
     return _fit(design, Y.shape[1], 2, search_voxels(len(Y)), solve, noise)
 
 
+def _solve_sums(sums: LagSums, inverse: GridInverse, index: NDArray[np.int64]) -> BlockFit:
+    """Fit one sub-block at ``RHO_GRID[index]``."""
+    rss, moved = solve_on_grid(sums, inverse, index)
+    return BlockFit(sums.gamma, rss, RHO_GRID[index][None], _lost(sums), sums.ss[:, 0] + moved, sums.total)
+
+
 def _lost(sums: LagSums) -> NDArray[np.bool_]:
     return sums.perfect | ~np.isfinite(sums.ss[:, 0])
 
@@ -216,19 +240,23 @@ def _solve_residuals(
     R = ols_residuals(design, Y[:, voxels], percent=percent)
     known = np.flatnonzero(~R.lost)
     noise, rss = np.full((m, R.lost.size), np.nan), np.full(R.lost.size, np.nan)
-    delta, left, noise[:, known] = solve_known(voxels, R, known)
+    delta, whitened, noise[:, known] = solve_known(voxels, R, known)
     R.gamma[known] += delta * R.length[known, None]
-    rss[known] = left * R.length[known] ** 2
-    return BlockFit(R.gamma, rss, noise, R.lost)
+    squares = R.length**2
+    rss[known] = whitened * squares[known]
+    squares[known] *= 1.0 + (delta**2).sum(axis=1)
+    return BlockFit(R.gamma, rss, noise, R.lost, squares, R.total)
 
 
 def _fit(design: LagDesign, V: int, m: int, size: int, solve: Solver, given: FloatArray | None = None) -> GLSFit:
     """Run `solve` over sub-blocks of voxels; voxels without a value of the `given` noise are lost too."""
-    fit = GLSFit(np.empty((design.back.shape[0], V)), np.empty(V), np.empty((m, V)))
+    fit = GLSFit(np.empty((design.back.shape[0], V)), np.empty(V), np.empty((m, V)), np.empty(V))
     for voxels in sub_blocks(V, size):
         found = solve(voxels)
         lost = found.lost if given is None else found.lost | ~np.isfinite(given[:, voxels]).all(axis=0)
         np.matmul(design.back, found.gamma.T, out=fit.beta[:, voxels])
         fit.sigma2[voxels] = np.where(lost, np.nan, found.rss / design.dof)
         fit.noise[:, voxels] = np.where(lost, np.nan, found.noise)
+        with np.errstate(invalid="ignore", divide="ignore"):  # of voxels without a number, or below 1e-154
+            fit.r_squared[voxels] = 1.0 - found.left / found.total
     return fit

@@ -29,18 +29,21 @@ class Residuals(NamedTuple):
     length : (n,) array
     lost : (n,) array of bool
         Not finite, constant, or nothing but rounding left.
+    total : (n,) array
+        Squares of the data about their mean.
     """
 
     gamma: FloatArray
     unit: FloatArray
     length: FloatArray
     lost: NDArray[np.bool_]
+    total: FloatArray
 
 
 @np.errstate(over="ignore", invalid="ignore")  # voxels that are not finite, or beyond 1e154
 def ols_residuals(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False) -> Residuals:
     """Fit the columns of Y (T, n), one sub-block; parameters and NaN rules as `lag_sums`."""
-    block, mean, _, whole = centred_block(design, Y, percent)
+    block, mean, _, total, whole = centred_block(design, Y, percent)
     gamma = np.zeros((len(block), design.rank))
     for _ in range(2):  # once leaves 1e-16 of the signal, which is much beside the residuals of a thin voxel
         more = block @ design.Q
@@ -54,4 +57,4 @@ def ols_residuals(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = 
     lost = ~finite | (length <= NO_VARIANCE * np.sqrt(whole))
     block[lost] = 0.0
     block /= np.where(lost, 1.0, length)[:, None]
-    return Residuals(gamma, block, length, lost)
+    return Residuals(gamma, block, length, lost, total)

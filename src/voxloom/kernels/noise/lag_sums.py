@@ -42,6 +42,8 @@ class LagSums(NamedTuple):
         ``(NQ)'R`` and ``e = lift' U'R``; so ``Q'E_g R = Z_g'e_g``, and ``Q'R`` is zero.
     ss : (n, 2 + g) array
         ``R'R``, ``R'NR``, and for each kind of edge ``R'E_g R - e_g'e_g``; of a crowded design ``R'E_g R``.
+    total : (n,) array
+        Squares of the data about their mean.
     perfect : (n,) array of bool
         Where the residuals are nothing but rounding error (`NO_VARIANCE`).
     """
@@ -49,6 +51,7 @@ class LagSums(NamedTuple):
     gamma: FloatArray
     cross: FloatArray
     ss: FloatArray
+    total: FloatArray
     perfect: NDArray[np.bool_]
 
 
@@ -78,35 +81,34 @@ def lag_sums(design: LagDesign, Y: NDArray[np.generic], *, percent: bool = False
     percent : bool
         Fit ``100 (y / mean - 1)`` in place of y; a mean that is not positive gives NaN.
     """
-    block, mean, ss, whole = centred_block(design, Y, percent)
-    total = ss[:, 0].copy()
-    gamma, cross, ss = _residual_sums(design, block, ss)
+    block, mean, squares, total, whole = centred_block(design, Y, percent)
+    gamma, cross, ss = _residual_sums(design, block, squares)
     if design.ones is not None and not percent:
         give_back(gamma, mean, design.ones)
-    thin = np.flatnonzero(ss[:, 0] < THIN * total)
+    thin = np.flatnonzero(ss[:, 0] < THIN * squares[:, 0])
     if thin.size:
         rest = block[thin]
         rest -= (rest @ design.Q) @ design.Q.T
         more, cross[thin], ss[thin] = _residual_sums(design, rest, _squares(rest, design.segments.starts))
         gamma[thin] += more
-    return LagSums(gamma, cross, ss, ss[:, 0] <= NO_VARIANCE**2 * whole)
+    return LagSums(gamma, cross, ss, total, ss[:, 0] <= NO_VARIANCE**2 * whole)
 
 
 def centred_block(
     design: LagDesign, Y: NDArray[np.generic], percent: bool
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """Copy the columns of Y to float64, voxels first and means taken away where the design can give them back.
 
-    Returns the block (n, T), the means and `_squares` of the block, and the squared length of each voxel with its mean.
+    Returns the block (n, T), the means, `_squares` of the block, and the squared length of each voxel about its mean
+    and with it.
     """
     T, V = Y.shape
     block = np.empty((V, T))
     block[...] = Y.T
     centred = percent or design.ones is not None
-    mean, ss = centre_and_square(block, design.segments.starts, centred, percent)
-    total = ss[:, 0].copy()
-    whole = total + T * (100.0 if percent else mean) ** 2 if centred else total
-    return block, mean, ss, np.asarray(whole)
+    mean, ss, total = centre_and_square(block, design.segments.starts, centred, percent)
+    whole = total + T * (100.0 if percent else mean) ** 2 if centred else ss[:, 0]
+    return block, mean, ss, total, np.asarray(whole)
 
 
 def _residual_sums(
@@ -129,13 +131,14 @@ def _residual_sums(
 @nb.njit(cache=True, fastmath=REASSOCIATE)
 def centre_and_square(
     block: FloatArray, starts: NDArray[np.int64], centre: bool, percent: bool
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Take means away in place (and scale); constant rows become NaN.
 
-    Returns the means, and `_squares` of what is left.
+    Returns the means, `_squares` of what is left, and the squares about the mean (n,), which are among these where it
+    was taken away.
     """
     n, T = block.shape
-    means, ss = np.empty(n), np.empty((n, 2))
+    means, ss, total = np.empty(n), np.empty((n, 2)), np.empty(n)
     for v in range(n):
         y = block[v]
         changes, mean = 0, 0.0
@@ -153,7 +156,17 @@ def centre_and_square(
             y[t] = (y[t] - shift) * scale
         means[v] = mean
         ss[v, 0], ss[v, 1] = _squares_of_row(y, starts)
-    return means, ss
+        total[v] = ss[v, 0] if centre or percent else _squares_about(y, mean)
+    return means, ss, total
+
+
+@nb.njit(cache=True, fastmath=REASSOCIATE)
+def _squares_about(y: FloatArray, mean: float) -> float:
+    """Squares about the mean: ``y'y - T mean^2`` has six digits less where the mean is 1000 standard deviations."""
+    square = 0.0
+    for t in range(len(y)):
+        square += (y[t] - mean) * (y[t] - mean)
+    return square
 
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)

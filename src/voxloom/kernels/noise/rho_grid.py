@@ -97,9 +97,13 @@ def _cholesky(A: FloatArray) -> tuple[FloatArray, FloatArray]:
     return np.linalg.inv(L), 2 * np.log(np.diagonal(L, axis1=1, axis2=2)).sum(axis=1)
 
 
-def solve_on_grid(sums: LagSums, inverse: GridInverse, index: IntArray) -> FloatArray:
-    """Move ``sums.gamma`` in place from OLS to GLS at ``RHO_GRID[index]``; returns the whitened rss (n,)."""
-    return np.asarray(_solve(sums.gamma, sums.cross, sums.ss, inverse.diagonal, inverse.factor, inverse.kinds, index))
+def solve_on_grid(sums: LagSums, inverse: GridInverse, index: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Move ``sums.gamma`` in place from OLS to GLS at ``RHO_GRID[index]``.
+
+    Returns the whitened rss (n,), and the squared length (n,) of the move.
+    """
+    rss, moved = _solve(sums.gamma, sums.cross, sums.ss, inverse.diagonal, inverse.factor, inverse.kinds, index)
+    return rss, moved
 
 
 @nb.njit(cache=True, fastmath=REASSOCIATE)
@@ -111,9 +115,9 @@ def _solve(
     factor: FloatArray,
     kinds: FloatArray,
     index: IntArray,
-) -> FloatArray:
+) -> tuple[FloatArray, FloatArray]:
     n, r = gamma.shape
-    rss = np.empty(n)
+    rss, moved, move = np.empty(n), np.empty(n), np.empty(r)
     for v in range(n):
         g = index[v]
         rho, explained = RHO_GRID[g], 0.0
@@ -122,13 +126,19 @@ def _solve(
         for k in range(r):  # a sum and a store apart: see `kernels.noise.lag_sums`
             explained += diagonal[g, k] * cross[v, k] * cross[v, k]
         for k in range(r):
-            gamma[v, k] -= rho * diagonal[g, k] * cross[v, k]
+            move[k] = rho * diagonal[g, k] * cross[v, k]
         for j in range(factor.shape[1]):
             y = 0.0
             for k in range(factor.shape[2]):
                 y += factor[g, j, k] * cross[v, k]
             explained += y * y
             for k in range(r):
-                gamma[v, k] -= rho * y * factor[g, j, k]
+                move[k] += rho * y * factor[g, j, k]
+        square = 0.0
+        for k in range(r):
+            square += move[k] * move[k]
+        for k in range(r):
+            gamma[v, k] -= move[k]
+        moved[v] = square
         rss[v] = (1.0 + rho * rho) * ss[v, 0] - rho * ss[v, 1] - rho * rho * explained
-    return rss
+    return rss, moved

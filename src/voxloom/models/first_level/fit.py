@@ -68,10 +68,10 @@ def fit_first_level(
     -------
     Dataset
         Of kind "fit" (`schema.SCHEMAS`): ``beta(regressor, voxel)``, ``sigma2(voxel)`` (of the innovations),
-        ``design``, and over voxels ``rho`` for AR(1), ``phi_1`` to ``phi_p`` for AR(p), ``ar`` and ``ma`` for
-        ARMA(1, 1); NaN at voxels whose signal is constant or not finite. Coordinates ``volume(time)``: the volumes of
-        `bold` that were kept, and ``scan(time)``: their numbers in time, by which the noise is modelled
-        (`fit_segments`). Attribute ``signal_scaling`` where it is 0.
+        ``r_squared(voxel)`` (the share that `r_squared` finds again from the data), ``design``, and over voxels ``rho``
+        for AR(1), ``phi_1`` to ``phi_p`` for AR(p), ``ar`` and ``ma`` for ARMA(1, 1); NaN at voxels whose signal is
+        constant or not finite. Coordinates ``volume(time)``: the volumes of `bold` that were kept, and ``scan(time)``:
+        their numbers in time, which the noise goes by (`fit_segments`). Attribute ``signal_scaling`` where it is 0.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def fit_segments(
         partial(_fit_block, noise_model, X, scans, percent),
         signal,
         *given,
-        outputs={"beta": ("regressor",), "sigma2": (), **dict.fromkeys(parameters, ())},
+        outputs={"beta": ("regressor",), **dict.fromkeys(("sigma2", "r_squared", *parameters), ())},
         sizes={"regressor": X.shape[1]},
     )
     times = signal["time"].values if "time" in signal.coords else np.asarray(design.index)
@@ -146,7 +146,7 @@ def _fit_block(
 ) -> tuple[FloatArray, ...]:
     more = {"noise": np.array(given)} if given else {}
     fit = noise_model_of(noise_model).fit(X, Y, scans=scans, percent=percent, **more)
-    return fit.beta, fit.sigma2, *fit.noise
+    return fit.beta, fit.sigma2, fit.r_squared, *fit.noise
 
 
 def signal_of(bold: xr.Dataset | xr.DataArray) -> xr.DataArray:

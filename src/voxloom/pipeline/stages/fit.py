@@ -10,11 +10,10 @@ from voxloom.engine.runner import Output, Task
 from voxloom.engine.worker import check_cancelled
 from voxloom.io.store.objects import Objects
 from voxloom.io.study.runs import read_bold, read_run
-from voxloom.kernels.first_level.fitted import r_squared
 from voxloom.kernels.first_level.noise_models import NOISE_MODELS
-from voxloom.models.first_level.fit import fit_segments, wants_percent
+from voxloom.models.first_level.fit import fit_segments
 from voxloom.pipeline.planning.memory import fit_piece
-from voxloom.pipeline.stored.fit import EXPLAINED, empty_fit, load_design, write_fit
+from voxloom.pipeline.stored.fit import empty_fit, load_design, write_fit
 from voxloom.pipeline.stored.noise import read_noise
 from voxloom.pipeline.workspace import Stage, Workspace, content_digest
 from voxloom.schema import bold_chunks, shard_slices
@@ -101,9 +100,7 @@ def fit_shard(
     objects, run = Objects(store), read_run(Objects(store), run_id)
     design = load_design(objects, fit_path)
     fit = empty_fit(design.noise_model, design.matrix.shape[1], stop - start)
-    for piece, found in fit_pieces(
-        objects, run, design, slice(start, stop), signal_scaling, noise_path, explained=True
-    ):
+    for piece, found in fit_pieces(objects, run, design, slice(start, stop), signal_scaling, noise_path):
         for name, estimates in fit.items():
             estimates[..., piece] = found[name]
     given = 0 if noise_path is None else len(NOISE_MODELS[design.noise_model].parameters) * fit["sigma2"].nbytes
@@ -124,10 +121,8 @@ def fit_pieces(
     shard: slice,
     signal_scaling: int | None,
     noise_path: str | None = None,
-    *,
-    explained: bool = False,
 ) -> Iterator[tuple[slice, xr.Dataset]]:
-    """Fit a shard piece by piece: which of its voxels, and what `fit_segments` finds of them; the share explained."""
+    """Fit a shard piece by piece: which of its voxels, and what `fit_segments` finds of them."""
     step = fit_piece(run.n_voxels, run.n_volumes, run.itemsize, run.is_scaled)
     for piece in shard_slices(shard.stop - shard.start, step):
         check_cancelled()
@@ -142,9 +137,6 @@ def fit_pieces(
             noise=None if noise_path is None else stored_noise(objects, noise_path, design, voxels),
             signal_scaling=signal_scaling,
         )
-        if explained:
-            X, beta = found["design"].to_numpy(), found["beta"].to_numpy()
-            found[EXPLAINED] = "voxel", r_squared(X, values.T, beta, percent=wants_percent(signal_scaling))
         del values, signal  # before the next are read
         yield piece, found
 

@@ -126,7 +126,7 @@ def write_fit(objects: Objects, fit_path: str, fit: Mapping[str, NDArray[np.floa
 
 
 def load_fit(objects: Objects, fit_path: str, voxels: slice) -> xr.Dataset:
-    """Read a stretch of voxels of a stored fit as the Dataset that `fit_first_level` returned."""
+    """Read a stretch of voxels of a stored fit as the Dataset that `fit_segments` returned, without `EXPLAINED`."""
     design = load_design(objects, fit_path)
     variables = {
         name: (
