@@ -85,6 +85,7 @@ def test_contrasts_of_the_page_are_read():
         "any effect": "F",
         "one row F": "F",
         "by weights": "t",
+        "by place": "t",
         "both": "conjunction",
     }
 

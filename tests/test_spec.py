@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxloom.errors import InputError
+from voxloom.errors import ContrastError, InputError
 from voxloom.spec import (
     Analysis,
     bids_label,
@@ -63,8 +63,8 @@ REFUSED = {
     "no file name": ("first_level:\n  contrasts: {'?': a}\n", "first_level.contrasts.?", "Rename"),
     "contrast of nothing": (
         "first_level:\n  contrasts: {a: []}\n",
-        "first_level.contrasts.a.expression",
-        "At least",
+        "first_level.contrasts.a",
+        "several, or rows of numbers",
     ),
     "contrast as a number": ("first_level:\n  contrasts: {a: 3}\n", "first_level.contrasts.a", "expression"),
     "t of several rows": (
@@ -130,10 +130,30 @@ REFUSED = {
         "first_level.contrasts.a.conjunction",
         "Two expressions",
     ),
-    "weights as a vector": (
-        "first_level:\n  contrasts: {a: {weights: [1, -1]}}\n",
+    "weights that are no numbers": (
+        "first_level:\n  contrasts: {a: {weights: [1, true]}}\n",
         "first_level.contrasts.a.weights",
         "{name: weight}",
+    ),
+    "a list of this and that": (
+        "first_level:\n  contrasts:\n    a: [1, house]\n",
+        ":4: first_level.contrasts.a",
+        "rows of numbers",
+    ),
+    "a row that weighs nothing": (
+        "first_level:\n  contrasts: {a: [[1], [0, 0]]}\n",
+        "first_level.contrasts.a",
+        "weighs no column",
+    ),
+    "a contrast that breaks off": (
+        "first_level:\n  contrasts:\n    a: face -\n",
+        ":4: first_level.contrasts.a",
+        "contrast 'face -': the end is unexpected",
+    ),
+    "one of several that breaks off": (
+        "first_level:\n  contrasts:\n    a: {conjunction: [face, (face - house]}\n",
+        ":4: first_level.contrasts.a",
+        "contrast '(face - house': `)` is missing before the end",
     ),
     "a weight that is no number": (
         "first_level:\n  contrasts: {a: {weights: {face: big}}}\n",
@@ -267,6 +287,12 @@ def test_contrast_spellings():
         "g": {"weights": [{"face": 0.1, "a b": -2}, {"target*modulation": 1e-7}]},
         "h": {"weights": {"face": 1}, "stat_type": "F"},
         "i": {"conjunction": ["face", "cat  - house"]},
+        "j": [1, -1],
+        "k": [[1, 0, -1], [0, 1]],
+        "l": {"weights": [1, -0.5]},
+        "m": {"weights": [[1], [0, 1]]},
+        "n": {"expression": [[1, 0], [0, 1]], "stat_type": "conjunction"},
+        "o": {"weights": [[1, -1]], "stat_type": "F"},
     }
     made = parse_analysis({"data": {"bids_dir": "b"}, "first_level": {"contrasts": contrasts}}).first_level.contrasts
     assert {name: (c.expression, c.stat_type) for name, c in made.items()} == {
@@ -279,6 +305,12 @@ def test_contrast_spellings():
         "g": (("0.1 * face - 2 * `a b`", "1e-07 * `target*modulation`"), "F"),
         "h": ("face", "F"),
         "i": (("face", "cat - house"), "conjunction"),
+        "j": (((1.0, -1.0),), "t"),
+        "k": (((1.0, 0.0, -1.0), (0.0, 1.0)), "F"),
+        "l": (((1.0, -0.5),), "t"),
+        "m": (((1.0,), (0.0, 1.0)), "F"),
+        "n": (((1.0, 0.0), (0.0, 1.0)), "conjunction"),
+        "o": (((1.0, -1.0),), "F"),
     }
 
 
@@ -290,6 +322,25 @@ def test_weights_by_name_are_the_contrast_of_the_expression_to_the_digest():
 
     assert digest_of({"weights": {"face": 1, "house": -0.5}}) == digest_of("face - 0.5 * house")
     assert digest_of({"conjunction": ["face", "house"]}) != digest_of(["face", "house"])
+
+
+def test_weights_by_place_have_one_for_every_column_of_a_design():
+    wanted = parse_analysis(changed("first_level.contrasts.any", [[1, -0.5], [0, 0, 2]])).first_level.contrasts["any"]
+    assert wanted.over(["a", "b c", "d", "e"]) == ((1.0, -0.5, 0.0, 0.0), (0.0, 0.0, 2.0, 0.0))
+    assert wanted.named(["a", "b c", "d", "e"]) == ["a - 0.5 * `b c`", "2 * d"]
+    assert wanted.said == ["1 -0.5", "0 0 2"]
+    with pytest.raises(ContrastError, match=r"3 weights for 2 columns. They are \['a', 'b'\]"):
+        wanted.over(["a", "b"])
+
+
+def test_what_digests_see_of_contrasts_by_name_is_what_it_was_before_there_were_weights_by_place():
+    assert parse_analysis(FULL).first_level.model_dump(include={"contrasts"}) == {
+        "contrasts": {
+            "any": {"expression": ("face", "house"), "stat_type": "F"},
+            "diff": {"expression": "face - house", "stat_type": "t"},
+            "face": {"expression": "face", "stat_type": "t"},
+        }
+    }
 
 
 def test_analysis_is_frozen_and_survives_json():

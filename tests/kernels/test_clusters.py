@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from nilearn.mass_univariate._utils import calculate_cluster_measures
 from scipy import ndimage
@@ -40,6 +40,7 @@ def test_steps_lead_to_the_neighbours_and_nowhere_else(connectivity):
 
 
 @given(st.integers(0, 2**32), st.sampled_from([-1.5, 0.0, 0.7, 5.0]), st.sampled_from([6, 18, 26]))
+@example(seed=308, threshold=-1.5, connectivity=6)  # a cluster whose values cancel
 @settings(deadline=None, max_examples=60)
 def test_clusters_are_scipys(seed, threshold, connectivity):
     rng = np.random.default_rng(seed)
@@ -50,7 +51,10 @@ def test_clusters_are_scipys(seed, threshold, connectivity):
     pairs = set(zip(wanted[mask].tolist(), got.label.tolist()))
     assert len(pairs) == len(set(wanted[mask])) == len(set(got.label))  # one to one
     assert sorted(extent[1:]) == sorted(got.size)
-    np.testing.assert_allclose(sorted(cluster_values(masked, threshold, connectivity)[1]), sorted(got.mass), rtol=1e-12)
+    # values of both signs may cancel: what rounding leaves of a mass is as large as its summands ask for
+    rounding = 1e-15 * np.abs(volume).sum()
+    mass = cluster_values(masked, threshold, connectivity)[1]
+    np.testing.assert_allclose(sorted(mass), sorted(got.mass), rtol=1e-12, atol=rounding)
 
 
 def test_clusters_come_by_their_peaks():

@@ -139,6 +139,8 @@ def test_names_that_look_like_numbers_need_backticks():
 def test_repeated_columns_are_refused():
     with pytest.raises(ContrastError, match="not unique"):
         parse_contrast("a", ["a", "a"])
+    with pytest.raises(ContrastError, match=r"\['a'\] are not unique"):
+        contrast_matrix([1, -1, 0], ["a", "a", "b"])
 
 
 def test_contrast_matrix_takes_expressions_and_weights():

@@ -84,7 +84,8 @@ def test_from_images_to_images(design, mask, in_memory, chunk):
     answer = placed(vx.contrast(vx.fit_group(maps), "intercept"), voxel)
     assert (answer["stat"].chunks is not None) == bool(chunk)
     test = placed(vx.permutation_test(maps, n_perm=2**SUBJECTS), voxel)
-    assert set(test) == {"stat", "z_score", "p_uncorrected", "p_max_stat", "null_max_stat"}
+    assert set(test) == {"stat", "z_score", "n", "p_uncorrected", "p_max_stat", "null_max_stat"}
+    np.testing.assert_array_equal(test["n"], SUBJECTS)
     assert test["null_max_stat"].dims == ("permutation",)
     np.testing.assert_allclose(test["stat"], answer["stat"], rtol=1e-9)
     inside = np.zeros(SHAPE, bool)

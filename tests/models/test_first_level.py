@@ -177,6 +177,9 @@ def test_bad_arguments_are_told():
             fit_first_level(data.astype(dtype), X)
     with pytest.raises(DesignError, match="'drift'"):
         fit_first_level(data, X.assign(drift=np.nan))
+    twice = design().rename(columns=dict.fromkeys(design().columns[:2], "face"))
+    with pytest.raises(DesignError, match=r"several columns of the name \['face'\]"):
+        fit_first_level(bold(), twice)
     with pytest.raises(DesignError, match="rank 4, which leaves 0 degrees of freedom"):
         fit_first_level(data, X, sample_mask=[0, 1, 2, 3])
     with pytest.raises(InputError, match="no variable `bold`"):

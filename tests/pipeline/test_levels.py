@@ -28,6 +28,13 @@ LEVEL = {
     },
 }
 
+#: Contrasts of `LEVEL` by the place of their columns.
+BY_PLACE = {
+    "placed diff": ("diff", [1, -1]),
+    "placed any": ("any", [[1], [0, 1]]),
+    "placed both": ("both", {"expression": [[1], [0, 1]], "stat_type": "conjunction"}),
+}
+
 
 def sidecar_of(output, subject: str, contrast: str, stat: str, folder: str = "func") -> dict:
     (path,) = (output / subject / folder).glob(f"*contrast-{contrast}_stat-{stat}_statmap.json")
@@ -90,6 +97,23 @@ def test_the_run_is_named_where_its_design_has_the_column_but_cannot_tell_it(lac
         assert len({re.search(wanted, text)[1] for text in texts if re.search(wanted, text)}) == 3
 
 
+@pytest.mark.parametrize(
+    ("weights", "wanted"),
+    [
+        ([1, -1], r"by place: 'face - house' in \S*sub-01\S*run-1\S*, but 'face - trans_x' in \S*sub-01\S*run-2"),
+        ([1] * 40, r"sub-01\S*run-1.*is too long: 40 weights for \d+ columns. They are \['face', 'house'"),
+    ],
+)
+def test_weights_by_place_are_refused_where_runs_differ_and_where_columns_end(
+    lacking, analysis_of, weights, wanted, tmp_path
+):
+    _, result = lacking
+    level = LEVEL | {"contrasts": {"placed": weights}}
+    bids = result.output.parent / "bids"
+    (error,) = voxloom.plan(analysis_of(bids, tmp_path, first_level=level) | {"group": {}}).errors
+    assert re.search(wanted, str(error))
+
+
 def test_conjunction_of_a_subject_is_the_smallest_z_of_its_fixed_effects(lacking):
     _, result = lacking
     stored = [run for run in voxloom.open_study(result.store).runs.index if run.startswith("sub-03")]
@@ -119,7 +143,8 @@ def with_sessions(bids) -> None:
 
 def test_sessions_have_maps_of_their_own_and_leave_those_of_the_subject_as_they_are(bids, tmp_path, analysis_of):
     with_sessions(bids)
-    analysis = analysis_of(bids, tmp_path, first_level=LEVEL) | {"group": {}}
+    contrasts = LEVEL["contrasts"] | {name: placed for name, (_, placed) in BY_PLACE.items()}
+    analysis = analysis_of(bids, tmp_path, first_level=LEVEL | {"contrasts": contrasts}) | {"group": {}}
     plain = voxloom.run(analysis)
     analysis["subject_level"] = {"sessions": True}
     planned = voxloom.plan(analysis)
@@ -132,7 +157,13 @@ def test_sessions_have_maps_of_their_own_and_leave_those_of_the_subject_as_they_
         counted = len(records), sum(r.bytes_read for r in records), sum(r.bytes_written for r in records)
         assert counted == expected[stage]
     runs = [run for run in voxloom.open_study(result.store).runs.index if run.startswith("sub-01")]
-    for contrast in LEVEL["contrasts"]:
+    for placed, (named, _) in BY_PLACE.items():
+        found, expected = subject_map(result, "sub-01", placed), subject_map(result, "sub-01", named)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert sidecar_of(result.output, "sub-01", "placedDiff", "t")["Expression"] == "face - house"
+    assert sidecar_of(result.output, "sub-01", "placedAny", "F")["Expression"] == ["face", "house"]
+    assert any("weights by place are those of 'face - house'" in note for note in result.warnings)
+    for contrast in contrasts:
         np.testing.assert_array_equal(subject_map(result, "sub-01", contrast), subject_map(plain, "sub-01", contrast))
     for run, session in zip(runs, ("ses-1", "ses-2"), strict=True):
         found = sidecar_of(result.output, "sub-01", "diff", "t", f"{session}/func")

@@ -9,9 +9,11 @@ from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.contrasts import estimable_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from voxloom.io.bids.run_table import RunFile
     from voxloom.spec import Contrast
@@ -40,16 +42,23 @@ def session_path(subject: str, label: str) -> str:
 def has_columns(wanted: Contrast, columns: Sequence[str]) -> bool:
     """Whether a design with these columns has those of the contrast."""
     try:
-        contrast_matrix(wanted.expression, columns)
+        contrast_matrix(wanted.over(columns), columns)
     except ContrastError:
         return False
     return True
 
 
+def answerable(contrasts: Mapping[str, Contrast], columns: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Weights of the contrasts whose columns a design has."""
+    found = {name: wanted.over(columns) for name, wanted in contrasts.items() if has_columns(wanted, columns)}
+    return {name: contrast_matrix(rows, columns) for name, rows in found.items()}
+
+
 def why_not(wanted: Contrast, design: pd.DataFrame) -> ContrastError | None:
     """What keeps a run of this design from answering a contrast; None where nothing does."""
+    columns = [str(name) for name in design.columns]
     try:
-        estimable_rows(design.to_numpy(dtype=float), [str(name) for name in design.columns], wanted.expression)
+        estimable_rows(design.to_numpy(dtype=float), columns, wanted.over(columns))
     except ContrastError as error:
         return error
     return None

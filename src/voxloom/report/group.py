@@ -112,7 +112,7 @@ def group_design_section(test: GroupTest) -> Section:
     coded = [f"{name}: {how}." for name, how in coding.items()]
     told: list[Block] = [Text(paragraphs=coded or ["No factor is coded, and no covariate centred."])]
     weights = {name: question.weights for name, question in test.contrasts.items()}
-    drawn = design_section({test.name: design}, weights, "subjects")
+    drawn = design_section({test.name: design}, {test.name: weights}, "subjects")
     return Section(id="design", title="Design", blocks=[Table(frame=table, caption="Columns."), *told, *drawn.blocks])
 
 

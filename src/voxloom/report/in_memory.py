@@ -98,7 +98,7 @@ def model_report(
         drawn.append(stat_map(f"map-{i}", name, z, threshold=at, tables=[table]))
     sections = [
         Section(id="maps", title="Maps", blocks=[Maps(each=drawn, background=grey)]),
-        design_section(designs, contrasts, rows),
+        design_section(designs, dict.fromkeys(designs, contrasts), rows),
         *([methods_section(methods)] if methods else []),
         provenance_section(facts or {}),
     ]

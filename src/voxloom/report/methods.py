@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from voxloom.io.bids.derivatives import software_versions
 from voxloom.report.blocks import Text
 from voxloom.report.references import REFERENCES
+from voxloom.spec.contrast_rows import row_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -144,17 +145,15 @@ def confounds(level: FirstLevel) -> str:
 
 def contrasts(wanted: Mapping[str, Contrast], *, n_runs: int, precision_weighted: bool) -> Iterator[str]:
     """Sentences on contrasts and fixed effects."""
-    told = "; ".join(f"{name} ({', '.join(_rows(one))}: {one.stat_type})" for name, one in wanted.items())
+    told = "; ".join(
+        f"{name} ({', '.join(row_texts(one.expression))}: {one.stat_type})" for name, one in wanted.items()
+    )
     yield f"Contrasts: {told}."
     if any(one.stat_type == "conjunction" for one in wanted.values()):
         yield "Conjunctions are the smallest z of their contrasts, tested against the conjunction null [nichols-2005]."
     if n_runs > 1:
         weights = "weighted by the inverse of their variances" if precision_weighted else "weighted equally"
         yield f"Runs of a subject were combined as fixed effects, {weights}."
-
-
-def _rows(one: Contrast) -> Sequence[str]:
-    return [one.expression] if isinstance(one.expression, str) else one.expression
 
 
 def group_level(model: GroupModel, n_subjects: int) -> Iterator[str]:

@@ -148,11 +148,13 @@ def design_blocks(name: str, design: pd.DataFrame, contrasts: Mapping[str, Expre
     return [*worries, *tables, drawn]
 
 
-def design_section(designs: Mapping[str, pd.DataFrame], contrasts: Mapping[str, Expression], rows: str) -> Section:
-    """Designs by name, with the contrasts that each can answer."""
+def design_section(
+    designs: Mapping[str, pd.DataFrame], contrasts: Mapping[str, Mapping[str, Expression]], rows: str
+) -> Section:
+    """Designs by name, with the contrasts that each can answer, by its name too."""
     blocks: list[Block] = [] if can_draw() else [MISSING]
     for name, design in designs.items():
-        blocks += design_blocks(name, design, contrasts, rows)
+        blocks += design_blocks(name, design, contrasts[name], rows)
     return Section(id="design", title="Design", blocks=blocks)
 
 

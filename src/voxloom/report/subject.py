@@ -13,7 +13,7 @@ from voxloom.io.store.regions import read_region
 from voxloom.io.study.open import open_study
 from voxloom.io.study.runs import read_run
 from voxloom.models.first_level.quality import DISPLACEMENT
-from voxloom.pipeline.levels import why_not
+from voxloom.pipeline.levels import answerable, why_not
 from voxloom.pipeline.stages.write_subject import rows_of, subject_maps
 from voxloom.pipeline.stored.fit import load_design
 from voxloom.report import methods
@@ -29,6 +29,7 @@ from voxloom.report.sections import (
     stat_map,
 )
 from voxloom.report.series import run_series
+from voxloom.spec.contrast_rows import row_texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,12 +89,13 @@ def subject_page(
     study, contrasts = open_study(store), analysis.first_level.contrasts
     maps = RunMaps(study, analysis.first_level.noise_model)
     found = [quality_of(study.objects, run, maps) for run in runs]
-    expressions = {name: one.expression for name, one in contrasts.items()}
+    matrices = {one.run.id: one.design.matrix for one in found}
+    asked = {run_id: answerable(contrasts, list(matrix.columns)) for run_id, matrix in matrices.items()}
     drawn = contrast_maps(study, f"results/{results}/subjects/{subject}", contrasts, [one.design for one in found])
     sections = [
         Section(id="contrasts", title="Contrasts", blocks=[Maps(each=drawn, background=maps.background)]),
         quality_section(found, maps),
-        design_section({one.run.id: one.design.matrix for one in found}, expressions, "volumes"),
+        design_section(matrices, asked, "volumes"),
         methods_section(sentences(analysis, len(runs))),
         provenance_section(
             {"subject": subject, "maps": results, "inputs": inputs, "analysis": analysis.digest()},
@@ -140,16 +142,12 @@ def contrast_maps(
         z = as_map(study, subject_maps(study.objects, path, row, wanted, rows_of(wanted, used))["z"])
         clusters = cluster_block(z, two_sided=wanted.stat_type == "t")
         dof = read_region(study.objects, f"{path}/dof", (slice(row, row + 1), slice(None)))[0]
-        note = f"{expression_text(wanted)}; {wanted.stat_type} contrast in {len(used)} of {len(designs)} runs"
+        text = ", ".join(row_texts(wanted.expression))
+        note = f"{text}; {wanted.stat_type} contrast in {len(used)} of {len(designs)} runs"
         known = dof[np.isfinite(dof)]
         more = f", {np.median(known):.0f} degrees of freedom (median)." if known.size else "."
         found.append(stat_map(f"contrast-{row}", name, z, tables=[clusters], note=note + more))
     return found
-
-
-def expression_text(wanted: Contrast) -> str:
-    """What a contrast asks, in its own words."""
-    return wanted.expression if isinstance(wanted.expression, str) else ", ".join(wanted.expression)
 
 
 def quality_section(found: Sequence[RunQuality], maps: RunMaps) -> Section:

@@ -61,7 +61,7 @@ class Analysis(GroupAnalysis):
 
     def expression_of(self, contrast: str) -> str | Sequence[str]:
         """What a first-level contrast says."""
-        return self.first_level.contrasts[contrast].expression
+        return self.first_level.contrasts[contrast].said
 
     @property
     def rounding(self) -> dict[str, float]:

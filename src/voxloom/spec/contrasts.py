@@ -1,34 +1,72 @@
-"""First-level contrasts of the analysis file: expressions, weights by name, conjunctions, brought into one form."""
+"""First-level contrasts of the analysis file: expressions, weights, conjunctions, brought into one form."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from voxloom.errors import InputError
+from voxloom.errors import ContrastError, InputError
+from voxloom.kernels.expression_syntax import require_syntax
+from voxloom.spec.contrast_rows import (
+    Matrix,
+    Rows,
+    Weights,
+    as_rows,
+    by_name,
+    row_texts,
+    rows_of_weights,
+    single_row,
+    single_spaces,
+    usual_type,
+    weighted_sum,
+)
 from voxloom.spec.section import Section, did_you_mean
 from voxloom.spec.values import Name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 StatType = Literal["t", "F", "conjunction"]
-Rows = str | Sequence[str]
-#: Names that expressions take without backticks, whatever the other columns are called.
-_PLAIN = re.compile(r"[^\W\d][\w.]*")
 
 
 class Contrast(Section):
-    """A question to the model: one expression for t, one or several for F, several for a conjunction."""
+    """A question to the model: one row for t, one or several for F, several for a conjunction."""
 
-    expression: Name | Annotated[tuple[Name, ...], Field(min_length=1)]
-    """Sum of weighted column names, such as `face - house`."""
+    expression: Rows
+    """Sum of weighted column names, such as `face - house`; or weights of the first columns in turn."""
     stat_type: StatType = "t"
-    """By default `t` for a single expression, `F` for a list; `conjunction`: the smallest z of several t."""
+    """By default `t` for a single expression or row, `F` for a list; `conjunction`: the smallest z of several t."""
+
+    @property
+    def said(self) -> str | list[str]:
+        """What it says, for those that read it: the expressions, or a line of weights for each row."""
+        texts = row_texts(self.expression)
+        return texts[0] if single_row(self.expression) else texts
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether it weighs columns by their place."""
+        return not by_name(self.expression)
+
+    def over(self, columns: Sequence[str]) -> Rows:
+        """Its rows for a design; weights have one for every column, 0 for those behind the last that is given.
+
+        Raises
+        ------
+        ContrastError
+            There are more weights than columns.
+        """
+        if not self.in_turn:
+            return self.expression
+        return tuple(_filled(row, columns) for row in self.expression if not isinstance(row, str))
+
+    def named(self, columns: Sequence[str]) -> str | list[str]:
+        """What it says of a design, in the names of its columns; raises as `over`."""
+        if not self.in_turn:
+            return self.said
+        rows = [weighted_sum(dict(zip(columns, row))) for row in self.over(columns)]
+        return rows[0] if single_row(self.expression) else rows
 
     @model_validator(mode="before")
     @classmethod
@@ -40,31 +78,38 @@ class Contrast(Section):
         raw = _spelled_out(raw)
         if "expression" not in raw:
             return raw
-        rows = raw["expression"]
-        kind = raw.get("stat_type") or ("t" if isinstance(rows, str) else "F")
-        if isinstance(rows, (list, tuple)) and len(rows) == 1:
-            rows = rows[0]
-        if isinstance(rows, (list, tuple)) and not rows:
-            raise InputError("expression", "is an empty list.", "At least one expression is wanted.")
-        if kind == "t" and not isinstance(rows, str):
+        rows = as_rows(raw["expression"])
+        kind = raw.get("stat_type") or usual_type(raw["expression"])
+        if kind == "t" and not single_row(rows):
             raise InputError("stat_type", "is t for several expressions.", "Several rows are an F test.")
-        if kind == "conjunction" and isinstance(rows, str):
+        if kind == "conjunction" and single_row(rows):
             raise InputError("conjunction", f"is of {rows!r} alone.", "Two expressions or more are wanted.")
         return raw | {"expression": rows, "stat_type": kind}
 
     @field_validator("expression")
     @classmethod
-    def _single_spaces(cls, rows: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if isinstance(rows, str):
-            return " ".join(rows.split())
-        return tuple(" ".join(row.split()) for row in rows)
+    def _right_for_some_design(cls, rows: Rows) -> Any:
+        for row in row_texts(rows) if by_name(rows) else ():
+            try:
+                require_syntax(row)
+            except ContrastError as error:
+                raise InputError("", f"{error.where}: {error.what}", error.remedy) from None
+        return single_spaces(rows)
 
 
-class WeightsByName(Section):
-    """A contrast as weights: one mapping for t, a list of them for F."""
+def _filled(row: Sequence[float], columns: Sequence[str]) -> tuple[float, ...]:
+    if len(row) > len(columns):
+        raise ContrastError(
+            "contrast", f"is too long: {len(row)} weights for {len(columns)} columns.", f"They are {list(columns)}."
+        )
+    return (*row, *[0.0] * (len(columns) - len(row)))
 
-    weights: dict[Name, float] | Annotated[tuple[dict[Name, float], ...], Field(min_length=1)]
-    """Weight of each column that has one, such as `{face: 1, house: -1}`."""
+
+class Weighted(Section):
+    """A contrast as weights: one mapping or row of numbers for t, a list of them for F."""
+
+    weights: dict[Name, float] | Annotated[tuple[dict[Name, float], ...], Field(min_length=1)] | Weights | Matrix
+    """Weight of each column that has one, such as `{face: 1, house: -1}`; or of the columns in turn: `[1, -1]`."""
     stat_type: Literal["t", "F"] | None = None
 
 
@@ -75,19 +120,13 @@ class Conjunction(Section):
     """Expressions, each a t contrast."""
 
 
-def _from_weights(value: Any) -> dict[str, Any]:
-    if isinstance(value, (list, tuple)):
-        return {"expression": [weighted_sum(row) for row in value]}
-    return {"expression": weighted_sum(value)}
-
-
 def _from_conjunction(value: Any) -> dict[str, Any]:
     return {"expression": value, "stat_type": "conjunction"}
 
 
 #: Spellings that stand in place of `expression`.
 _SPELLINGS: dict[str, Callable[[Any], dict[str, Any]]] = {
-    "weights": _from_weights,
+    "weights": lambda value: {"expression": rows_of_weights(value)},
     "conjunction": _from_conjunction,
 }
 
@@ -108,36 +147,7 @@ def _spelled_out(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in raw.items() if name != key} | _SPELLINGS[key](raw[key])
 
 
-def weighted_sum(weights: Any) -> str:
-    """Expression of weights by column name: ``{face: 1, house: -0.5}`` is ``face - 0.5 * house``.
-
-    Raises
-    ------
-    InputError
-        Not a mapping of names to finite numbers, or none of them counts.
-    """
-    if not isinstance(weights, Mapping):
-        raise InputError("weights", f"is {weights!r}.", "Runs differ in their columns: give {name: weight}.")
-    terms = [_term(str(name), weight) for name, weight in weights.items() if weight != 0]
-    if not terms:
-        raise InputError("weights", "weighs no column.", "Give {name: weight}.")
-    return " ".join(terms).removeprefix("+ ")
-
-
-def _term(name: str, weight: Any) -> str:
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not math.isfinite(weight):
-        raise InputError(f"weights.{name}", f"is {weight!r}.", "A finite number is wanted.")
-    column = name if _PLAIN.fullmatch(name) else f"`{name}`"
-    factor = "" if abs(weight) == 1 else f"{_shortest(abs(weight))} * "
-    return f"{'-' if weight < 0 else '+'} {factor}{column}"
-
-
-def _shortest(number: float) -> str:
-    """Digits that give this number again: 2 for 2.0, so that equal weights are equal text."""
-    return f"{number:g}" if float(f"{number:g}") == number else repr(float(number))
-
-
-ContrastSpelling = Name | Annotated[tuple[Name, ...], Field(min_length=1)] | Contrast | WeightsByName | Conjunction
+ContrastSpelling = Rows | Weights | Contrast | Weighted | Conjunction
 Contrasts = Annotated[
     dict[Name, Contrast],
     BeforeValidator(lambda raw: {} if raw is None else raw, json_schema_input_type=dict[Name, ContrastSpelling]),

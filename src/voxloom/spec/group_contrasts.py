@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_serializer, model_validator
+from pydantic import BeforeValidator, field_validator, model_serializer, model_validator
 
 from voxloom.errors import InputError
-from voxloom.spec.contrasts import WeightsByName, weighted_sum
+from voxloom.spec.contrast_rows import (
+    Expressions,
+    Rows,
+    Weights,
+    as_rows,
+    by_name,
+    row_texts,
+    rows_of_weights,
+    single_row,
+    single_spaces,
+    usual_type,
+)
+from voxloom.spec.contrasts import Weighted
 from voxloom.spec.section import Section, did_you_mean
 from voxloom.spec.values import Name
 
-Expressions = Annotated[tuple[Name, ...], Field(min_length=1)]
-Matrix = Annotated[tuple[Annotated[tuple[float, ...], Field(min_length=1)], ...], Field(min_length=1)]
 #: Keys of which one says what is tested.
 _SPELLINGS = ("expression", "weights", "contrasts")
 
@@ -21,7 +31,7 @@ _SPELLINGS = ("expression", "weights", "contrasts")
 class GroupContrast(Section):
     """A question to a group model: an expression for t; a list, rows of weights or a term of the formula for F."""
 
-    expression: Name | Expressions | Matrix
+    expression: Rows
     """Sum of weighted columns of the design, such as `a - b`; or a term of the formula, such as `C(site)`."""
     stat_type: Literal["t", "F"] | None = None
     """By default F for a list and for a term of several columns, else t."""
@@ -29,13 +39,12 @@ class GroupContrast(Section):
     @property
     def by_name(self) -> bool:
         """Whether it names columns, rather than weigh each in turn."""
-        return isinstance(self.expression, str) or isinstance(self.expression[0], str)
+        return by_name(self.expression)
 
     @property
     def text(self) -> str:
         """What it says, in a line."""
-        rows = [self.expression] if isinstance(self.expression, str) else self.expression
-        return "; ".join(row if isinstance(row, str) else " ".join(f"{weight:g}" for weight in row) for row in rows)
+        return "; ".join(row_texts(self.expression))
 
     @model_validator(mode="before")
     @classmethod
@@ -45,9 +54,7 @@ class GroupContrast(Section):
     @field_validator("expression")
     @classmethod
     def _single_spaces(cls, rows: Any) -> Any:
-        if isinstance(rows, str):
-            return " ".join(rows.split())
-        return tuple(" ".join(row.split()) if isinstance(row, str) else row for row in rows)
+        return single_spaces(rows)
 
     @model_serializer
     def _short(self) -> Any:
@@ -80,47 +87,21 @@ def written_out(raw: Any) -> dict[str, Any]:
     if len(given) > 1:
         raise InputError(given[1], f"is given beside `{given[0]}`.", "One of them says the contrast.")
     if "weights" in raw:
-        raw = {key: value for key, value in raw.items() if key != "weights"} | {"expression": _rows(raw["weights"])}
+        raw = {key: value for key, value in raw.items() if key != "weights"} | {
+            "expression": rows_of_weights(raw["weights"])
+        }
     if "expression" not in raw:
         return dict(raw)
-    rows = raw["expression"]
-    if _numbers(rows):
-        rows = [rows]
-    if not isinstance(rows, str):
-        _require_rows(rows)
-    kind = raw.get("stat_type") or _usual(rows)
-    if isinstance(rows, (list, tuple)) and len(rows) == 1 and isinstance(rows[0], str):
-        rows = rows[0]
-    if kind == "t" and not isinstance(rows, str) and len(rows) > 1:
+    kind = raw.get("stat_type") or _usual(raw["expression"])
+    rows = as_rows(raw["expression"])
+    if kind == "t" and not single_row(rows):
         raise InputError("stat_type", "is t for several rows.", "Several rows are an F test.")
     return dict(raw) | {"expression": rows, "stat_type": kind}
 
 
-def _require_rows(rows: Any) -> None:
-    listed = list(rows) if isinstance(rows, (list, tuple)) else []
-    if not listed or not (all(isinstance(row, str) for row in listed) or all(map(_numbers, listed))):
-        raise InputError("", f"is {rows!r}.", "An expression such as `a - b`, several, or rows of numbers are wanted.")
-
-
 def _usual(rows: Any) -> str | None:
-    """Type of a test where none is given: F of a list; what the design says of one expression; t of one row."""
-    if isinstance(rows, str):
-        return None
-    single = len(rows) == 1 and _numbers(rows[0])
-    return "t" if single else "F"
-
-
-def _numbers(row: Any) -> bool:
-    return isinstance(row, (list, tuple)) and bool(row) and all(isinstance(weight, (int, float)) for weight in row)
-
-
-def _rows(weights: Any) -> Any:
-    """Rows of a contrast that is given as weights: by name, or one for each column."""
-    if isinstance(weights, Mapping):
-        return weighted_sum(weights)
-    if isinstance(weights, (list, tuple)) and weights and all(isinstance(row, Mapping) for row in weights):
-        return [weighted_sum(row) for row in weights]
-    return weights
+    """Type of a test where none is given; of one expression the design says it, for it may be a term."""
+    return None if isinstance(rows, str) else usual_type(rows)
 
 
 def _with_named(raw: Any) -> Any:
@@ -143,7 +124,7 @@ def _joined(name: str, value: Mapping[str, Any], others: Mapping[str, Any]) -> d
     return {key: given for key, given in value.items() if key != "contrasts"} | {"expression": rows}
 
 
-Spelling = Name | Expressions | tuple[float, ...] | Matrix | GroupContrast | WeightsByName | Together
+Spelling = Rows | Weights | GroupContrast | Weighted | Together
 GroupContrasts = Annotated[
     dict[Name, GroupContrast], BeforeValidator(_with_named, json_schema_input_type=dict[Name, Spelling])
 ]

@@ -76,8 +76,8 @@ def fit_first_level(
     Raises
     ------
     DesignError
-        Rows of the design are not the volumes, a value is not finite, no degrees of freedom are left, or the noise
-        model has too many parameters for them.
+        Rows of the design are not the volumes, columns share a name, a value is not finite, no degrees of freedom are
+        left, or the noise model has too many parameters for them.
     InputError
         Unknown noise model, scaling, sample mask or starts of runs; `noise` lacks a parameter or a voxel; the signal is
         no real number.
@@ -180,6 +180,9 @@ def _matrix(design: pd.DataFrame, signal: xr.DataArray) -> FloatArray:
     """Values of the design, checked against the volumes."""
     _require_rows(design, signal)
     X = np.ascontiguousarray(design.to_numpy(dtype=np.float64))
+    names = [str(name) for name in design.columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DesignError("design", f"has several columns of the name {twice}.", "Rename or drop those that repeat.")
     bad = [str(name) for name, ok in zip(design.columns, np.isfinite(X).all(axis=0)) if not ok]
     if bad:
         raise DesignError("design", f"the columns {bad} hold values that are not finite.", "Fill or drop them.")

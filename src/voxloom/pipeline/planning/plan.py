@@ -190,7 +190,7 @@ def require_answers(survey: Survey) -> None:
         for name, wanted in survey.ws.analysis.first_level.contrasts.items():
             if all(name in survey.lacking[run.id] for run in runs):
                 survey.unanswered.add(subject)
-                what = f"contrast {name} ({wanted.expression}) is not estimable in any of its runs."
+                what = f"contrast {name} ({wanted.said}) is not estimable in any of its runs."
                 remedy = "Leave the subject out with data.filters, or ask another question."
                 survey.problems.append(Problem(level="error", where=subject, what=what, remedy=remedy))
 

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxloom.engine.plan import Problem
-from voxloom.errors import ContrastError, InputError
+from voxloom.errors import InputError
 from voxloom.io.nifti.volumes import read_mask
-from voxloom.kernels.expression import contrast_matrix
 from voxloom.models.design.diagnostics import FEW_DOF, NOTABLE, design_diagnostics, inflation
+from voxloom.pipeline.levels import answerable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from voxloom.io.bids.run_table import RunFile
     from voxloom.pipeline.planning.sizes import Survey
@@ -125,8 +123,9 @@ def weak_designs(survey: Survey) -> Iterator[Problem]:
     """Contrasts whose regressors are hard to tell apart, and runs with few volumes for their columns."""
     inflated: dict[str, dict[str, float]] = defaultdict(dict)
     dof = {}
+    contrasts = survey.ws.analysis.first_level.contrasts
     for run_id, matrix in survey.designs.items():
-        found = design_diagnostics(matrix, answerable(survey, list(matrix.columns)))
+        found = design_diagnostics(matrix, answerable(contrasts, list(matrix.columns)))
         dof[run_id] = found.dof
         for name, vif in found.contrasts["vif"].items():
             if NOTABLE < vif < np.inf:  # one that cannot be estimated is told elsewhere
@@ -140,14 +139,3 @@ def weak_designs(survey: Survey) -> Iterator[Problem]:
         least = min(few, key=lambda run_id: few[run_id])
         what = f"{len(few)} of {len(dof)} runs leave fewer than {FEW_DOF} degrees of freedom; {least} {few[least]}."
         yield warn("first_level", what, "Use fewer confounds, scrub less, or leave the runs out.")
-
-
-def answerable(survey: Survey, columns: list[str]) -> dict[str, NDArray[np.float64]]:
-    """Weights of the contrasts whose columns a run has."""
-    rows = {}
-    for name, wanted in survey.ws.analysis.first_level.contrasts.items():
-        try:
-            rows[name] = contrast_matrix(wanted.expression, columns)
-        except ContrastError:
-            continue  # judged over all runs
-    return rows

@@ -111,10 +111,11 @@ def answer_all(
 
 def answer_or_none(fit: xr.Dataset, wanted: Contrast, where: str) -> Answer | None:
     """The contrast in one run; None where the run's design lacks its columns or, which is warned of, cannot tell it."""
-    if not has_columns(wanted, [str(name) for name in fit.regressor.values]):
+    columns = [str(name) for name in fit.regressor.values]
+    if not has_columns(wanted, columns):
         return None
     try:
-        return answer(fit, wanted.expression, wanted.stat_type)
+        return answer(fit, wanted.over(columns), wanted.stat_type)
     except ContrastError as error:
         warnings.warn(f"{where} {error.what} The run is left out of it.", VoxloomWarning, stacklevel=2)
         return None

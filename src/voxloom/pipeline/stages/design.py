@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from voxloom.spec import Analysis, Confounds, FirstLevel
+    from voxloom.spec import Analysis, Confounds, Contrast, FirstLevel
 
 NAME = "design"
 #: Share of volumes below which a run is no longer itself: nilearn's documents advise against scrubbing such runs.
@@ -205,7 +205,7 @@ def censoring_note(kept: Mapping[str, tuple[int, int]]) -> str | None:
 
 
 def check_contrasts(analysis: Analysis, columns: Mapping[str, list[str]]) -> list[str]:
-    """Refuse contrasts that no run can answer; return a note for each that some runs cannot.
+    """Refuse contrasts that no run can answer; note those that some cannot, and what weights by place come to.
 
     Parameters
     ----------
@@ -215,14 +215,18 @@ def check_contrasts(analysis: Analysis, columns: Mapping[str, list[str]]) -> lis
     Raises
     ------
     ContrastError
-        A contrast names columns that no run has; the message lists the columns.
+        A contrast names columns that no run has; the message lists the columns. Weights by place are more than the
+        columns of a run, or fall on other columns in one run than in another.
     """
     notes = []
     for name, wanted in analysis.first_level.contrasts.items():
+        if wanted.in_turn:
+            notes.append(f"contrast {name}: weights by place are those of {weighed(name, wanted, columns)!r}")
+            continue
         errors: dict[str, ContrastError] = {}
         for run_id, names in columns.items():
             try:
-                contrast_matrix(wanted.expression, names)
+                contrast_matrix(wanted.over(names), names)
             except ContrastError as error:
                 errors[run_id] = error
         if errors and len(errors) == len(columns):
@@ -233,6 +237,26 @@ def check_contrasts(analysis: Analysis, columns: Mapping[str, list[str]]) -> lis
                 f"contrast {name}: not in {len(errors)} of {len(columns)} runs ({', '.join(list(errors)[:3])}...)"
             )
     return notes
+
+
+def weighed(name: str, wanted: Contrast, columns: Mapping[str, list[str]]) -> str | list[str]:
+    """What weights by place say, in the names of the columns; raises as `check_contrasts`."""
+    where = f"first_level.contrasts.{name}"
+    said: dict[str, str | list[str]] = {}
+    for run_id, names in columns.items():
+        try:
+            said[run_id] = wanted.named(names)
+        except ContrastError as error:
+            raise ContrastError(f"{where}: {run_id}", error.what, error.remedy) from None
+    first, *others = said
+    for run_id in others:
+        if said[run_id] != said[first]:
+            raise ContrastError(
+                where,
+                f"weighs columns by place: {said[first]!r} in {first}, but {said[run_id]!r} in {run_id}.",
+                "Name the columns: an expression, or weights: {name: weight}.",
+            )
+    return said[first]
 
 
 STAGE = Stage(NAME, tasks)

@@ -103,7 +103,8 @@ def export_subject(
             used = [run.id for run in joined if why_not(wanted, designs[run.id].matrix) is None]
             q = rows_of(wanted, [designs[run_id] for run_id in used])
             maps = subject_maps(study.objects, f"results/{results}/{level}", row, wanted, q)
-            about: dict[str, Any] = {"contrast": name, "expression": wanted.expression, "model": model}
+            said = wanted.named([str(column) for column in designs[used[0]].matrix.columns]) if used else wanted.said
+            about: dict[str, Any] = {"contrast": name, "expression": said, "model": model}
             for stat, values in maps.items():
                 path = subject_name(entities, contrast=name, stat=stat)
                 content = sidecar(stat, **about, contrast_type=wanted.stat_type, n=len(used), runs=used, inputs=inputs)
@@ -127,7 +128,7 @@ def write_run_design(path: Path, design: StoredDesign, inputs: str) -> None:
 def rows_of(wanted: Contrast, designs: Sequence[StoredDesign]) -> int:
     """Numerator degrees of freedom of an F in the runs that answer it; 1 where none does, for then it is NaN."""
     columns = list(designs[0].matrix.columns) if designs else None
-    return 1 if columns is None else int(np.linalg.matrix_rank(contrast_matrix(wanted.expression, columns)))
+    return 1 if columns is None else int(np.linalg.matrix_rank(contrast_matrix(wanted.over(columns), columns)))
 
 
 def subject_maps(objects: Objects, path: str, row: int, wanted: Contrast, q: int) -> dict[str, NDArray[np.float64]]:
