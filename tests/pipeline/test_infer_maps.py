@@ -9,6 +9,8 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
+from scipy.stats import norm
 from typer.testing import CliRunner
 
 import voxloom
@@ -16,9 +18,10 @@ from voxloom.cli import app
 from voxloom.pipeline.given_maps import gather
 from voxloom.pipeline.given_maps.line import infer_maps
 from voxloom.pipeline.inference import nulls
+from voxloom.pipeline.inference.cluster_tables import cluster_rule, cluster_table
 from voxloom.pipeline.inference.nulls import prepared
 from voxloom.pipeline.stages import infer
-from voxloom.spec import parse_maps_analysis
+from voxloom.spec import Inference, parse_maps_analysis
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -351,3 +354,43 @@ def test_bad_input_is_one_clear_message(folder: Path, tmp_path: Path, bad: Any) 
     assert text in said.stderr
     assert len(said.stderr.strip().splitlines()[-1]) < 400
     assert "Traceback" not in said.stderr
+
+
+def clusters_file(done: Any, contrast: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    (path,) = done.output.rglob(f"*_test-{contrast}_clusters.tsv")
+    table = pd.read_csv(path, sep="\t", na_values="n/a", dtype={"cluster_id": str, "size": "Int64"})
+    return table, json.loads(path.with_suffix(".json").read_text())
+
+
+def test_clusters_of_what_survives_are_those_of_scipy(done: Any) -> None:
+    study, found = voxloom.open_study(done.store), results(done).isel(contrast=0, group_contrast=0)
+    table, about = clusters_file(done, "aMinusB")
+    sizes = []
+    for sign in (1, -1):
+        left = np.zeros(SHAPE, bool)
+        left.reshape(-1)[study.voxel] = (found.p_max_stat <= 0.05) & (sign * found.z_score > 0)
+        label, _ = ndimage.label(left, np.ones((3, 3, 3)))
+        sizes += np.bincount(label[label > 0])[1:].tolist()
+    assert sizes
+    assert sorted(table["size"].dropna()) == sorted(sizes)
+    assert table.p_max_stat.max() <= 0.05
+    assert (about["HeightControl"], about["Alpha"]) == ("fwe", 0.05)
+    assert about["Threshold"] == float(abs(found.z_score).where(found.p_max_stat <= 0.05).min())
+
+
+def test_clusters_that_were_tested_are_listed_with_their_p(folder: Path, tmp_path: Path) -> None:
+    tested = {"statistics": [{"cluster_size": {"threshold": 0.05}}], "n_perm": 40}
+    done = infer_maps(analysis(folder, tmp_path, **tested))
+    found = results(done).isel(contrast=0, group_contrast=1)
+    expected = voxloom.clusters_table(found.z_score, threshold=norm.isf(0.05), p=found.drop_vars("p_value"))
+    table, about = clusters_file(done, "age")
+    pd.testing.assert_frame_equal(table, expected)
+    assert about["Threshold"] == pytest.approx(norm.isf(0.05))
+
+
+def test_where_nothing_survives_no_cluster_is_listed(done: Any) -> None:
+    found = results(done).isel(contrast=0, group_contrast=0)
+    rule = cluster_rule(Inference(method="permutation"))
+    table = cluster_table(rule, found[list(rule.variables)].assign(p_max_stat=found.p_max_stat * 0 + 1), two_sided=True)
+    assert table.empty
+    assert table.attrs["threshold"] == np.inf

@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy import special
 
-from voxloom.pipeline.inference.corrections import BY_GROUPS, PSEUDO_T, nulls_named, p_maps, stat_maps
+from voxloom.pipeline.inference.cluster_tables import cluster_rule, cluster_table, tested_map
+from voxloom.pipeline.inference.corrections import PSEUDO_T, nulls_named, p_maps
 from voxloom.pipeline.inference.survivors import of_map
 from voxloom.pipeline.stages.correct import read_map
 from voxloom.pipeline.stages.write_group import read_nulls
 from voxloom.report.blocks import Picture, Pictures, Section, Table
 from voxloom.report.figures import MISSING, can_draw, null_figure, svg
 from voxloom.report.maps_of import as_map
-from voxloom.report.sections import P_NAMES, THRESHOLD, cluster_block, stat_map
+from voxloom.report.sections import P_NAMES, THRESHOLD, cluster_block, clusters_shown, stat_map
 from voxloom.report.surface import can_project, surface_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from voxloom.io.study.open import Study
+    from voxloom.pipeline.inference.cluster_tables import ClusterRule
     from voxloom.pipeline.stages.group import GroupTest
     from voxloom.report.blocks import Block, Map
     from voxloom.spec import Inference
-    from voxloom.spec.statistics import Statistic
 
 #: Thresholds of the map that a map of p makes, by its variable.
 MARKED = {"p_fdr": "FDR", "p_max_stat": "FWE"}
@@ -53,7 +53,7 @@ def pair_map(study: Study, test: GroupTest, wanted: Inference, row: int, column:
     def read(variable: str) -> xr.DataArray:
         return as_map(study, read_map(study.objects, test, variable, row, column)).rename(variable)
 
-    tested = next((one for one in (BY_GROUPS, PSEUDO_T) if one in stat_maps(wanted)), "z_score")
+    tested, rule = tested_map(wanted), cluster_rule(wanted)
     z, unit = read(tested), "pseudo-t" if tested == PSEUDO_T else "z"
     p = xr.Dataset({variable: read(variable) for variable in p_maps(wanted)})
     # where another statistic than the model's is permuted, FDR is not of the map that is shown
@@ -61,7 +61,9 @@ def pair_map(study: Study, test: GroupTest, wanted: Inference, row: int, column:
     start = levels.get(f"FWE p ≤ {wanted.alpha:g}", THRESHOLD)
     pictures = [surface_picture(z, start, unit)] if can_project(study.grid.space) and np.isfinite(z).any() else []
     two_sided = test.questions[column].two_sided(wanted.two_sided)
-    tables = [surviving(study, p, wanted, two_sided), clusters_of(z, p, wanted, two_sided, unit)]
+    listed = p.assign({rule.map: z if rule.map == tested else read(rule.map)})
+    unit_listed = unit if rule.map == tested else "z"
+    tables = [surviving(study, p, wanted, two_sided), clusters_of(listed, rule, two_sided, unit_listed)]
     return stat_map(
         f"pair-{row}-{column}",
         name,
@@ -96,29 +98,13 @@ def surviving(study: Study, p: xr.Dataset, wanted: Inference, two_sided: bool) -
     return Table(frame=pd.DataFrame(rows), caption=f"What is left at {wanted.alpha:g}, {sides}.")
 
 
-def clusters_of(z: xr.DataArray, p: xr.Dataset, wanted: Inference, two_sided: bool, unit: str) -> Table:
-    """Clusters at the threshold of the first cluster statistic that was tested on z, else at p = .001 uncorrected."""
-    tested = {name: made.statistic for name, made in p_maps(wanted).items() if made.statistic is not None}
-    formed = {name: one for name, one in tested.items() if one.name.startswith("cluster") and vars(one)["on"] == "z"}
-    alone = p.drop_vars([name for name, one in tested.items() if one.name.startswith("cluster")])
-    if not formed:
-        return cluster_block(z, two_sided=two_sided, p=alone if alone else None, unit=unit)
-    first = next(iter(formed.values()))
-    same = [name for name, one in formed.items() if forming(one) == forming(first)]
-    threshold, connectivity = forming(first)
-    return cluster_block(
-        z,
-        threshold=threshold,
-        connectivity=connectivity,
-        two_sided=two_sided,
-        p=alone.assign({name: p[name] for name in same}),
-    )
-
-
-def forming(one: Statistic) -> tuple[float, int]:
-    """Z and number of neighbours that clusters of a statistic are formed with."""
-    made: Mapping[str, Any] = vars(one)
-    return float(-special.ndtri_exp(np.log(made["threshold"]))), int(made["connectivity"])
+def clusters_of(maps: xr.Dataset, rule: ClusterRule, two_sided: bool, unit: str) -> Table:
+    """The table that is written beside the maps; where nothing survives, clusters at p = .001 uncorrected."""
+    found = cluster_table(rule, maps, two_sided=two_sided)
+    if found.empty and rule.by is not None:
+        return cluster_block(maps[rule.map], two_sided=two_sided, p=maps[list(rule.p)], unit=unit)
+    of = "" if rule.by is None else f" of voxels with {P_NAMES.get(rule.by, rule.by)} ≤ {rule.alpha:g},"
+    return clusters_shown(found, unit=unit, of=of)
 
 
 def null_section(study: Study, test: GroupTest, wanted: Inference) -> Section:

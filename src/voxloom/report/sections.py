@@ -104,7 +104,7 @@ def cluster_block(
     p: xr.Dataset | None = None,
     unit: str = "z",
 ) -> Table:
-    """`clusters_table` as a page shows it: the first `ROWS` rows."""
+    """`clusters_table` as a page shows it."""
     found = clusters_table(
         map,
         threshold=threshold,
@@ -114,14 +114,20 @@ def cluster_block(
         min_distance=min_distance,
         p=p,
     )
+    return clusters_shown(found, unit=unit)
+
+
+def clusters_shown(found: pd.DataFrame, *, unit: str = "z", of: str = "") -> Table:
+    """A table of `clusters_table` as a page shows it: the first `ROWS` rows; `of` says of which voxels they are."""
     of_p = [str(name) for name in found if str(name).startswith("p_")]
     names = COLUMNS | {"peak": f"peak {unit}"} | {name: P_NAMES.get(name, name) for name in of_p}
     frame = found[list(names)].rename(columns=names)
     more = f" The first {ROWS} of {len(frame)} rows." if len(frame) > ROWS else ""
-    sides = "either sign" if two_sided else "positive values"
+    how = found.attrs
+    sides = "either sign" if how["two_sided"] else "positive values"
     caption = (
-        f"Clusters of {sides} at {unit} ≥ {threshold:.3g} with {connectivity} neighbours, their peaks and subpeaks; "
-        f"x, y, z in mm.{more}"
+        f"Clusters of {sides}{of} at {unit} ≥ {how['threshold']:.3g} with {how['connectivity']} neighbours, their "
+        f"peaks and subpeaks; x, y, z in mm.{more}"
     )
     return Table(frame=frame.head(ROWS), caption=caption, places={"x": 1, "y": 1, "z": 1, f"peak {unit}": 2, "mm³": 0})
 

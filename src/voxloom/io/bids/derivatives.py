@@ -137,6 +137,11 @@ def influence_name(model: str, *, contrast: str, test: str, entities: Mapping[st
     return null_name(model, contrast=contrast, test=test, entities=entities).replace("_null", "_influence")
 
 
+def clusters_name(model: str, *, contrast: str, test: str, entities: Mapping[str, str] | None = None) -> str:
+    """Relative path of the table of clusters of a group test; see `group_name`."""
+    return null_name(model, contrast=contrast, test=test, entities=entities).replace("_null", "_clusters")
+
+
 def coverage_name(site: str, entities: Mapping[str, str]) -> str:
     """Relative path of the map of how many runs of a site cover each voxel; entities as in `group_name`."""
     parts = {"site": bids_label(site), **_run_parts(entities), "stat": _known("runs")}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voxloom.engine.plan import StagePlan
+from voxloom.pipeline.inference.cluster_tables import cluster_rule
 from voxloom.pipeline.inference.corrections import nulls_named, p_maps, stat_maps
 from voxloom.pipeline.inference.nulls import SPATIAL_BATCH, nulls_of, spatial_batches, spatial_statistics, stops, swept
 from voxloom.pipeline.inference.rounds import cut
@@ -195,5 +196,12 @@ def group_export_size(work: Work, n_volume: int) -> StagePlan:
         n_tasks=work.pairs,
         bytes_read=work.maps(work.images) + work.tables,
         bytes_written=n_volume * (work.images * MAP_DTYPE.itemsize + work.pairs * MASK_DTYPE.itemsize),
-        peak_memory=memory.export_memory(work.n_voxels, n_volume) if work.images else 0,
+        peak_memory=max((export_task(work, test, n_volume) for test in work.tests), default=0),
     )
+
+
+def export_task(work: Work, test: GroupTest, n_volume: int) -> int:
+    """Peak memory of the files of a group test: its images one by one beside the maps of its clusters, then these."""
+    kept = len(cluster_rule(work.wanted(test)).variables)
+    images = memory.export_memory(work.n_voxels, n_volume) + work.maps(kept)
+    return max(images, memory.clusters_memory(work.n_voxels, kept))

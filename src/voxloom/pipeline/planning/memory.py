@@ -367,6 +367,11 @@ def export_memory(n_voxels: int, n_volume: int) -> int:
     return TASK_OVERHEAD + max(made, written)
 
 
+def clusters_memory(n_voxels: int, n_maps: int) -> int:
+    """Maps of a group test that its table of clusters is made of, and the search for these; labels and places."""
+    return TASK_OVERHEAD + n_voxels * (FLOAT64 * (n_maps + 6) + CLUSTER_BYTES)
+
+
 def require(where: str, need: int, budget: int) -> None:
     """Raise `MemoryBudgetError` unless `need` bytes fit."""
     if need > budget:

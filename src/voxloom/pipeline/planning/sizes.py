@@ -295,7 +295,7 @@ def export_size(survey: Survey) -> StagePlan:
         bytes_read=groups.bytes_read + read,
         bytes_written=groups.bytes_written
         + survey.n_volume * (images * MAP_DTYPE.itemsize + masks * MASK_DTYPE.itemsize),
-        peak_memory=memory.export_memory(survey.n_voxels, survey.n_volume) if images else groups.peak_memory,
+        peak_memory=max(groups.peak_memory, memory.export_memory(survey.n_voxels, survey.n_volume) if images else 0),
     )
 
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from voxloom.engine.runner import Output, Task
 from voxloom.io.bids.derivatives import (
+    clusters_name,
     group_design_name,
     group_mask_name,
     group_name,
@@ -20,18 +22,24 @@ from voxloom.io.bids.derivatives import (
     write_design,
 )
 from voxloom.io.study.open import open_study
+from voxloom.pipeline.inference.cluster_tables import cluster_rule, cluster_table
 from voxloom.pipeline.inference.corrections import Corrected, nulls_named, p_maps, stat_maps
 from voxloom.pipeline.inference.nulls import prepared
 from voxloom.pipeline.stages import influence
 from voxloom.pipeline.stages.correct import read_map
 from voxloom.pipeline.stages.group import GroupTest, group_tests, outcome_of
 from voxloom.pipeline.stored.map_files import GROUP_FILES, NAME, group_entities, write_map, write_mask
+from voxloom.schema import voxel_coords
 from voxloom.spec import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from voxloom.io.store.objects import Objects
+    from voxloom.io.study.open import Study
+    from voxloom.pipeline.inference.cluster_tables import ClusterRule
     from voxloom.pipeline.workspace import GroupWorkspace
     from voxloom.spec import Inference
 
@@ -73,6 +81,7 @@ def group_tasks(ws: GroupWorkspace) -> Iterator[Task]:
     entities = group_entities(ws.group_runs())
     for test in group_tests(ws):
         model = ws.analysis.group[test.name]
+        rule = cluster_rule(model.inference)
         for i, first in enumerate(test.first_level):
             for j, name in enumerate(test.contrasts):
                 record = ws.done("correct").get(f"{test.results}/{i}-{j}")
@@ -80,7 +89,7 @@ def group_tasks(ws: GroupWorkspace) -> Iterator[Task]:
                 if record is None or not ws.complete(totals):
                     continue
                 shards = [ws.done(task.stage)[task.key].digest for task in totals]
-                inputs = digest([outcome_of(ws, test), record.inputs, record.digest, *shards])
+                inputs = digest([outcome_of(ws, test), record.inputs, record.digest, *shards, rule.about])
                 yield Task(
                     stage=NAME,
                     key=f"{test.results}/{i}-{j}/{digest(str(output))}",
@@ -97,7 +106,9 @@ def group_tasks(ws: GroupWorkspace) -> Iterator[Task]:
                         | ws.analysis.rounding,
                         "extra": extra_maps(ws, test, j, record.details.get("made", {})),
                         "entities": entities,
-                        "nulls": null_columns(ws.analysis.group[test.name].inference),
+                        "nulls": null_columns(model.inference),
+                        "rule": rule,
+                        "two_sided": test.questions[j].two_sided(model.inference.two_sided),
                         "n_totals": len(totals) if test.questions[j].stat_type == "t" else 0,
                         "inputs": inputs,
                     },
@@ -167,10 +178,12 @@ def export_group(
     extra: Mapping[str, ExtraMap],
     entities: Mapping[str, str],
     nulls: Mapping[str, Mapping[str, Any]],
+    rule: ClusterRule,
+    two_sided: bool,
     n_totals: int,
     inputs: str,
 ) -> Output:
-    """Write every map of one group test, its nulls, its table of influence and the design of its model."""
+    """Write every map of one group test, its tables of clusters, nulls and influence, and the design of its model."""
     study, folder = open_study(store), Path(output)
     first, second = names
     question = test.contrasts[second]
@@ -178,6 +191,7 @@ def export_group(
     design, told = test.written_design
     write_design(folder / group_design_name(test.name), design, {"InputsDigest": test.results, **told})
     files, read, written = [], 0, 0
+    kept: dict[str, NDArray[np.float64]] = {}
     wanted: list[tuple[str, str, str | None, Mapping[str, Any] | None]] = [
         (variable, stat, None, None) for variable, stat in GROUP_FILES[question.stat_type].items()
     ]
@@ -197,11 +211,16 @@ def export_group(
         )
         values = read_map(study.objects, test, variable, row, column)
         read += values.nbytes
+        if variable in rule.variables:
+            kept[variable] = values
         written += write_map(study, folder / path, values, content)
         files.append(path)
         if variable == "z_score":  # once: what was permuted may be a z of its own
             files.append(group_mask_name(test.name, contrast=first, test=second, entities=entities))
             written += write_mask(study, folder / files[-1], np.isfinite(values), inputs)
+    path = clusters_name(test.name, contrast=first, test=second, entities=entities)
+    write_clusters(study, folder / path, rule, kept, two_sided, inputs)
+    files.append(path)
     if nulls:
         path = null_name(test.name, contrast=first, test=second, entities=entities)
         table = read_nulls(study.objects, test, nulls, row, column)
@@ -215,3 +234,14 @@ def export_group(
         write_design(folder / path, found, {"InputsDigest": inputs, "Description": INFLUENCE})
         files.append(path)
     return Output(digest=inputs, bytes_read=read, bytes_written=written, details={"files": files})
+
+
+def write_clusters(
+    study: Study, path: Path, rule: ClusterRule, maps: Mapping[str, NDArray[np.float64]], two_sided: bool, inputs: str
+) -> None:
+    """Write the table of clusters made of these maps over the study's voxels."""
+    on_axis = {name: ("voxel", values) for name, values in maps.items()}
+    table = cluster_table(rule, xr.Dataset(on_axis, coords=voxel_coords(study.grid, study.voxel)), two_sided=two_sided)
+    threshold = table.attrs["threshold"]
+    about = {"Threshold": threshold if isfinite(threshold) else None, "TwoSided": two_sided}
+    write_design(path, table, {"InputsDigest": inputs, **rule.about, **about})

@@ -11,6 +11,7 @@ import xarray as xr
 from voxloom.engine.worker import check_cancelled
 from voxloom.io.bids.derivative_dataset import DESCRIPTION, IGNORED
 from voxloom.io.bids.derivatives import (
+    clusters_name,
     coverage_name,
     design_name,
     group_design_name,
@@ -112,6 +113,7 @@ def planned_group_files(ws: GroupWorkspace, runs: Sequence[RunFile], tests: Sequ
                 yield null_name(test.name, contrast=first, test=name, entities=entities)
             if ws.analysis.group[test.name].influence and question.stat_type == "t":
                 yield influence_name(test.name, contrast=first, test=name, entities=entities)
+            yield clusters_name(test.name, contrast=first, test=name, entities=entities)
             yield group_mask_name(test.name, contrast=first, test=name, entities=entities)
             fitted = [(stat, None) for stat in GROUP_FILES[question.stat_type].values()]
             yield from (
