@@ -499,6 +499,7 @@ def export_case(folder: Path, n_voxels: int) -> Case:
     contrasts = {"f": Contrast.model_validate(["a", "b"]), "t": Contrast.model_validate("a")}
     make_room(objects, "f/run-1", random_run(100, 8), n_voxels, 2, FirstLevel(noise_model="ar1"))
     make_maps(objects, "results/r/subjects/sub-01", list(contrasts), n_voxels)
+    write_block(objects, "fits/f/run-1/r_squared", (0,), np.random.default_rng(6).uniform(size=n_voxels))
     for statistic in STATISTICS:
         values = np.random.default_rng(7).uniform(1, 9, (2, n_voxels))
         write_block(objects, f"results/r/subjects/sub-01/{statistic}", (0, 0), values)

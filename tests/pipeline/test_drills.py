@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 KINDS = ("worker", "nanny", "driver", "scheduler")
 #: A run of the small study leaves about 47 records.
 LAST = 40
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """Whether a process below a nanny is a worker; one that has just ended is none."""
+    with suppress(psutil.NoSuchProcess):
+        return "spawn_main" in " ".join(process.cmdline())
+    return False
 
 
 class Cluster:
@@ -80,7 +88,7 @@ class Cluster:
         for name, process in self.processes.items():
             if name.startswith("nanny") and process.poll() is None:
                 children = psutil.Process(process.pid).children(recursive=True)
-                found += [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+                found += [child for child in children if _is_worker(child)]
         return found
 
     def kill(self, kind: str) -> None:

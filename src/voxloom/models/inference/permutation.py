@@ -77,7 +77,8 @@ def observed_stat(test: PreparedTest, Y: NDArray[Any]) -> FloatArray:
     if test.smoothing is not None:
         return np.asarray(_stat_maps(test, Y, identity, test.as_observed)[0])
     stat, columns = stat_of_cosine(maxstat.observed(Y, test.as_observed), test.as_observed), _partial(test, Y)
-    stat[columns] = partial_stat(Y[:, columns], identity, test.as_observed)[0]
+    for piece in _pieces(columns):
+        stat[piece] = partial_stat(Y[:, piece], identity, test.as_observed)[0]
     return stat
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from voxloom.io.store.objects import Objects
+    from voxloom.io.study.open import Study
     from voxloom.spec import Contrast
 
 
@@ -93,10 +94,11 @@ def export_subject(
     read, written, digests = sum(design.matrix.to_numpy().nbytes for design in designs.values()), 0, []
     for run in runs.values():
         files.append(run_name(run.entities, stat="rsquared"))
-        share = read_region(study.objects, f"fits/{run.fit_path}/{EXPLAINED}", (slice(None),))
-        written += write_map(study, folder / files[-1], share, sidecar("rsquared", model=model, inputs=inputs))
-        read += share.nbytes
-        digests.append(content_digest([share]))
+        share = _write_explained(
+            study, folder / files[-1], run.fit_path, sidecar("rsquared", model=model, inputs=inputs)
+        )
+        read, written = read + share.bytes_read, written + share.bytes_written
+        digests.append(share.digest)
     for level, joined in levels.items():
         entities, inside = shared_entities([run.entities for run in joined]), np.zeros(study.voxel.size, bool)
         for row, (name, wanted) in enumerate(contrasts.items()):
@@ -117,6 +119,14 @@ def export_subject(
         files.append(mask_name(entities))
         written += write_mask(study, folder / files[-1], inside, inputs)
     return Output(digest=digest(digests), bytes_read=read, bytes_written=written, details={"files": files})
+
+
+def _write_explained(study: Study, path: Path, fit_path: str, content: Mapping[str, Any]) -> Output:
+    """Write the share of the variance that a run's model explains."""
+    share = read_region(study.objects, f"fits/{fit_path}/{EXPLAINED}", (slice(None),))
+    return Output(
+        digest=content_digest([share]), bytes_read=share.nbytes, bytes_written=write_map(study, path, share, content)
+    )
 
 
 def write_run_design(path: Path, design: StoredDesign, inputs: str) -> None:
