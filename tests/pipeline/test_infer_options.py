@@ -113,7 +113,7 @@ def test_no_byte_depends_on_cuts_or_a_kill(
     options, result = done
     monkeypatch.setattr(nulls, "FIRST", 64)
     monkeypatch.setattr(nulls, "BATCH", 70)
-    for module in ("nulls", "infer"):
+    for module in ("inference.nulls", "stages.infer"):
         monkeypatch.setattr(f"voxloom.pipeline.{module}.CHUNK", 2)
     monkeypatch.setattr("voxloom.pipeline.stages.infer.infer_stretch", lambda *_: 4096)
     monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_fits", lambda *_: False)
