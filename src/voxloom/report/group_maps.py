@@ -92,10 +92,13 @@ def surviving(study: Study, p: xr.Dataset, wanted: Inference, two_sided: bool) -
         "correction": [P_NAMES.get(one.name, one.name) for one in found],
         "voxels": [one.n_voxels for one in found],
         "clusters": [one.n_clusters for one in found],
-        "smallest": [one.least for one in found],
+        "smallest p": [one.least for one in found],
     }
     sides = "two-sided" if two_sided else "one-sided"
-    return Table(frame=pd.DataFrame(rows), caption=f"What is left at {wanted.alpha:g}, {sides}.")
+    return Table(
+        frame=pd.DataFrame(rows),
+        caption=f"Voxels and clusters with p ≤ {wanted.alpha:g}, {sides}, and the smallest p of the map.",
+    )
 
 
 def clusters_of(maps: xr.Dataset, rule: ClusterRule, two_sided: bool, unit: str) -> Table:
@@ -117,7 +120,8 @@ def null_section(study: Study, test: GroupTest, wanted: Inference) -> Section:
             charts.append(Picture(markup=drawn, caption=f"{name}: {NULLS.get(null, null)}."))
     caption = (
         "Maxima over the brain in every rearrangement, the observed order included; the threshold is their "
-        f"{1 - wanted.alpha:.0%} point, p the smallest of the map."
+        f"{1 - wanted.alpha:.0%} point, p the smallest of the map. Both are in units of the statistic that was "
+        "rearranged (t or F, say), which are not those of z on the maps."
     )
     blocks: list[Block] = [Table(frame=pd.DataFrame(rows), caption=caption)] if rows else []
     blocks += [Pictures(each=charts)] if charts else [MISSING] if rows else []

@@ -124,10 +124,10 @@ def clusters_shown(found: pd.DataFrame, *, unit: str = "z", of: str = "") -> Tab
     frame = found[list(names)].rename(columns=names)
     more = f" The first {ROWS} of {len(frame)} rows." if len(frame) > ROWS else ""
     how = found.attrs
-    sides = "either sign" if how["two_sided"] else "positive values"
+    sides, height = ("either sign", f"|{unit}|") if how["two_sided"] else ("positive values", unit)
     caption = (
-        f"Clusters of {sides}{of} at {unit} ≥ {how['threshold']:.3g} with {how['connectivity']} neighbours, their "
-        f"peaks and subpeaks; x, y, z in mm.{more}"
+        f"Clusters of {sides}{of}, formed at {height} ≥ {how['threshold']:.3g} with {how['connectivity']} neighbours, "
+        f"their peaks and subpeaks (a, b, ...); x, y, z in mm.{more}"
     )
     return Table(frame=frame.head(ROWS), caption=caption, places={"x": 1, "y": 1, "z": 1, f"peak {unit}": 2, "mm³": 0})
 
@@ -139,7 +139,7 @@ def design_blocks(name: str, design: pd.DataFrame, contrasts: Mapping[str, Expre
     table = found.contrasts.rename_axis(index="contrast").reset_index()
     table["estimable"] = np.where(table["estimable"], "yes", "no")
     caption = (
-        f"{name}: {found.n_volumes} {rows}, {design.shape[1]} columns of rank {found.rank}, {found.dof} degrees of "
+        f"{name}: {found.n_volumes} {rows}, columns: {design.shape[1]}, rank {found.rank}, {found.dof} degrees of "
         "freedom. VIF: variance of the contrast over that with uncorrelated columns; from 5 worth a look, from 10 bad."
     )
     tables = [Table(frame=table.rename(columns={"vif": "VIF"}), caption=caption)]

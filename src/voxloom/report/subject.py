@@ -19,7 +19,7 @@ from voxloom.pipeline.stored.fit import load_design
 from voxloom.report import methods
 from voxloom.report.analysis_text import analysis_text
 from voxloom.report.blocks import Maps, Page, Picture, Pictures, Section, Table, Text
-from voxloom.report.figures import MISSING, can_draw, series_figure, svg
+from voxloom.report.figures import FD_LIMIT, MISSING, can_draw, series_figure, svg
 from voxloom.report.maps_of import RunMaps, as_map
 from voxloom.report.sections import (
     cluster_block,
@@ -155,7 +155,8 @@ def quality_section(found: Sequence[RunQuality], maps: RunMaps) -> Section:
     table = Table(
         frame=pd.DataFrame([one.row for one in found]),
         caption="tSNR is mean over standard deviation of the data as they came. DVARS is the root mean square change "
-        "from one volume to the next over the run's voxels; FD, framewise displacement, is from the confounds.",
+        "from one volume to the next over the run's voxels, in units of the images; FD, framewise displacement, is "
+        "from the confounds. What follows is of the noise model, such as rho, the coefficient of AR(1).",
     )
     charts: Block = MISSING
     if can_draw():
@@ -172,7 +173,8 @@ def caption_of(one: RunQuality) -> str:
     """What a chart of series shows."""
     n_out = int((~one.series["kept"]).sum())
     shaded = f"; {n_out} volumes left out of the model are shaded" if n_out else "; no volume was left out"
-    return f"{one.run.id}{shaded}."
+    limit = f"; dotted: FD of {FD_LIMIT:g} mm" if DISPLACEMENT in one.series else ""
+    return f"{one.run.id}{shaded}{limit}."
 
 
 def numbers(found: Sequence[RunQuality]) -> dict[str, float]:

@@ -51,8 +51,8 @@ def surface_picture(map: xr.DataArray, threshold: float, unit: str = "z") -> Pic
         draw_half(mesh["inflated"], values, sulci, hemi=hemi, view=view, threshold=threshold, vmax=largest, axes=axis)
     figure.subplots_adjust(left=0, right=1, bottom=-0.12, top=1.12)
     caption = (
-        f"{unit} beyond {threshold:.3g} on the inflated surface (fsaverage5), left and right half from outside and "
-        "inside; drawn by nilearn at the threshold the page begins with."
+        f"{unit} beyond {threshold:.3g} on the inflated surface (fsaverage5); left hemisphere (lateral, medial), then "
+        "right (medial, lateral). Red to yellow: positive; blue: negative. It does not follow the slider."
     )
     return Picture(markup=png(figure, "Map on the inflated cortical surface"), caption=caption, wide=True)
 

@@ -106,7 +106,7 @@ function silhouette(below, axis, width, height) {
 function drawGlass(canvas, map, below, state) {
   canvas.hidden = map.threshold === null;
   if (canvas.hidden) return;
-  const mm = map.shape.map((n, axis) => n * map.sizes[axis]), gap = 14, width = canvas.clientWidth || 300;
+  const mm = map.shape.map((n, axis) => n * map.sizes[axis]), gap = 30, width = canvas.clientWidth || 300;
   const scale = Math.min((width - 2 * gap) / (mm[1] + 2 * mm[0]), 300 / Math.max(mm[1], mm[2]));
   const height = scale * Math.max(mm[2], mm[1]), context = fitted(canvas, width, height + 4), paint = painter(map, state);
   let left = (width - scale * (mm[1] + 2 * mm[0]) - 2 * gap) / 2;
@@ -226,6 +226,8 @@ function tail(z) {
   return density * t * (0.31938153 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))));
 }
 
+const probability = (p) => (p >= 1e-4 ? p.toPrecision(2) : p.toExponential(1).replace("-", "\u2212"));
+
 function describe(map, state) {
   if (map.threshold === null) return `Largest value ${short(map.largest)} ${map.unit}`;
   let up = 0, down = 0;
@@ -234,7 +236,7 @@ function describe(map, state) {
     if (value >= state.threshold && raw) up++;
     else if (value <= -state.threshold && raw) down++;
   }
-  const p = map.is_z ? `, one-tailed p = ${tail(state.threshold).toPrecision(2)} uncorrected` : "";
+  const p = map.is_z ? ` (one-tailed p = ${probability(tail(state.threshold))}, uncorrected)` : "";
   return `${map.unit} beyond ${short(state.threshold)}${p}: ${up.toLocaleString("en")} voxels positive, ${down.toLocaleString("en")} negative`;
 }
 
@@ -328,6 +330,9 @@ function redraw(block) {
   drawBar(root.querySelector(".bar"), map, state);
   root.querySelector(".count").textContent = describe(map, state);
   root.querySelector(".level output").textContent = short(state.threshold);
+  for (const button of root.querySelectorAll(".marks button")) {
+    button.setAttribute("aria-pressed", Number(button.value) === state.threshold);
+  }
 }
 
 async function choose(block, index) {
@@ -339,11 +344,12 @@ async function choose(block, index) {
   Object.assign(slider, { min: 0, max: top, step: top / 500, value: state.threshold });
   for (const part of [".level", ".sign", ".marks"]) root.querySelector(part).hidden = isWhole;
   root.querySelector(".marks").replaceChildren(...Object.entries(block.map.marks).map(([name, level]) => {
-    const button = Object.assign(document.createElement("button"), { type: "button", textContent: name });
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: name, value: level });
     button.onclick = () => setLevel(block, level);
     return button;
   }));
   for (const part of root.querySelectorAll(".of-map")) part.hidden = part.dataset.map !== String(index);
+  root.querySelector(".shown").textContent = root.querySelector(".which select").options[index].textContent;
   redraw(block);
   if (block.viewer) await showInViewer(block);
 }
