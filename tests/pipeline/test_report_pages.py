@@ -201,7 +201,7 @@ def test_methods_and_provenance_tell_what_was_done(subject, model, analysis, stu
     for words in ("SPM's canonical", "AR(1)", "combined as fixed effects", "voxloom " + voxloom.__version__):
         assert words in unescape(subject.html)
     assert "Maps of 4 subjects entered a group model" in model.html
-    assert "maximum of the statistic of single voxels over 16" in model.html
+    assert "maximum of the voxelwise statistic, from 16 sign flips" in model.html
     for page in (subject, model):
         cited = set(re.findall(r"\(?([A-Z][\w ]+(?: et al\.| and \w+)?, \d{4})[;)]", unescape(page.html)))
         assert cited

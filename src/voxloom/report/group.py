@@ -11,6 +11,7 @@ import pandas as pd
 from voxloom.io.store.regions import read_voxels
 from voxloom.io.study.coverage import count_coverage
 from voxloom.io.study.open import open_study
+from voxloom.kernels.permutation.partition import concerns_a_mean
 from voxloom.pipeline.stages.correct import read_map
 from voxloom.report import methods
 from voxloom.report.analysis_text import analysis_text
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from voxloom.pipeline.stages.group import GroupTest
     from voxloom.report.blocks import Block
     from voxloom.report.set_aside import SetAside
-    from voxloom.spec import Analysis
+    from voxloom.spec import Analysis, Inference
 
 
 def group_page(
@@ -113,7 +114,11 @@ def group_design_section(test: GroupTest) -> Section:
     told: list[Block] = [Text(paragraphs=coded or ["No factor is coded, and no covariate centred."])]
     weights = {name: question.weights for name, question in test.contrasts.items()}
     drawn = design_section({test.name: design}, {test.name: weights}, "subjects")
-    return Section(id="design", title="Design", blocks=[Table(frame=table, caption="Columns."), *told, *drawn.blocks])
+    return Section(
+        id="design",
+        title="Design",
+        blocks=[Table(frame=table, caption="Columns of the design, over the subjects."), *told, *drawn.blocks],
+    )
 
 
 def people_section(test: GroupTest, left_out: Sequence[SetAside]) -> Section:
@@ -153,6 +158,22 @@ def sentences(analysis: Analysis, test: GroupTest) -> list[str]:
             n_runs=2,
             precision_weighted=analysis.subject_level.fixed_effects.precision_weighted,
         ),
-        *methods.group_level(analysis.group[test.name], len(test.subjects)),
+        *methods.group_level(
+            analysis.group[test.name],
+            len(test.subjects),
+            schemes=schemes(analysis.group[test.name].inference, test),
+            has_nuisance=any(question.df1 < test.design.shape[1] for question in test.contrasts.values()),
+        ),
         methods.software(),
     ]
+
+
+def schemes(wanted: Inference, test: GroupTest) -> set[str]:
+    """How the permutation tests rearranged the maps: as asked for, else as the design decides for each contrast."""
+    if wanted.rearrangements is not None:
+        return {"given"}
+    if wanted.scheme != "auto":
+        return {wanted.scheme}
+    design = test.design.to_numpy(dtype=np.float64)
+    means = (concerns_a_mean(design, question.weights) for question in test.contrasts.values())
+    return {"flip" if is_mean else "permute" for is_mean in means}

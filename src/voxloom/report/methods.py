@@ -11,7 +11,7 @@ from voxloom.report.references import REFERENCES
 from voxloom.spec.contrast_rows import row_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from voxloom.spec import Contrast, FirstLevel, GroupModel, Inference
     from voxloom.spec.statistics import Statistic
@@ -25,12 +25,13 @@ BASES = {
 }
 NOISE = {
     "ols": "The model was fitted by ordinary least squares.",
-    "ar1": "Serial correlation was modelled as AR(1) with a coefficient for each voxel, estimated by restricted "
-    "maximum likelihood; degrees of freedom and variances follow Kenward and Roger [worsley, kenward-roger].",
-    "ar1-yule-walker": "Serial correlation was modelled as AR(1), its coefficient estimated from the residuals of "
-    "each voxel by the Yule-Walker equations and rounded to hundredths [worsley].",
+    "ar1": "Serial correlation was modelled as AR(1) [worsley] with a coefficient for each voxel, estimated by "
+    "restricted maximum likelihood; variances and degrees of freedom were corrected after Kenward and Roger "
+    "[kenward-roger].",
+    "ar1-yule-walker": "Serial correlation was modelled as AR(1) [worsley], its coefficient estimated from the "
+    "residuals of each voxel by the Yule-Walker equations and rounded to hundredths.",
     "arma11": "Serial correlation was modelled as ARMA(1, 1) with parameters for each voxel, estimated by restricted "
-    "maximum likelihood with Jeffreys' prior; degrees of freedom and variances follow Kenward and Roger "
+    "maximum likelihood with Jeffreys' prior; variances and degrees of freedom were corrected after Kenward and Roger "
     "[kenward-roger].",
 }
 ESTIMATORS = {
@@ -44,17 +45,23 @@ ESTIMATORS = {
     "Mandel's method",
 }
 STATISTICS = {
-    "max_stat": "the statistic of single voxels",
+    "max_stat": "the voxelwise statistic",
     "cluster_size": "the extent of clusters [hayasaka]",
     "cluster_mass": "the mass of clusters [bullmore]",
     "tfce": "threshold-free cluster enhancement [tfce]",
 }
 NUISANCE = {
-    "freedman-lane": "Freedman and Lane's [freedman-lane]",
-    "dekker": "Dekker's",
-    "ter-braak": "ter Braak's",
-    "manly": "Manly's",
-    "huh-jhun": "Huh and Jhun's",
+    "freedman-lane": "the method of Freedman and Lane [freedman-lane]",
+    "dekker": "Dekker's method",
+    "ter-braak": "ter Braak's method",
+    "manly": "Manly's method",
+    "huh-jhun": "the method of Huh and Jhun",
+}
+REARRANGED = {
+    "flip": "sign flips",
+    "permute": "permutations",
+    "both": "permutations with sign flips",
+    "given": "rearrangements from a file",
 }
 
 
@@ -84,8 +91,11 @@ def software() -> str:
 
 def first_level(level: FirstLevel, *, is_preprocessed: bool, n_runs: int | None = None) -> Iterator[str]:
     """Sentences on the model of a run."""
-    source = "preprocessed with fMRIPrep [fmriprep], were read as a BIDS derivative" if is_preprocessed else "were read"
-    yield f"Images{',' if is_preprocessed else ''} {source} [bids]."
+    yield (
+        "Preprocessed images were those of the BIDS derivative fmriprep [bids, fmriprep]."
+        if is_preprocessed
+        else "Images were read from a BIDS data set [bids]."
+    )
     if level.smoothing_fwhm:
         yield f"Every volume was smoothed with a Gaussian kernel of {level.smoothing_fwhm:g} mm FWHM within the brain."
     runs = "every run" if n_runs is None else f"each of {n_runs} runs" if n_runs > 1 else "the run"
@@ -93,13 +103,13 @@ def first_level(level: FirstLevel, *, is_preprocessed: bool, n_runs: int | None 
     yield response(level)
     yield drift(level)
     if not level.confounds.empty:
-        yield f"Nuisance regressors: {confounds(level)}."
+        yield f"Nuisance regressors were {confounds(level)}."
     if level.signal_scaling == 0:
         yield "The signal of each voxel was scaled to percent of its mean over time."
     yield NOISE.get(level.noise_model) or (
-        f"Serial correlation was modelled as AR({level.noise_model.removeprefix('ar')}) with coefficients for each "
-        "voxel, estimated by restricted maximum likelihood; degrees of freedom and variances follow Kenward and Roger "
-        "[worsley, kenward-roger]."
+        f"Serial correlation was modelled as AR({level.noise_model.removeprefix('ar')}) [worsley] with coefficients "
+        "for each voxel, estimated by restricted maximum likelihood; variances and degrees of freedom were corrected "
+        "after Kenward and Roger [kenward-roger]."
     )
     if level.noise_smoothing_fwhm:
         yield (
@@ -122,7 +132,7 @@ def drift(level: FirstLevel) -> str:
     """Sentence on slow drift."""
     if level.drift_model == "cosine":
         return (
-            f"Slow drift was modelled by discrete cosines up to {level.high_pass:g} Hz (periods above "
+            f"Slow drift was modelled by discrete cosines up to {level.high_pass:g} Hz (periods longer than "
             f"{1 / level.high_pass:.0f} s)."
         )
     if level.drift_model == "polynomial":
@@ -133,22 +143,22 @@ def drift(level: FirstLevel) -> str:
 def confounds(level: FirstLevel) -> str:
     """What of the confounds was taken."""
     wanted = level.confounds
-    strategy = [f"the strategy {' + '.join(wanted.strategy)}"] if wanted.strategy else []
+    strategy = [f"those of the strategy {' + '.join(wanted.strategy)}"] if wanted.strategy else []
     scrubbed = (
-        [f"volumes beyond {wanted.fd_threshold:g} mm framewise displacement left out of the model"]
+        [f"volumes beyond {wanted.fd_threshold:g} mm framewise displacement were left out of the model"]
         if "scrub" in wanted.strategy
         else []
     )
-    columns = [f"the columns {', '.join(wanted.columns)}"] if wanted.columns else []
+    columns = [f"the columns {', '.join(wanted.columns)} of the confounds table"] if wanted.columns else []
     return "; ".join([*strategy, *columns, *scrubbed])
 
 
 def contrasts(wanted: Mapping[str, Contrast], *, n_runs: int, precision_weighted: bool) -> Iterator[str]:
     """Sentences on contrasts and fixed effects."""
     told = "; ".join(
-        f"{name} ({', '.join(row_texts(one.expression))}: {one.stat_type})" for name, one in wanted.items()
+        f"{_defined(name, ', '.join(row_texts(one.expression)))} ({one.stat_type})" for name, one in wanted.items()
     )
-    yield f"Contrasts: {told}."
+    yield f"Contrasts were {told}."
     if any(one.stat_type == "conjunction" for one in wanted.values()):
         yield "Conjunctions are the smallest z of their contrasts, tested against the conjunction null [nichols-2005]."
     if n_runs > 1:
@@ -156,36 +166,41 @@ def contrasts(wanted: Mapping[str, Contrast], *, n_runs: int, precision_weighted
         yield f"Runs of a subject were combined as fixed effects, {weights}."
 
 
-def group_level(model: GroupModel, n_subjects: int) -> Iterator[str]:
-    """Sentences on a group model and its inference."""
+def _defined(name: str, text: str) -> str:
+    return name if name == text else f"{name} = {text}"
+
+
+def group_level(model: GroupModel, n_subjects: int, *, schemes: Iterable[str], has_nuisance: bool) -> Iterator[str]:
+    """Sentences on a group model and its inference; `schemes` say how the permutation tests rearranged the maps."""
     terms = model.formula or " + ".join(["1", *(model.covariates or ())])
     how = ESTIMATORS.get(model.estimator, "least squares with sandwich covariances [guillaume]")
-    yield f"Maps of {n_subjects} subjects entered a group model, {terms}, fitted by {how}."
-    told = "; ".join(f"{name} ({one.text})" for name, one in model.contrasts.items())
-    yield f"Group contrasts: {told}."
-    yield from inference(model.inference)
+    of = "of their mean" if terms == "1" else f"with the terms {terms}"
+    yield f"Maps of {n_subjects} subjects entered a group model {of}, fitted by {how}."
+    yield f"Group contrasts were {'; '.join(_defined(name, one.text) for name, one in model.contrasts.items())}."
+    made = " or ".join(REARRANGED[scheme] for scheme in sorted(schemes))
+    yield from inference(model.inference, made, has_nuisance=has_nuisance)
 
 
-def inference(wanted: Inference) -> Iterator[str]:
+def inference(wanted: Inference, made: str, *, has_nuisance: bool) -> Iterator[str]:
     """Sentences on multiple comparisons."""
     sides = "two-sided" if wanted.two_sided else "one-sided"
     if "permutation" in wanted.method:
-        yield from permutation(wanted, sides)
+        yield from permutation(wanted, sides, made)
+        if has_nuisance:
+            yield f"Nuisance variables were handled by {NUISANCE[wanted.nuisance]}."
     if "fdr" in wanted.method:
-        yield f"The false discovery rate was controlled over voxels [fdr] ({sides})."
+        yield f"The false discovery rate over voxels was controlled as well, {sides} [fdr]."
     if "bonferroni" in wanted.method:
-        yield f"Bonferroni's correction over voxels is reported as well ({sides})."
+        yield f"P-values with Bonferroni's correction over voxels are reported too, {sides}."
 
 
-def permutation(wanted: Inference, sides: str) -> Iterator[str]:
+def permutation(wanted: Inference, sides: str, made: str) -> Iterator[str]:
     """Sentences on the permutation test."""
-    kinds = {"flip": "sign flips", "permute": "permutations", "both": "permutations with sign flips"}
-    made = kinds.get(wanted.scheme, "permutations or sign flips, as the design asks for,")
     told = " and of ".join(STATISTICS[one.name] + parameters(one) for one in wanted.statistics)
     yield (
-        f"Family-wise error over the brain was controlled at {wanted.alpha:g} ({sides}) by the distribution of the "
-        f"maximum of {told} over {wanted.n_perm:,} {made} [nichols-2002, winkler-2014]; nuisance variables were "
-        f"handled by {NUISANCE[wanted.nuisance]} method, and the observed order counts as one of them [phipson]."
+        f"The family-wise error rate over the brain was controlled at {wanted.alpha:g} ({sides}) by the null "
+        f"distribution of the maximum of {told}, from {wanted.n_perm:,} {made} [nichols-2002, winkler-2014], with the "
+        "observed order among them [phipson]."
     )
     if wanted.blocks is not None or wanted.variance_groups is not None:
         yield "Exchangeability was restricted by blocks or variance groups [winkler-2015]."
