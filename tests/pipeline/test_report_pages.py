@@ -202,6 +202,7 @@ def test_methods_and_provenance_tell_what_was_done(subject, model, analysis, stu
         assert words in unescape(subject.html)
     assert "Maps of 4 subjects entered a group model" in model.html
     assert "maximum of the voxelwise statistic, from 16 sign flips" in model.html
+    assert "Nuisance variables" not in model.html  # a mean alone has none
     for page in (subject, model):
         cited = set(re.findall(r"\(?([A-Z][\w ]+(?: et al\.| and \w+)?, \d{4})[;)]", unescape(page.html)))
         assert cited
