@@ -54,7 +54,7 @@ def write_analysis(analysis: dict[str, Any], url: str, path: Path, **changes: An
 def documented() -> tuple[str, set[str]]:
     """Address of the store and names of the variables in the example of the documentation."""
     page = (Path(__file__).parents[2] / "docs/how-to/bucket.md").read_text()
-    block = re.search(r"```yaml\n(store:.*?)```", page, re.DOTALL)
+    block = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
     return yaml.safe_load(block[1])["store"]["path"], set(re.findall(r"^export (\w+)=", page, re.MULTILINE))
 
 
