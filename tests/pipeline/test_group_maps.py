@@ -134,7 +134,7 @@ def test_no_number_depends_on_how_maps_and_variances_are_cut(
     options = {"variances": folder / "*_varcope.nii.gz", "mask": folder / "mask.nii.gz", "estimator": "fixed"}
     options |= {"formula": "0 + C(participant_id)", "contrasts": {"a": "`C(participant_id)[sub-01]`"}}
     whole = voxloom.group_maps(folder / "*_cope.nii.gz", output=tmp_path / "whole", cluster="threads", **options)
-    for module in ("stored_maps", "group", "gather"):
+    for module in ("stored.maps", "stages.group", "given_maps.gather"):
         monkeypatch.setattr(f"voxloom.pipeline.{module}.MAP_SHARD_VOXELS", 64)
     monkeypatch.setattr("voxloom.pipeline.stored.maps.MAP_CHUNK_VOXELS", 32)
     monkeypatch.setattr(gather, "MAP_CHUNK_MAPS", 5)

@@ -123,7 +123,7 @@ def test_sums_in_memory_and_in_files_are_the_same(folder: Path, whole: Any, tmp_
 
 
 def test_no_sum_depends_on_blocks_or_stretches(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("stored_maps", "group", "gather"):
+    for module in ("stored.maps", "stages.group", "given_maps.gather"):
         monkeypatch.setattr(f"voxloom.pipeline.{module}.MAP_SHARD_VOXELS", 64)
     monkeypatch.setattr("voxloom.pipeline.stored.maps.MAP_CHUNK_VOXELS", 32)
     monkeypatch.setattr(sums_file, "LEAST", 16)
