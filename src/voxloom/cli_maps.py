@@ -107,10 +107,10 @@ def inference_of(
 
 def work(listener: Listener, analysis: MapsAnalysis) -> tuple[RunResult, str]:
     """Do an analysis; how it ended, what is left at its level, and where the results are."""
-    from voxloom.pipeline.given_maps.line import infer_maps
+    from voxloom.pipeline.given_maps.line import run_maps
     from voxloom.pipeline.inference.survivors import survivors
 
-    result = infer_maps(analysis, on_event=listener)
+    result = run_maps(analysis, on_event=listener)
     tell(listener, result)
     lines = survivors(analysis) if result.ok else []
     return result, "\n".join([*lines, f"maps   {result.output}", f"store  {result.store}"])

@@ -13,7 +13,7 @@ from scipy import special
 
 import voxloom
 from voxloom.errors import InputError
-from voxloom.pipeline.given_maps.line import infer_maps
+from voxloom.pipeline.given_maps.line import run_maps
 from voxloom.spec import parse_maps_analysis
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def results(done: voxloom.RunResult) -> Any:
 
 @pytest.fixture(scope="module")
 def done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return infer_maps(analysis(folder, tmp_path_factory.mktemp("done")))
+    return run_maps(analysis(folder, tmp_path_factory.mktemp("done")))
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_f_of_one_row_is_t_squared_and_its_p_those_of_both_sides(done: Any) -> N
 
 
 def test_g_of_variance_groups_is_that_of_permutation_test(folder: Path, design: Any, maps: Any, tmp_path: Path) -> None:
-    done = infer_maps(analysis(folder, tmp_path, {"groups": ROWS}, statistics="tfce", variance_groups="group"))
+    done = run_maps(analysis(folder, tmp_path, {"groups": ROWS}, statistics="tfce", variance_groups="group"))
     site = pd.read_csv(folder / "table.tsv", sep="\t").group.to_numpy()
     wanted = voxloom.permutation_test(
         maps,
@@ -168,7 +168,7 @@ def test_no_byte_depends_on_the_layout(
 ) -> None:
     monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_fits", lambda *_: False)
     monkeypatch.setattr("voxloom.pipeline.stages.spatial.map_rows", lambda *_: 16)
-    assert digests_of(infer_maps(analysis(folder, tmp_path)).output) == digests_of(done.output)
+    assert digests_of(run_maps(analysis(folder, tmp_path)).output) == digests_of(done.output)
 
 
 BAD = {
@@ -185,5 +185,5 @@ def test_a_contrast_that_the_design_does_not_have_is_named_before_anything_is_ma
 ) -> None:
     contrast, text = BAD[bad]
     with pytest.raises(InputError, match=text):
-        infer_maps(analysis(folder, tmp_path, {"bad": contrast}))
+        run_maps(analysis(folder, tmp_path, {"bad": contrast}))
     assert not (tmp_path / "maps.zarr").exists()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import voxloom
 from voxloom.cli import app
 from voxloom.pipeline.given_maps import gather
-from voxloom.pipeline.given_maps.line import infer_maps
+from voxloom.pipeline.given_maps.line import run_maps
 from voxloom.pipeline.inference import nulls
 from voxloom.pipeline.inference.cluster_tables import cluster_rule, cluster_table
 from voxloom.pipeline.inference.nulls import prepared
@@ -74,7 +74,7 @@ def results(done: voxloom.RunResult) -> Any:
 
 @pytest.fixture(scope="module")
 def done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return infer_maps(analysis(folder, tmp_path_factory.mktemp("done")))
+    return run_maps(analysis(folder, tmp_path_factory.mktemp("done")))
 
 
 def design_of(folder: Path) -> pd.DataFrame:
@@ -141,7 +141,7 @@ def test_no_number_depends_on_how_maps_come_and_are_cut(
         monkeypatch.setattr(gather, "gather_piece", lambda *_: 64)
         monkeypatch.setattr(infer, "infer_stretch", lambda *_: 64)
     files = [folder / name for name in given["files"]] if "files" in given else None
-    found = infer_maps(analysis(folder, tmp_path, files=files, table=given.get("table", "design.tsv")))
+    found = run_maps(analysis(folder, tmp_path, files=files, table=given.get("table", "design.tsv")))
     for name in ("stat", "p_max_stat", "p_uncorrected", "null_max_stat"):
         np.testing.assert_array_equal(results(found)[name], results(done)[name])
 
@@ -153,9 +153,9 @@ def test_a_killed_test_of_maps_is_extended_to_the_bytes_of_one_run(
     monkeypatch.setattr(nulls, "BATCH", 60)
     for module in (nulls, infer):
         monkeypatch.setattr(module, "CHUNK", 20)
-    whole = infer_maps(analysis(folder, tmp_path / "whole"))
+    whole = run_maps(analysis(folder, tmp_path / "whole"))
     np.testing.assert_array_equal(results(whole)["p_uncorrected"], results(done)["p_uncorrected"])
-    infer_maps(analysis(folder, tmp_path / "parts", n_perm=40))
+    run_maps(analysis(folder, tmp_path / "parts", n_perm=40))
     seen: list[str] = []
 
     def kill(event: Any) -> None:
@@ -165,8 +165,8 @@ def test_a_killed_test_of_maps_is_extended_to_the_bytes_of_one_run(
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        infer_maps(analysis(folder, tmp_path / "parts"), on_event=kill)
-    parts = infer_maps(analysis(folder, tmp_path / "parts"), on_event=lambda event: kill(event))
+        run_maps(analysis(folder, tmp_path / "parts"), on_event=kill)
+    parts = run_maps(analysis(folder, tmp_path / "parts"), on_event=lambda event: kill(event))
     assert len(seen) == len(set(seen)) == 2 * len(nulls.batches(120)[1:])
     assert store_digests_of(parts.store) == store_digests_of(whole.store)
     assert digests_of(parts.output) == digests_of(whole.output)
@@ -185,7 +185,7 @@ def test_blocks_groups_tails_and_given_rearrangements_reach_the_test(folder: Pat
         "given": ({"rearrangements": str(tmp_path / "permidx.csv")}, {"rearrangements": given}),
     }
     for name, (in_file, in_python) in cases.items():
-        done = infer_maps(analysis(folder, tmp_path / name, n_perm=60, tail="gamma", **in_file))
+        done = run_maps(analysis(folder, tmp_path / name, n_perm=60, tail="gamma", **in_file))
         found = results(done)
         allowed = voxloom.Exchangeability(**in_python)
         options = {"n_perm": 60, "exchangeability": allowed, "tail": "gamma"}
@@ -380,7 +380,7 @@ def test_clusters_of_what_survives_are_those_of_scipy(done: Any) -> None:
 
 def test_clusters_that_were_tested_are_listed_with_their_p(folder: Path, tmp_path: Path) -> None:
     tested = {"statistics": [{"cluster_size": {"threshold": 0.05}}], "n_perm": 40}
-    done = infer_maps(analysis(folder, tmp_path, **tested))
+    done = run_maps(analysis(folder, tmp_path, **tested))
     found = results(done).isel(contrast=0, group_contrast=1)
     expected = voxloom.clusters_table(found.z_score, threshold=norm.isf(0.05), p=found.drop_vars("p_value"))
     table, about = clusters_file(done, "age")

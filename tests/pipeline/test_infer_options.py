@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import voxloom
 from voxloom.cli import app
 from voxloom.errors import InputError, MemoryBudgetError
-from voxloom.pipeline.given_maps.line import infer_maps
+from voxloom.pipeline.given_maps.line import run_maps
 from voxloom.pipeline.inference import nulls
 from voxloom.spec import parse_maps_analysis
 
@@ -86,7 +86,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def done(request: Any, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     contrasts = {name: CONTRASTS[name] for name in sorted(CONTRASTS)}
     options = OPTIONS[request.param]
-    return options, infer_maps(analysis(folder, tmp_path_factory.mktemp("done"), contrasts, **options))
+    return options, run_maps(analysis(folder, tmp_path_factory.mktemp("done"), contrasts, **options))
 
 
 def test_numbers_are_those_of_permutation_test(folder: Path, maps: Any, done: Any) -> None:
@@ -127,8 +127,8 @@ def test_no_byte_depends_on_cuts_or_a_kill(
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        infer_maps(analysis(folder, tmp_path, **options), on_event=kill)
-    again = infer_maps(analysis(folder, tmp_path, **options), on_event=kill)
+        run_maps(analysis(folder, tmp_path, **options), on_event=kill)
+    again = run_maps(analysis(folder, tmp_path, **options), on_event=kill)
     assert len(seen) == len(set(seen)) > 2
     images, expected = (
         # sidecars hold the digest of the tasks' results, which are others where the cuts are
@@ -165,7 +165,7 @@ def test_where_all_rearrangements_are_done_all_are_counted(folder: Path, maps: A
     files = wanted.maps.model_copy(update={"files": wanted.maps.files[:4]})
     model = wanted.group["m"].model_copy(update={"table": None, "contrasts": {}})
     model = type(model).model_validate({"inference": model.inference.model_dump(mode="json")})
-    found = results(infer_maps(wanted.model_copy(update={"maps": files, "group": {"m": model}})))
+    found = results(run_maps(wanted.model_copy(update={"maps": files, "group": {"m": model}})))
     expected = voxloom.permutation_test(maps.isel(map=slice(0, 4)), n_perm=N_PERM, stop_at=2)
     np.testing.assert_array_equal(found["p_uncorrected"].isel(group_contrast=0), expected["p_uncorrected"])
     assert (found["n_used"] == 16).all()
@@ -197,7 +197,7 @@ BAD: dict[str, tuple[dict[str, Any], Any, str]] = {
 def test_what_cannot_be_is_told_before_anything_is_made(folder: Path, tmp_path: Path, bad: str) -> None:
     options, contrasts, message = BAD[bad]
     with pytest.raises(InputError, match=message):
-        infer_maps(analysis(folder, tmp_path, contrasts, **options))
+        run_maps(analysis(folder, tmp_path, contrasts, **options))
     assert not (tmp_path / "maps.zarr").exists()
 
 
@@ -206,14 +206,14 @@ def test_smoothed_variances_want_whole_maps_in_memory_and_say_how_much(
 ) -> None:
     monkeypatch.setattr("voxloom.pipeline.planning.memory.CLUSTER_BYTES", 100_000)
     with pytest.raises(MemoryBudgetError, match=r"permutations of group.m: a task needs \d+ MiB"):
-        infer_maps(analysis(folder, tmp_path, budget="64MiB", variance_smoothing_fwhm=6))
+        run_maps(analysis(folder, tmp_path, budget="64MiB", variance_smoothing_fwhm=6))
 
 
 def test_the_command_and_the_function_are_the_analysis(folder: Path, tmp_path: Path, digests_of: Any) -> None:
     """One test from the analysis, from the command line and from Python: the same files, and results that say so."""
     contrasts = {"age": "age", "any": ["age", "mean"]}
     options = {"statistics": ["max_stat"], "joint": "contrasts", "n_perm": 60, "method": ["fdr", "permutation"]}
-    wanted = infer_maps(analysis(folder, tmp_path / "file", contrasts, **options))
+    wanted = run_maps(analysis(folder, tmp_path / "file", contrasts, **options))
     done = voxloom.infer_maps(
         folder / "*.nii",
         table=folder / "table.tsv",

@@ -15,7 +15,7 @@ from voxloom.engine.ledger import Ledger
 from voxloom.errors import InputError
 from voxloom.io.store.objects import Objects
 from voxloom.pipeline.given_maps import planning as maps_planning
-from voxloom.pipeline.given_maps.line import infer_maps
+from voxloom.pipeline.given_maps.line import run_maps
 from voxloom.pipeline.given_maps.planning import plan_maps
 from voxloom.spec import parse_maps_analysis
 
@@ -80,7 +80,7 @@ def test_plan_is_what_the_records_count(
     wanted = analysis(folder, tmp_path, **settings)
     planned = plan_maps(wanted)
     assert not any(tmp_path.iterdir())
-    done = infer_maps(wanted)
+    done = run_maps(wanted)
     for stage in planned.stages:
         assert counted(done.store, stage.name) == (stage.n_tasks, stage.bytes_read, stage.bytes_written), stage.name
         assert stage.peak_memory > 0

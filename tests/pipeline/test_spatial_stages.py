@@ -14,7 +14,7 @@ import voxloom
 from voxloom.engine.events import TaskFinished
 from voxloom.engine.task import Task
 from voxloom.engine.turns import Turns
-from voxloom.pipeline.given_maps.line import infer_maps
+from voxloom.pipeline.given_maps.line import run_maps
 from voxloom.pipeline.inference import nulls, rounds, whole_maps
 from voxloom.pipeline.planning import group_sizes, memory
 from voxloom.pipeline.stages import spatial
@@ -58,7 +58,7 @@ def analysis(folder: Path, work: Path, n_perm: int = N_PERM) -> Any:
 
 @pytest.fixture(scope="module")
 def in_memory(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return infer_maps(analysis(folder, tmp_path_factory.mktemp("memory")))
+    return run_maps(analysis(folder, tmp_path_factory.mktemp("memory")))
 
 
 @pytest.fixture
@@ -101,11 +101,11 @@ def stop_at(n_tasks: int, *, writing: bool) -> Callable[[Any], None]:
 def test_maps_through_the_store_give_the_same_bytes_and_go(
     folder: Path, in_memory: Any, tmp_path: Path, store_digests_of: Any, digests_of: Any
 ) -> None:
-    done = infer_maps(analysis(folder, tmp_path))
+    done = run_maps(analysis(folder, tmp_path))
     assert store_digests_of(done.store) == store_digests_of(in_memory.store)
     assert digests_of(done.output) == digests_of(in_memory.output)
     again: list[str] = []
-    infer_maps(analysis(folder, tmp_path), on_event=lambda event: again.append(getattr(event, "record", "")))
+    run_maps(analysis(folder, tmp_path), on_event=lambda event: again.append(getattr(event, "record", "")))
     assert not any(again)
 
 
@@ -115,15 +115,15 @@ def test_a_kill_and_an_extension_leave_the_bytes_of_one_run(
     folder: Path, in_memory: Any, tmp_path: Path, store_digests_of: Any, writing: bool
 ) -> None:
     """And what was lost of a test whose maps are gone is made again."""
-    infer_maps(analysis(folder, tmp_path, n_perm=128))
+    run_maps(analysis(folder, tmp_path, n_perm=128))
     with pytest.raises(Killed):
-        infer_maps(analysis(folder, tmp_path), on_event=stop_at(1, writing=writing))
-    done = infer_maps(analysis(folder, tmp_path))
+        run_maps(analysis(folder, tmp_path), on_event=stop_at(1, writing=writing))
+    done = run_maps(analysis(folder, tmp_path))
     assert store_digests_of(done.store) == store_digests_of(in_memory.store)
     store = voxloom.open_study(done.store).objects
     lost = next(key for key in store.list("ledger/spatial/") if key.endswith("/0000128.json"))
     store.delete(lost)
-    done = infer_maps(analysis(folder, tmp_path))
+    done = run_maps(analysis(folder, tmp_path))
     assert store_digests_of(done.store) == store_digests_of(in_memory.store)
 
 
@@ -159,13 +159,13 @@ def test_maps_take_no_more_disk_than_the_scratch_budget(
 ) -> None:
     """Whatever it is, the bytes are those of any other; after a kill no finished task is done again."""
     scratch = n_batches * memory.maps_bytes(math.prod(SHAPE))
-    whole = infer_maps(analysis(folder, tmp_path / "whole"))
+    whole = run_maps(analysis(folder, tmp_path / "whole"))
     wanted = analysis(folder, tmp_path).model_copy(update={"scratch_budget": scratch})
     store, seen = tmp_path / "maps.zarr", list[str]()
     for kill_after in (3, 4, 10**6):
         disk = Disk(store, kill_after)
         with suppress(Killed):
-            infer_maps(wanted, on_event=disk)
+            run_maps(wanted, on_event=disk)
         assert 0 < max(disk.held) <= scratch
         seen += disk.keys
     assert len(seen) == len(set(seen)) == 7 + 2 * -(-7 // {1: 1, 2: 1, 5: 2}[n_batches])

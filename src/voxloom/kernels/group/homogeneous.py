@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from voxloom.kernels.group.patterns import solve_by_pattern
-from voxloom.kernels.group.sandwich import DETERMINED, ClusteredDesign, SandwichFit, match_wishart
-from voxloom.kernels.linalg import NO_VARIANCE, is_estimable
+from voxloom.kernels.group.sandwich import DETERMINED, ClusteredDesign, SandwichFit, degrees_by_pattern, match_wishart
+from voxloom.kernels.linalg import NO_VARIANCE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,9 +190,4 @@ def homogeneous_degrees(
 
     NaN for a pattern that cannot estimate the contrast.
     """
-    dof, scale = np.full(len(present), np.nan), np.full(len(present), np.nan)
-    for number, rows in enumerate(present):
-        design = HomogeneousDesign(X[rows], clusters[rows], kinds[rows])
-        if design.is_told and is_estimable(C, design.basis).all():
-            dof[number], scale[number] = design.degrees(C @ design.basis.back)
-    return dof, scale
+    return degrees_by_pattern(lambda rows: HomogeneousDesign(X[rows], clusters[rows], kinds[rows]), present, C)

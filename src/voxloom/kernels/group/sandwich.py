@@ -231,9 +231,16 @@ def sandwich_degrees(
 
     NaN for a pattern that cannot estimate the contrast.
     """
+    return degrees_by_pattern(lambda rows: ClusteredDesign(X[rows], clusters[rows], form), present, C)
+
+
+def degrees_by_pattern(
+    design_of: Callable[[BoolArray], ClusteredDesign], present: BoolArray, C: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Degrees of freedom and scale of F of the contrast rows C (q, K), by pattern; NaN where one cannot estimate it."""
     dof, scale = np.full(len(present), np.nan), np.full(len(present), np.nan)
     for number, rows in enumerate(present):
-        design = ClusteredDesign(X[rows], clusters[rows], form)
+        design = design_of(rows)
         if design.is_told and is_estimable(C, design.basis).all():
             dof[number], scale[number] = design.degrees(C @ design.basis.back)
     return dof, scale

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from voxloom.io.study.open import open_study
 from voxloom.pipeline.given_maps.analysis import MODEL, maps_analysis
-from voxloom.pipeline.given_maps.line import infer_maps
+from voxloom.pipeline.given_maps.line import run_maps
 from voxloom.pipeline.line import RunResult
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def group_maps(
         memory_budget=memory_budget,
         seed=seed,
     )
-    return GroupMaps(**vars(infer_maps(analysis, client, on_event=on_event)), model=name)
+    return GroupMaps(**vars(run_maps(analysis, client, on_event=on_event)), model=name)
 
 
 def several(given: Paths) -> list[str | PathLike[str]]:

@@ -68,7 +68,7 @@ STAGES: tuple[Stage[MapsWorkspace], ...] = (
 )
 
 
-def infer_maps(
+def run_maps(
     analysis: MapsAnalysis, client: distributed.Client | None = None, *, on_event: OnEvent | None = None
 ) -> RunResult:
     """Test group models on given maps, or go on where an earlier call stopped.
